@@ -1,0 +1,77 @@
+/** A stable reason: the names of the proto's ErrorReason without their prefix. */
+export type Reason =
+  | 'INVALID_FIELD'
+  | 'BRIDGE_NOT_FOUND'
+  | 'TAP_NOT_FOUND'
+  | 'NETNS_NOT_FOUND'
+  | 'NAME_TAKEN'
+  | 'NOT_OWNED'
+  | 'UNSUPPORTED'
+  | 'CONFLICT'
+  | 'EXHAUSTED'
+  | 'OVSDB_UNAVAILABLE'
+  | 'VSWITCHD_UNAVAILABLE'
+  | 'OUTCOME_UNKNOWN'
+  | 'NOT_REALISED'
+  | 'DEVICE_REFUSED'
+  | 'DEADLINE_EXCEEDED'
+  | 'CANCELLED'
+  | 'SHUTTING_DOWN'
+
+/** One field of a request that cannot be taken, spelled as a client writes it: `taps[17].mac`. */
+export interface Violation {
+  readonly field: string
+  readonly description: string
+}
+
+interface Told {
+  readonly message: string
+  readonly metadata?: Readonly<Record<string, string>>
+}
+
+/** What can go wrong with an operation of the domain. The gRPC status of each kind stands in `server/status.ts`. */
+export type Problem = Told &
+  (
+    | { readonly kind: 'invalid'; readonly reason: 'INVALID_FIELD'; readonly violations: readonly Violation[] }
+    | { readonly kind: 'not-found'; readonly reason: 'BRIDGE_NOT_FOUND' | 'TAP_NOT_FOUND' | 'NETNS_NOT_FOUND' }
+    | { readonly kind: 'already-exists'; readonly reason: 'NAME_TAKEN' }
+    | { readonly kind: 'not-owned'; readonly reason: 'NOT_OWNED' }
+    | { readonly kind: 'unsupported'; readonly reason: 'UNSUPPORTED' }
+    | { readonly kind: 'busy'; readonly reason: 'CONFLICT' }
+    | { readonly kind: 'exhausted'; readonly reason: 'EXHAUSTED' }
+    | { readonly kind: 'backend-unavailable'; readonly reason: 'OVSDB_UNAVAILABLE' | 'VSWITCHD_UNAVAILABLE' | 'SHUTTING_DOWN' }
+    | { readonly kind: 'outcome-unknown'; readonly reason: 'OUTCOME_UNKNOWN' }
+    | { readonly kind: 'not-realised'; readonly reason: 'NOT_REALISED' }
+    | { readonly kind: 'device-refused'; readonly reason: 'DEVICE_REFUSED' }
+    | { readonly kind: 'deadline'; readonly reason: 'DEADLINE_EXCEEDED' }
+    | { readonly kind: 'cancelled'; readonly reason: 'CANCELLED' }
+  )
+
+/** The one error of the domain. */
+export class BridgeError extends Error {
+  override readonly name = 'BridgeError'
+  readonly problem: Problem
+
+  constructor(problem: Problem, options?: { readonly cause?: unknown }) {
+    super(problem.message, options)
+    this.problem = problem
+  }
+}
+
+/** Bad input, named field by field. */
+export function invalid(violations: readonly Violation[]): BridgeError {
+  const message = violations.map(v => `${v.field}: ${v.description}`).join('; ')
+  return new BridgeError({ kind: 'invalid', reason: 'INVALID_FIELD', message, violations })
+}
+
+export function bridgeNotFound(name: string): BridgeError {
+  return new BridgeError({ kind: 'not-found', reason: 'BRIDGE_NOT_FOUND', message: `no managed bridge is named ${name}` })
+}
+
+export function tapNotFound(name: string): BridgeError {
+  return new BridgeError({ kind: 'not-found', reason: 'TAP_NOT_FOUND', message: `no tap is named ${name}` })
+}
+
+export function nameTaken(name: string, by: string): BridgeError {
+  return new BridgeError({ kind: 'already-exists', reason: 'NAME_TAKEN', message: `${name} is already the name of ${by}` })
+}
