@@ -1,0 +1,25 @@
+/** Links, taps and veths over netlink and /dev/net/tun. Knows no Open vSwitch. */
+export { KernelError, type KernelProblem, type Where } from './errors.js'
+export { type Kernel, openKernel } from './kernel.js'
+export type {
+  Deletion,
+  KernelFacts,
+  Link,
+  LinkChange,
+  LinkEvent,
+  LinkStatistics,
+  LinkTarget,
+  Refusal,
+  TapSpec,
+  TunFacts,
+  Veth,
+  VethSpec,
+} from './link.js'
+export {
+  type LinkName,
+  type MacAddress,
+  type ParsedLinkName,
+  type ParsedMacAddress,
+  parseLinkName,
+  parseMacAddress,
+} from './names.js'

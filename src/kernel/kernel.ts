@@ -1,0 +1,36 @@
+import type { Deletion, KernelFacts, Link, LinkChange, LinkEvent, LinkTarget, TapSpec, Veth, VethSpec } from './link.js'
+
+/**
+ * The network devices of the namespace in which it was opened.
+ *
+ * Every call is one round trip to one thread that makes the system calls, in the order of the calls.
+ * An abort rejects with `aborted` at once. Before the thread took the request nothing happens; afterwards the thread
+ * stops at the next device, and what the creating calls had made is deleted again, before any later call of this Kernel
+ * is looked at: an aborted creation leaves nothing. `setLink` and `deleteLinks` may have been carried out.
+ * A call that was complete when the signal came succeeds. All throw KernelError.
+ */
+export interface Kernel extends AsyncDisposable {
+  /**
+   * Makes persistent taps, up, without the host's own ARP and IPv6 traffic. All or none: at the first failure those made
+   * are deleted, and the problem carries the index of its spec.
+   */
+  createTaps(specs: readonly TapSpec[], signal: AbortSignal): Promise<Link[]>
+  /** Makes a veth pair with its peer, up, inside another namespace, which is never entered. */
+  createVeth(spec: VethSpec, signal: AbortSignal): Promise<Veth>
+  /** By its very name; alternative names do not count. */
+  getLink(name: string, signal: AbortSignal): Promise<Link | undefined>
+  listLinks(signal: AbortSignal): Promise<Link[]>
+  /** All in one message. When the kernel refuses a part, what it applied before stays. */
+  setLink(name: string, change: LinkChange, signal: AbortSignal): Promise<void>
+  /** Deletes what is there of the targets; a target that cannot be deleted does not hold up the others. */
+  deleteLinks(targets: readonly LinkTarget[], signal: AbortSignal): Promise<Deletion>
+  /** The events of the namespace, until the signal or the Kernel's end, at which it ends without a throw. */
+  watchLinks(signal: AbortSignal): AsyncIterable<LinkEvent>
+  /** Changes nothing; may have the kernel load the modules it asks for. */
+  probe(signal: AbortSignal): Promise<KernelFacts>
+}
+
+/** Opens the devices of the calling thread's network namespace. Disposing it rejects what is pending with `aborted`. */
+export function openKernel(): Promise<Kernel> {
+  return Promise.reject(new Error('not yet written'))
+}

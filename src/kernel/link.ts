@@ -1,0 +1,129 @@
+import type { LinkName, MacAddress } from './names.js'
+
+/** Counters since the device was made, seen from the host (`rtnl_link_stats64`): received is what the host got from it. */
+export interface LinkStatistics {
+  readonly rxBytes: bigint
+  readonly rxPackets: bigint
+  readonly rxErrors: bigint
+  readonly rxDropped: bigint
+  readonly txBytes: bigint
+  readonly txPackets: bigint
+  readonly txErrors: bigint
+  readonly txDropped: bigint
+}
+
+/** What a tun or tap device tells of itself (`IFLA_TUN_*`). */
+export interface TunFacts {
+  /** The user who may attach to it; absent when only CAP_NET_ADMIN may. */
+  readonly ownerUid?: number
+  readonly persistent: boolean
+  readonly multiQueue: boolean
+}
+
+/** One network device, as rtnetlink(7) tells it. */
+export interface Link {
+  /** Never given twice while the namespace lives: the identity of the device. */
+  readonly index: number
+  readonly name: string
+  /** IFLA_INFO_KIND: `tun`, `veth`, `openvswitch`…; empty for hardware and the loopback. */
+  readonly kind: string
+  readonly tun?: TunFacts
+  /** Lower case with colons; empty for a device without a link-layer address. */
+  readonly mac: string
+  readonly mtuBytes: number
+  readonly group: number
+  /** Administratively up (IFF_UP); whether there is a carrier is another matter. */
+  readonly up: boolean
+  readonly promiscuous: boolean
+  readonly alias: string
+  /** A veth's other end: its index in its own namespace. */
+  readonly peerIndex?: number
+  /** The kernel's id of the namespace of a veth's other end; absent when it is this one. */
+  readonly peerNetnsId?: number
+  readonly statistics: LinkStatistics
+}
+
+export interface TapSpec {
+  readonly name: LinkName
+  /** IFLA_IFALIAS, at most 255 bytes: for the caller's own mark. */
+  readonly alias: string
+  /** 68 to 65535; absent: the kernel's 1500. */
+  readonly mtuBytes?: number
+  /** The user who may attach without CAP_NET_ADMIN. */
+  readonly ownerUid?: number
+  readonly multiQueue: boolean
+}
+
+export interface VethSpec {
+  /** The end that stays here. */
+  readonly name: LinkName
+  /** IFLA_IFALIAS of the end that stays here, at most 255 bytes. */
+  readonly alias: string
+  /** Of both ends; absent: the kernel's 1500. */
+  readonly mtuBytes?: number
+  /** Where the peer is made: a name under /run/netns (ip-netns(8)) or an absolute path such as `/proc/<pid>/ns/net`. */
+  readonly netns: string
+  readonly peerName: LinkName
+  /** The peer's address; absent: a random locally administered one. */
+  readonly mac?: MacAddress
+}
+
+/** A veth pair just made. */
+export interface Veth {
+  readonly link: Link
+  readonly peerMac: MacAddress
+}
+
+/** What to change; what is absent stays as it is. */
+export interface LinkChange {
+  readonly up?: boolean
+  readonly promiscuous?: boolean
+  readonly mtuBytes?: number
+  /** Empty takes the alias away. */
+  readonly alias?: string
+}
+
+/** A device to delete. With `index`, a later device of the same name is left alone. */
+export interface LinkTarget {
+  readonly name: string
+  readonly index?: number
+}
+
+/** What became of each target, by name. */
+export interface Deletion {
+  readonly deleted: string[]
+  /** Not there, or there under another index. */
+  readonly missing: string[]
+  readonly failed: { readonly name: string; readonly error: Refusal }[]
+}
+
+/** The kernel's no. */
+export interface Refusal {
+  /** `EBUSY`… as errno(3) spells it. */
+  readonly errno: string
+  /** The kernel's own words (NLMSGERR_ATTR_MSG), empty when it gave none. */
+  readonly message: string
+}
+
+/**
+ * What befell the devices of the namespace.
+ * `subscribed` comes first, once: from then on nothing is missed, so list now. `overrun` says that events were lost: list again.
+ * A `changed` may be older than what a listing already showed; a device that was made and deleted meanwhile may show only its end.
+ */
+export type LinkEvent =
+  | { readonly type: 'subscribed' }
+  | { readonly type: 'changed'; readonly link: Link }
+  | { readonly type: 'gone'; readonly index: number; readonly name: string }
+  | { readonly type: 'overrun' }
+
+/** What this kernel, and our rights in it, offer. */
+export interface KernelFacts {
+  /** /dev/net/tun opens. */
+  readonly tunDevice: boolean
+  /** CAP_NET_ADMIN over this namespace. Without it `netem` and `tbf` cannot be seen and are false. */
+  readonly netAdmin: boolean
+  /** The generic netlink family `ovs_datapath` is there. */
+  readonly openvswitch: boolean
+  readonly netem: boolean
+  readonly tbf: boolean
+}
