@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events'
+
 /** Why a wait was given up. */
 export type AbortCause = 'deadline' | 'cancelled' | 'shutting-down'
 
@@ -64,6 +66,8 @@ export interface AbortScopeOptions {
 export function abortScope(options: AbortScopeOptions = {}): AbortScope {
   const { deadline = Number.POSITIVE_INFINITY, parents = [] } = options
   const controller = new AbortController()
+  // One call may well wait for hundreds of things at once; Node would print a warning from the eleventh on.
+  setMaxListeners(0, controller.signal)
   const released: (() => void)[] = []
   const release = () => {
     for (const undo of released.splice(0)) undo()
@@ -88,6 +92,23 @@ export function abortScope(options: AbortScopeOptions = {}): AbortScope {
   }
   if (controller.signal.aborted) release()
   return { signal: controller.signal, abort, [Symbol.dispose]: release }
+}
+
+/** A scope that aborts `graceMs` milliseconds after `signal` did, with the same reason. */
+export function graceScope(signal: AbortSignal, graceMs: number): AbortScope {
+  const scope = abortScope()
+  let timer: NodeJS.Timeout | undefined
+  const onAbort = () => {
+    const { reason } = signal
+    timer = setTimeout(() => scope.abort(reason instanceof Aborted ? reason : cancelled()), graceMs)
+  }
+  if (signal.aborted) onAbort()
+  else signal.addEventListener('abort', onAbort, { once: true })
+  const release = () => {
+    clearTimeout(timer)
+    signal.removeEventListener('abort', onAbort)
+  }
+  return { signal: scope.signal, abort: scope.abort, [Symbol.dispose]: release }
 }
 
 /**

@@ -1,0 +1,256 @@
+import {
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  status,
+} from '@grpc/grpc-js'
+import type { Logger } from 'pino'
+import { BridgeError } from '../bridge/problem.js'
+import {
+  type AbortScope,
+  abortedBy,
+  abortReason,
+  abortScope,
+  cancelled,
+  deadlineExceeded,
+  graceScope,
+  raceAbort,
+  shuttingDown,
+} from '../lib/abort.js'
+import { type Failure, failure } from './status.js'
+
+/** What a handler learns about its call beside the request. */
+export interface Call {
+  /** Fires with an `Aborted` when the client goes away, the deadline passes or the service stops; every wait takes it. */
+  readonly signal: AbortSignal
+  /** Who calls, for logs and transaction comments: `unix` or `127.0.0.1:40312`, then the user agent. */
+  readonly caller: string
+  /** Name of the RPC, for example `CreateTap`. */
+  readonly method: string
+}
+
+/** A unary RPC. What it throws becomes the status: a `BridgeError` as `status.ts` has it, else INTERNAL. */
+export type UnaryHandler<Request, Response> = (request: Request, call: Call) => Promise<Response>
+
+/** A server-streaming RPC: it ends when the iterable does. */
+export type StreamHandler<Request, Response> = (request: Request, call: Call) => AsyncIterable<Response>
+
+/** A call that is over. */
+export interface CallRecord {
+  readonly method: string
+  readonly caller: string
+  readonly code: status
+  /** ErrorInfo.reason of a call that failed. */
+  readonly reason: string | undefined
+  readonly durationMs: number
+}
+
+export interface CallsOptions {
+  readonly log: Logger
+  /** Told of every call once, when it is answered. */
+  readonly onCall?: (record: CallRecord) => void
+  /** Deadline of a unary call whose client set none. */
+  readonly defaultTimeoutMs?: number
+  /** How long a handler may still run, undoing things, once its signal fired; then the call is answered without it. */
+  readonly unwindMs?: number
+}
+
+export interface UnaryOptions<Request> {
+  /** Deadline of a call whose client set none, where 30 s may not be enough for what it asks. */
+  readonly timeoutMs?: (request: Request) => number
+}
+
+/** A bulk call without a deadline gets 30 s and 20 ms for each tap. */
+export function bulkTimeoutMs(taps: number): number {
+  return 30_000 + 20 * taps
+}
+
+type Surface = ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>
+
+type Outcome<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly failure: Failure }
+
+/** A client's reset can arrive this much before the deadline it stands for: the two clocks start apart. */
+const deadlineSlackMs = 25
+
+/** All calls that are running. Makes grpc-js handlers out of ours, and ends them when the service stops. */
+export class Calls {
+  readonly #log: Logger
+  readonly #onCall: (record: CallRecord) => void
+  readonly #defaultTimeoutMs: number
+  readonly #unwindMs: number
+  readonly #running = new Map<AbortScope, 'unary' | 'stream'>()
+  #draining = false
+  #onIdle: () => void = () => {}
+
+  constructor(options: CallsOptions) {
+    this.#log = options.log
+    this.#onCall = options.onCall ?? (() => {})
+    this.#defaultTimeoutMs = options.defaultTimeoutMs ?? 30_000
+    this.#unwindMs = options.unwindMs ?? 5_000
+  }
+
+  /** Calls whose handler has not settled yet. */
+  get inFlight(): number {
+    return this.#running.size
+  }
+
+  /** The grpc-js handler of a unary RPC. */
+  unary<Request, Response>(
+    handler: UnaryHandler<Request, Response>,
+    options: UnaryOptions<Request> = {},
+  ): handleUnaryCall<Request, Response> {
+    return async (surface, respond) => {
+      const timeoutMs = options.timeoutMs?.(surface.request) ?? this.#defaultTimeoutMs
+      const outcome = await this.#run('unary', surface, timeoutMs, call => handler(surface.request, call))
+      if (outcome.ok) respond(null, outcome.value)
+      else respond(grpcError(outcome.failure))
+    }
+  }
+
+  /** The grpc-js handler of a server-streaming RPC. It takes the next message only when the last one found room. */
+  serverStream<Request, Response>(
+    handler: StreamHandler<Request, Response>,
+  ): handleServerStreamingCall<Request, Response> {
+    return async surface => {
+      const outcome = await this.#run('stream', surface, Number.POSITIVE_INFINITY, async call => {
+        for await (const message of handler(surface.request, call)) {
+          call.signal.throwIfAborted()
+          if (!surface.write(message)) await drained(surface, call.signal)
+        }
+      })
+      if (outcome.ok) surface.end()
+      else surface.emit('error', grpcError(outcome.failure))
+    }
+  }
+
+  /**
+   * Refuses new calls, ends the streams at once, lets unary calls finish for `timeoutMs`, then aborts them and waits until
+   * they have undone what they did. Resolves to the number of handlers that run nevertheless.
+   */
+  async drain(timeoutMs: number): Promise<number> {
+    this.#draining = true
+    const idle = this.#running.size === 0 ? Promise.resolve() : new Promise<void>(resolve => (this.#onIdle = resolve))
+    this.#abort(kind => kind === 'stream')
+    await this.#within(idle, timeoutMs)
+    this.#abort(() => true)
+    await this.#within(idle, this.#unwindMs)
+    return this.#running.size
+  }
+
+  async #within(promise: Promise<void>, timeoutMs: number): Promise<void> {
+    using scope = abortScope({ deadline: Date.now() + timeoutMs })
+    await raceAbort(promise, scope.signal).catch(() => undefined)
+  }
+
+  #abort(which: (kind: 'unary' | 'stream') => boolean): void {
+    for (const [scope, kind] of this.#running) if (which(kind)) scope.abort(shuttingDown())
+  }
+
+  /** One call, whatever its kind: deadline, signal, answer, log line. The only try/catch of the server. */
+  async #run<T>(
+    kind: 'unary' | 'stream',
+    surface: Surface,
+    timeoutMs: number,
+    work: (call: Call) => Promise<T>,
+  ): Promise<Outcome<T>> {
+    const startedAt = performance.now()
+    const deadline = deadlineOf(surface, timeoutMs)
+    using scope = abortScope({ deadline })
+    using grace = graceScope(scope.signal, this.#unwindMs)
+    // Emitted after every call, the answered ones too: hence the off() below. On a deadline the client's reset mostly
+    // overtakes our own timer, and only the clock tells the two apart.
+    const onCancelled = () => {
+      scope.abort(Date.now() >= deadline - deadlineSlackMs ? deadlineExceeded() : cancelled())
+    }
+    surface.once('cancelled', onCancelled)
+    const call: Call = { signal: scope.signal, caller: callerOf(surface), method: methodOf(surface) }
+    let failed: { readonly failure: Failure; readonly cause: unknown } | undefined
+    try {
+      if (this.#draining) throw shuttingDown()
+      const value = await raceAbort(this.#track(kind, scope, work(call)), grace.signal)
+      return { ok: true, value }
+    } catch (thrown) {
+      const cause = grace.signal.aborted ? overdue(grace.signal) : (abortedBy(thrown, scope.signal) ?? thrown)
+      failed = { failure: failure(cause), cause }
+      return { ok: false, failure: failed.failure }
+    } finally {
+      surface.off('cancelled', onCancelled)
+      this.#record(call, performance.now() - startedAt, failed)
+    }
+  }
+
+  /** Keeps a handler among the running ones until it has settled, though its call may be answered before. */
+  async #track<T>(kind: 'unary' | 'stream', scope: AbortScope, handled: Promise<T>): Promise<T> {
+    this.#running.set(scope, kind)
+    return await handled.finally(() => {
+      this.#running.delete(scope)
+      if (this.#running.size === 0) this.#onIdle()
+    })
+  }
+
+  #record(
+    call: Call,
+    durationMs: number,
+    failed: { readonly failure: Failure; readonly cause: unknown } | undefined,
+  ): void {
+    const code = failed?.failure.code ?? status.OK
+    const { method, caller } = call
+    const record: CallRecord = { method, caller, code, reason: failed?.failure.reason, durationMs }
+    const line = { method, code: status[code], durationMs: Math.round(durationMs * 10) / 10, caller }
+    if (failed === undefined) this.#log.info(line, 'call')
+    else if (failed.failure.incident !== undefined) {
+      this.#log.error({ ...line, incident: failed.failure.incident, err: failed.cause }, 'call failed by a defect')
+    } else {
+      this.#log.info({ ...line, reason: failed.failure.reason, message: failed.failure.message }, 'call refused')
+    }
+    this.#onCall(record)
+  }
+}
+
+/** Milliseconds since the epoch: the client's deadline where it set one. */
+function deadlineOf(surface: Surface, timeoutMs: number): number {
+  const given = surface.getDeadline()
+  const deadline = given instanceof Date ? given.getTime() : given
+  return Number.isFinite(deadline) ? deadline : Date.now() + timeoutMs
+}
+
+/** A handler outlived its signal by the whole grace: nobody knows any more what it will have done. */
+function overdue(signal: AbortSignal): BridgeError {
+  const cause = abortReason(signal)
+  return new BridgeError(
+    {
+      kind: 'outcome-unknown',
+      reason: 'OUTCOME_UNKNOWN',
+      message: `${cause.message}, and the call did not end in time: what it was to change may or may not have changed`,
+    },
+    { cause },
+  )
+}
+
+/** Until the stream takes more. A dead stream never says so, therefore the signal. */
+async function drained(surface: ServerWritableStream<unknown, unknown>, signal: AbortSignal): Promise<void> {
+  let onDrain = () => {}
+  const drain = new Promise<void>(resolve => (onDrain = resolve))
+  surface.once('drain', onDrain)
+  await raceAbort(drain, signal).finally(() => surface.off('drain', onDrain))
+}
+
+function grpcError(failed: Failure): { code: status; details: string; metadata: Failure['metadata'] } {
+  return { code: failed.code, details: failed.message, metadata: failed.metadata }
+}
+
+function methodOf(surface: Surface): string {
+  const path = surface.getPath()
+  return path.slice(path.lastIndexOf('/') + 1)
+}
+
+/** The user agent is the client's own word: printable ASCII only, and not much of it. */
+function callerOf(surface: Surface): string {
+  const peer = surface.getPeer()
+  const [agent] = surface.metadata.get('user-agent')
+  const printable = String(agent ?? '')
+    .replace(/[^\x20-\x7e]/g, '?')
+    .slice(0, 64)
+  return `${peer === 'unknown' ? 'unix' : peer} ${printable}`.trimEnd()
+}

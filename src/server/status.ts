@@ -1,0 +1,117 @@
+import { randomBytes } from 'node:crypto'
+import { Metadata, status } from '@grpc/grpc-js'
+import { BridgeError, type Problem, type Reason, type Violation } from '../bridge/problem.js'
+import { Any } from '../gen/google/protobuf/any.js'
+import { BadRequest, ErrorInfo } from '../gen/google/rpc/error_details.js'
+import { Status } from '../gen/google/rpc/status.js'
+import { type AbortCause, Aborted } from '../lib/abort.js'
+import { assertNever } from '../lib/assert-never.js'
+
+/** The domain of every google.rpc.ErrorInfo that we send. */
+export const errorDomain = 'ovs-bridged'
+
+/** The gRPC status code of each kind of problem. The only such map. */
+const codes = {
+  invalid: status.INVALID_ARGUMENT,
+  'not-found': status.NOT_FOUND,
+  'already-exists': status.ALREADY_EXISTS,
+  'not-owned': status.FAILED_PRECONDITION,
+  unsupported: status.FAILED_PRECONDITION,
+  busy: status.ABORTED,
+  exhausted: status.RESOURCE_EXHAUSTED,
+  'backend-unavailable': status.UNAVAILABLE,
+  'outcome-unknown': status.UNKNOWN,
+  'not-realised': status.FAILED_PRECONDITION,
+  'device-refused': status.FAILED_PRECONDITION,
+  deadline: status.DEADLINE_EXCEEDED,
+  cancelled: status.CANCELLED,
+} satisfies Record<Problem['kind'], status>
+
+/** Headers must stay below the 8 KiB that gRPC clients accept by default, so long texts and lists are cut. */
+const maxMessageChars = 1024
+const maxViolations = 16
+const maxViolationChars = 160
+const maxMetadataChars = 256
+
+/** A failed call, as it goes to the client and into the log. */
+export interface Failure {
+  readonly code: status
+  readonly reason: Reason | 'INTERNAL'
+  /** What the client reads. */
+  readonly message: string
+  /** Trailers: `grpc-status-details-bin` with ErrorInfo and, for bad input, BadRequest. */
+  readonly metadata: Metadata
+  /** Stands in the client's message and in the log line of a defect. */
+  readonly incident?: string
+}
+
+/**
+ * The answer to a call that threw `error`. A `BridgeError` and an abort speak for themselves; everything else is a defect
+ * of ours, of which the client learns nothing but an id to look for in the log.
+ */
+export function failure(error: unknown): Failure {
+  if (error instanceof BridgeError) return told(error.problem)
+  if (error instanceof Aborted) return told(abortProblem(error.why, error.message))
+  const incident = randomBytes(6).toString('hex')
+  const message = `internal error ${incident}; the log of ovs-bridged has the cause`
+  const details = [errorInfo('INTERNAL', { incident })]
+  return {
+    code: status.INTERNAL,
+    reason: 'INTERNAL',
+    message,
+    metadata: statusDetails(status.INTERNAL, message, details),
+    incident,
+  }
+}
+
+/** Why a call was given up, in the domain's terms. */
+function abortProblem(why: AbortCause, message: string): Problem {
+  switch (why) {
+    case 'deadline':
+      return { kind: 'deadline', reason: 'DEADLINE_EXCEEDED', message }
+    case 'cancelled':
+      return { kind: 'cancelled', reason: 'CANCELLED', message }
+    case 'shutting-down':
+      return { kind: 'backend-unavailable', reason: 'SHUTTING_DOWN', message }
+    default:
+      return assertNever(why)
+  }
+}
+
+function told(problem: Problem): Failure {
+  const code = codes[problem.kind]
+  const message = headerText(problem.message, maxMessageChars)
+  const details = [errorInfo(problem.reason, problem.metadata ?? {})]
+  if (problem.kind === 'invalid') details.push(badRequest(problem.violations))
+  return { code, reason: problem.reason, message, metadata: statusDetails(code, message, details) }
+}
+
+function errorInfo(reason: Reason | 'INTERNAL', metadata: Readonly<Record<string, string>>): Any {
+  const short = Object.entries(metadata).map(([key, value]) => [key, headerText(value, maxMetadataChars)])
+  const info: ErrorInfo = { reason, domain: errorDomain, metadata: Object.fromEntries(short) }
+  return { typeUrl: 'type.googleapis.com/google.rpc.ErrorInfo', value: Buffer.from(ErrorInfo.encode(info).finish()) }
+}
+
+function badRequest(violations: readonly Violation[]): Any {
+  const fieldViolations = violations.slice(0, maxViolations).map(({ field, description }) => ({
+    field: headerText(field, maxViolationChars),
+    description: headerText(description, maxViolationChars),
+    reason: '',
+    localizedMessage: undefined,
+  }))
+  const value = Buffer.from(BadRequest.encode({ fieldViolations }).finish())
+  return { typeUrl: 'type.googleapis.com/google.rpc.BadRequest', value }
+}
+
+/** `grpc-status-details-bin`, as in gRPC's richer error model: a google.rpc.Status with the same code and message. */
+function statusDetails(code: status, message: string, details: Any[]): Metadata {
+  const metadata = new Metadata()
+  metadata.set('grpc-status-details-bin', Buffer.from(Status.encode({ code, message, details }).finish()))
+  return metadata
+}
+
+/** At most `maxChars`, and no lone surrogate: grpc-js runs `encodeURI` over the message, which throws at one. */
+function headerText(text: string, maxChars: number): string {
+  const short = text.length > maxChars ? `${text.slice(0, maxChars - 1)}…` : text
+  return short.replace(/\p{Surrogate}/gu, '\ufffd')
+}
