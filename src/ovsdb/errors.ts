@@ -1,0 +1,52 @@
+/** What can go wrong between us and an OVSDB server. */
+export type OvsdbProblem =
+  /** No usable connection; nothing was sent. */
+  | { readonly kind: 'not-connected'; readonly message: string }
+  /** The transaction left, and no answer came: it may or may not have been committed. */
+  | { readonly kind: 'outcome-unknown'; readonly message: string }
+  /** The caller gave up before anything was sent. */
+  | { readonly kind: 'aborted-before-send'; readonly message: string }
+  /** A `wait` found other rows than it was told to expect; nothing was changed. */
+  | { readonly kind: 'precondition-failed'; readonly message: string; readonly operationIndex: number }
+  /**
+   * The server refused and changed nothing. `error` is a name of RFC 7047 §4.1.3 and §5.2 such as `constraint violation`.
+   * `operationIndex` is undefined when the transaction failed as a whole, at commit.
+   */
+  | {
+      readonly kind: 'rejected'
+      readonly message: string
+      readonly error: string
+      readonly details: string | undefined
+      readonly operationIndex: number | undefined
+    }
+  /** An update, mutate or delete named a row that is gone; nothing was changed. */
+  | {
+      readonly kind: 'row-vanished'
+      readonly message: string
+      readonly table: string
+      readonly uuid: string
+      readonly operationIndex: number
+    }
+  /** Somebody else holds the lock; nothing was changed. */
+  | { readonly kind: 'lock-lost'; readonly message: string; readonly lock: string }
+  /** A value does not fit its column; nothing was sent. */
+  | {
+      readonly kind: 'invalid-value'
+      readonly message: string
+      readonly table: string
+      readonly column: string
+      readonly reason: string
+    }
+  /** The server said something that the protocol does not allow. */
+  | { readonly kind: 'protocol'; readonly message: string }
+
+/** The one error of this client. */
+export class OvsdbError extends Error {
+  override readonly name = 'OvsdbError'
+  readonly problem: OvsdbProblem
+
+  constructor(problem: OvsdbProblem, options?: { readonly cause?: unknown }) {
+    super(problem.message, options)
+    this.problem = problem
+  }
+}
