@@ -1,0 +1,29 @@
+import { type TestContext, test } from 'node:test'
+
+/** The datapath under test: vswitchd's own (`netdev`) or the kernel's (`system`). */
+export type Lane = 'userspace' | 'kernel'
+
+/** The lane this process runs in. Throws where none was chosen: an integration test outside a lane proves nothing. */
+export const lane: Lane = parseLane(process.env['OVS_BRIDGED_LANE'])
+
+function parseLane(value: string | undefined): Lane {
+  if (value === 'userspace' || value === 'kernel') return value
+  throw new Error(`OVS_BRIDGED_LANE must be userspace or kernel, not ${value ?? 'unset'}`)
+}
+
+/** Nothing may hold a lane for longer than this, whatever it waits for. */
+const defaultTimeoutMs = 60_000
+
+/**
+ * Registers an integration test.
+ * @param options.only the one lane it is for; without it the test runs in both
+ * @param options.timeoutMs the test fails when it takes longer; 60 s if not given
+ */
+export function laneTest(
+  name: string,
+  options: { readonly only?: Lane; readonly timeoutMs?: number },
+  run: (context: TestContext) => Promise<void>,
+): void {
+  if (options.only !== undefined && options.only !== lane) return
+  void test(name, { timeout: options.timeoutMs ?? defaultTimeoutMs }, run)
+}
