@@ -1,0 +1,265 @@
+import { Command, CommanderError, Option } from 'commander'
+import { type BridgeName, type NameFormat, parseBridgeName, parseNameFormat } from './bridge/names.js'
+import type { Brand } from './lib/brand.js'
+import { type Parsed, parsed, refused } from './lib/parsed.js'
+import { type LocalAddress, parseLocalAddress, parseUnixAddress, type UnixAddress } from './lib/socket-address.js'
+import { type LogLevel, logLevels } from './log.js'
+
+/** Which Open vSwitch the service manages. */
+export type OvsConfig =
+  /** Its own: ovsdb-server and ovs-vswitchd in `stateDir`, userspace datapath. */
+  | { readonly kind: 'embedded' }
+  /** One that runs already. */
+  | { readonly kind: 'host'; readonly endpoint: UnixAddress; readonly datapath: Datapath }
+
+/** Datapath type of new bridges; `auto`: the kernel's where it is there. */
+export type Datapath = 'auto' | 'system' | 'netdev'
+
+/** Tells the bridges of several services on one host apart. */
+export type InstanceName = Brand<string, 'InstanceName'>
+
+export interface Config {
+  readonly ovs: OvsConfig
+  /** Never empty. */
+  readonly listen: readonly LocalAddress[]
+  /** Absolute. */
+  readonly stateDir: string
+  readonly defaultBridge: BridgeName
+  readonly tapNameFormat: NameFormat
+  readonly bondNameFormat: NameFormat
+  readonly instance: InstanceName
+  readonly logLevel: LogLevel
+  readonly drainTimeoutMs: number
+}
+
+/** What the command line asks for. */
+export type Invocation =
+  | { readonly kind: 'serve'; readonly config: Config }
+  /** Nothing to run: help, the version, or the one sentence about what is wrong. */
+  | { readonly kind: 'say'; readonly text: string; readonly exitCode: 0 | 2 }
+
+interface Flag {
+  readonly name: string
+  /** Metavariable; none for a switch. */
+  readonly value?: string
+  readonly description: string
+  readonly fallback: string
+  readonly repeatable?: true
+}
+
+// Help prints them in this order.
+const flags = {
+  embedded: {
+    name: 'embedded',
+    description: 'run an Open vSwitch of its own, touching nothing of the host',
+    fallback: 'false',
+  },
+  ovsdb: {
+    name: 'ovsdb',
+    value: 'address',
+    description: "socket of the host's ovsdb-server",
+    fallback: 'unix:/var/run/openvswitch/db.sock',
+  },
+  datapath: {
+    name: 'datapath',
+    value: 'type',
+    description: 'of new bridges: auto, system or netdev',
+    fallback: 'auto',
+  },
+  listen: {
+    name: 'listen',
+    value: 'address',
+    description: 'unix:/PATH, or HOST:PORT on the loopback; may be repeated',
+    fallback: 'unix:/run/ovs-bridged/ovs-bridged.sock',
+    repeatable: true,
+  },
+  stateDir: { name: 'state-dir', value: 'path', description: 'where files are kept', fallback: '/var/lib/ovs-bridged' },
+  defaultBridge: {
+    name: 'default-bridge',
+    value: 'name',
+    description: 'bridge of calls that name none',
+    fallback: 'ovsbr0',
+  },
+  tapNameFormat: {
+    name: 'tap-name-format',
+    value: 'format',
+    description: 'generated tap names, with one %v',
+    fallback: 'tap%v',
+  },
+  bondNameFormat: {
+    name: 'bond-name-format',
+    value: 'format',
+    description: 'generated bond names, with one %v',
+    fallback: 'bond%v',
+  },
+  instance: {
+    name: 'instance',
+    value: 'name',
+    description: 'tells several services on one host apart',
+    fallback: 'default',
+  },
+  logLevel: { name: 'log-level', value: 'level', description: logLevels.join(', '), fallback: 'info' },
+  drainTimeout: {
+    name: 'drain-timeout',
+    value: 'duration',
+    description: 'for running calls when the service stops: 500ms, 10s, 2m',
+    fallback: '10s',
+  },
+} satisfies Record<string, Flag>
+
+type FlagKey = keyof typeof flags
+
+/** A flag with what was given for it: each value, and where it stood. */
+interface Given {
+  readonly source: string
+  readonly values: readonly string[]
+  readonly explicit: boolean
+}
+
+/** A bad value; the message is the one sentence. */
+class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+}
+
+/**
+ * Reads the command line (without node and script) and the environment: a flag comes before its variable
+ * `OVS_BRIDGED_<FLAG>` (a comma between several addresses), that before the default. Looks at neither disk nor network.
+ */
+export function parseConfig(
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  version: string,
+): Invocation {
+  let output = ''
+  let options: Readonly<Record<string, unknown>> | undefined
+  const program = createProgram(version, text => {
+    output += text
+  })
+  const serve = program.command('serve').description('serve the gRPC API until told to stop')
+  for (const flag of Object.values<Flag>(flags)) serve.addOption(optionOf(flag))
+  serve.action((given: Readonly<Record<string, unknown>>) => {
+    options = given
+  })
+  try {
+    program.parse(argv, { from: 'user' })
+    return { kind: 'serve', config: configOf(options ?? {}, env) }
+  } catch (error) {
+    if (error instanceof ConfigError) return { kind: 'say', text: `${error.message}\n`, exitCode: 2 }
+    if (error instanceof CommanderError) return { kind: 'say', text: output, exitCode: error.exitCode === 0 ? 0 : 2 }
+    throw error
+  }
+}
+
+function createProgram(version: string, write: (text: string) => void): Command {
+  return new Command('ovs-bridged')
+    .description('gRPC service that manages the Open vSwitch bridges and taps of a Linux host')
+    .version(version)
+    .exitOverride()
+    .configureOutput({
+      writeOut: write,
+      writeErr: write,
+      outputError: (text, out) => out(text.replace(/^error: /, '')),
+    })
+}
+
+function optionOf(flag: Flag): Option {
+  const told = `${flag.description} (default: ${flag.fallback}, env: ${variableOf(flag)})`
+  if (flag.value === undefined) return new Option(`--${flag.name}`, told)
+  const option = new Option(`--${flag.name} <${flag.value}>`, told)
+  if (flag.repeatable) option.argParser((text: string, before: string[] | undefined) => [...(before ?? []), text])
+  return option
+}
+
+function variableOf(flag: Flag): string {
+  return `OVS_BRIDGED_${flag.name.toUpperCase().replaceAll('-', '_')}`
+}
+
+function configOf(
+  options: Readonly<Record<string, unknown>>,
+  env: Readonly<Record<string, string | undefined>>,
+): Config {
+  const given = (key: FlagKey) => givenFor(flags[key], options[key], env)
+  const one = <T>(key: FlagKey, parse: (text: string) => Parsed<T>): T => take(given(key), parse)
+  return {
+    ovs: ovsOf(given('embedded'), given('ovsdb'), given('datapath')),
+    listen: given('listen').values.map(value => take({ ...given('listen'), values: [value] }, parseLocalAddress)),
+    stateDir: one('stateDir', parseDirectory),
+    defaultBridge: one('defaultBridge', parseBridgeName),
+    tapNameFormat: one('tapNameFormat', parseNameFormat),
+    bondNameFormat: one('bondNameFormat', parseNameFormat),
+    instance: one('instance', parseInstanceName),
+    logLevel: one('logLevel', oneOf(logLevels)),
+    drainTimeoutMs: one('drainTimeout', parseDurationMs),
+  }
+}
+
+function givenFor(flag: Flag, option: unknown, env: Readonly<Record<string, string | undefined>>): Given {
+  if (option !== undefined) {
+    const values = Array.isArray(option) ? option.map(String) : [String(option)]
+    return { source: `--${flag.name}`, values, explicit: true }
+  }
+  // An empty variable is how a unit file or a shell unsets one.
+  const value = env[variableOf(flag)]
+  if (value === undefined || value === '') return { source: `--${flag.name}`, values: [flag.fallback], explicit: false }
+  return { source: variableOf(flag), values: flag.repeatable ? value.split(',') : [value], explicit: true }
+}
+
+function take<T>(given: Given, parse: (text: string) => Parsed<T>): T {
+  const [value = ''] = given.values
+  const result = parse(value)
+  if (result.ok) return result.value
+  throw new ConfigError(`${given.source} ${JSON.stringify(value)} ${result.reason}`)
+}
+
+function ovsOf(embedded: Given, ovsdb: Given, datapath: Given): OvsConfig {
+  const type = take(datapath, oneOf(['auto', 'system', 'netdev']))
+  if (!take(embedded, parseSwitch)) return { kind: 'host', endpoint: take(ovsdb, parseUnixAddress), datapath: type }
+  if (ovsdb.explicit) {
+    throw new ConfigError(
+      `${embedded.source} and ${ovsdb.source} exclude each other: an embedded Open vSwitch has its own database`,
+    )
+  }
+  if (type === 'system') {
+    throw new ConfigError(
+      `${embedded.source} and ${datapath.source} system exclude each other: the kernel's datapath is the host's`,
+    )
+  }
+  return { kind: 'embedded' }
+}
+
+function oneOf<const T extends string>(choices: readonly T[]): (text: string) => Parsed<T> {
+  return text => {
+    const choice = choices.find(known => known === text)
+    return choice === undefined ? refused(`is none of ${choices.join(', ')}`) : parsed(choice)
+  }
+}
+
+function parseSwitch(text: string): Parsed<boolean> {
+  if (text === 'true' || text === '1') return parsed(true)
+  if (text === 'false' || text === '0') return parsed(false)
+  return refused('is neither true nor false')
+}
+
+function parseDirectory(text: string): Parsed<string> {
+  if (!text.startsWith('/')) return refused('is not an absolute path')
+  return text.includes('\0') ? refused('holds a NUL') : parsed(text)
+}
+
+function parseInstanceName(text: string): Parsed<InstanceName> {
+  if (!/^[a-z0-9-]{1,32}$/.test(text)) return refused('is not 1 to 32 of a-z, 0-9 and -')
+  return parsed(text as InstanceName)
+}
+
+const unitsMs = new Map([
+  ['ms', 1],
+  ['s', 1_000],
+  ['m', 60_000],
+])
+
+function parseDurationMs(text: string): Parsed<number> {
+  const [, digits, unit] = /^(\d{1,6})(ms|s|m)$/.exec(text) ?? []
+  const unitMs = unitsMs.get(unit ?? '')
+  if (digits === undefined || unitMs === undefined) return refused('is not a whole number with a unit: 500ms, 10s, 2m')
+  const durationMs = Number(digits) * unitMs
+  return durationMs <= 3_600_000 ? parsed(durationMs) : refused('is longer than an hour')
+}
