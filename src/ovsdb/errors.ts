@@ -50,3 +50,17 @@ export class OvsdbError extends Error {
     this.problem = problem
   }
 }
+
+export function protocolError(message: string, options?: { readonly cause?: unknown }): OvsdbError {
+  return new OvsdbError({ kind: 'protocol', message }, options)
+}
+
+export function notConnected(message: string, options?: { readonly cause?: unknown }): OvsdbError {
+  return new OvsdbError({ kind: 'not-connected', message }, options)
+}
+
+/** The problem behind anything thrown on the way to the server. */
+export function problemOf(error: unknown): OvsdbProblem {
+  if (error instanceof OvsdbError) return error.problem
+  return { kind: 'not-connected', message: error instanceof Error ? error.message : String(error) }
+}

@@ -1,9 +1,11 @@
 import type { Brand } from '../lib/brand.js'
+import { protocolError } from './errors.js'
+import type { AtomicType, BaseType, ColumnSchema } from './schema.js'
 
 /** The identity of a row, in lower case (RFC 7047 §3.1, `<uuid>`). */
 export type Uuid = Brand<string, 'Uuid'>
 
-/** A row that the same transaction inserts (RFC 7047 §5.1, `<named-uuid>`). Only {@link Transaction.insert} makes one. */
+/** A row that the same transaction inserts (RFC 7047 §5.1, `<named-uuid>`). Only `Transaction.insert` makes one. */
 export interface NamedUuid {
   readonly namedUuid: string
 }
@@ -13,3 +15,171 @@ export type Atom = string | number | bigint | boolean | NamedUuid
 
 /** RFC 7047 §5.1, `<value>`: an atom, an optional atom, a set, or a map. */
 export type Value = Atom | undefined | readonly Atom[] | ReadonlyMap<Atom, Atom>
+
+/** What `JSON.parse` makes, plus bigint. */
+export type Json = string | number | bigint | boolean | null | readonly Json[] | { readonly [name: string]: Json }
+
+export type Decoder = (json: unknown) => Value
+
+const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+
+export function isUuid(text: unknown): text is Uuid {
+  return typeof text === 'string' && uuidPattern.test(text)
+}
+
+export function isRecord(json: unknown): json is Readonly<Record<string, unknown>> {
+  return typeof json === 'object' && json !== null && !Array.isArray(json)
+}
+
+export function isArray(json: unknown): json is readonly unknown[] {
+  return Array.isArray(json)
+}
+
+/** How many values a column holds decides its shape, and how a difference to it is told. */
+export type Shape = 'scalar' | 'optional' | 'set' | 'map'
+
+export function shapeOf({ value, min, max }: ColumnSchema): Shape {
+  if (value !== undefined) return 'map'
+  if (max > 1) return 'set'
+  return min === 0 ? 'optional' : 'scalar'
+}
+
+/** Reads values of a column from the wire (RFC 7047 §5.1). Throws `protocol` for any other JSON. */
+export function decoderOf(column: ColumnSchema): Decoder {
+  const key = atomDecoder(column.key.type)
+  switch (shapeOf(column)) {
+    case 'scalar':
+      return json => key(soleElement(json))
+    case 'optional':
+      return json => (isTagged(json, 'set') && json[1].length === 0 ? undefined : key(soleElement(json)))
+    case 'set':
+      return json => (isTagged(json, 'set') ? json[1].map(key) : [key(json)])
+    case 'map':
+      return mapDecoder(key, atomDecoder(column.value?.type ?? 'string'))
+  }
+}
+
+/** What a column holds when an insert does not say (RFC 7047 §5.2.1). */
+export function defaultValue(column: ColumnSchema): Value {
+  switch (shapeOf(column)) {
+    case 'scalar':
+      return defaultAtom(column.key)
+    case 'optional':
+      return undefined
+    case 'set':
+      return column.min === 0 ? [] : [defaultAtom(column.key)]
+    case 'map':
+      return new Map()
+  }
+}
+
+/** Whether two values of one column are the same; the order of a set or map is no part of its value. */
+export function isSameValue(a: Value, b: Value): boolean {
+  if (Object.is(a, b)) return true
+  if (a instanceof Map && b instanceof Map) {
+    if (a.size !== b.size) return false
+    for (const [k, v] of a) if (v !== b.get(k)) return false
+    return true
+  }
+  if (!isArray(a) || !isArray(b) || a.length !== b.length) return false
+  if (a.every((atom, i) => atom === b[i])) return true
+  const elements = new Set(a)
+  return b.every(atom => elements.has(atom))
+}
+
+/**
+ * The value that `difference` makes of `before`, where `difference` comes from an `update2` or `update3`
+ * (ovsdb-server(7), "Update2 Notification"): the elements that one of both sets has, the pairs of a map that came,
+ * changed or went, or the new value where there is at most one.
+ */
+export function applyDifference(column: ColumnSchema, before: Value, difference: Value): Value {
+  if (column.max <= 1) return difference
+  if (before instanceof Map && difference instanceof Map) return mergeMap(before, difference)
+  if (isAtoms(before) && isAtoms(difference)) return mergeSet(before, difference)
+  return difference
+}
+
+function isAtoms(value: Value): value is readonly Atom[] {
+  return Array.isArray(value)
+}
+
+function mergeMap(before: ReadonlyMap<Atom, Atom>, difference: ReadonlyMap<Atom, Atom>): ReadonlyMap<Atom, Atom> {
+  const after = new Map(before)
+  for (const [k, v] of difference) {
+    if (after.get(k) === v) after.delete(k)
+    else after.set(k, v)
+  }
+  return after
+}
+
+function mergeSet(before: readonly Atom[], difference: readonly Atom[]): readonly Atom[] {
+  const changed = new Set(difference)
+  // What is deleted here was in both, so what remains has come.
+  const kept = before.filter(atom => !changed.delete(atom))
+  for (const atom of changed) kept.push(atom)
+  return kept
+}
+
+function atomDecoder(type: AtomicType): (json: unknown) => Atom {
+  switch (type) {
+    case 'string':
+      return json => (typeof json === 'string' ? json : mismatch(type, json))
+    case 'boolean':
+      return json => (typeof json === 'boolean' ? json : mismatch(type, json))
+    case 'real':
+      return json => (typeof json === 'number' || typeof json === 'bigint' ? Number(json) : mismatch(type, json))
+    case 'integer':
+      return json => (typeof json === 'bigint' || Number.isSafeInteger(json) ? integer(json) : mismatch(type, json))
+    case 'uuid':
+      return json => (isArray(json) && json[0] === 'uuid' && isUuid(json[1]) ? json[1] : mismatch(type, json))
+  }
+}
+
+function integer(json: unknown): number | bigint {
+  return typeof json === 'bigint' ? json : Number(json)
+}
+
+function mapDecoder(key: (json: unknown) => Atom, value: (json: unknown) => Atom): Decoder {
+  return json => {
+    if (!isTagged(json, 'map')) throw protocolError(`expected a map, got ${excerpt(json)}`)
+    const map = new Map<Atom, Atom>()
+    for (const pair of json[1]) {
+      if (!isArray(pair) || pair.length !== 2) throw protocolError(`expected a pair, got ${excerpt(pair)}`)
+      map.set(key(pair[0]), value(pair[1]))
+    }
+    return map
+  }
+}
+
+function isTagged(json: unknown, tag: 'set' | 'map'): json is readonly [string, readonly unknown[]] {
+  return isArray(json) && json.length === 2 && json[0] === tag && isArray(json[1])
+}
+
+function soleElement(json: unknown): unknown {
+  return isTagged(json, 'set') && json[1].length === 1 ? json[1][0] : json
+}
+
+function mismatch(type: AtomicType, json: unknown): never {
+  throw protocolError(`expected ${type}, got ${excerpt(json)}`)
+}
+
+/** A short text of any JSON, for a message. */
+export function excerpt(json: unknown): string {
+  const text = JSON.stringify(json, (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v)) ?? 'nothing'
+  return text.length <= 100 ? text : `${text.slice(0, 100)}…`
+}
+
+function defaultAtom({ type, enum: choices }: BaseType): Atom {
+  const first = choices?.[0]
+  switch (type) {
+    case 'integer':
+    case 'real':
+      return first ?? 0
+    case 'boolean':
+      return first ?? false
+    case 'string':
+      return first ?? ''
+    case 'uuid':
+      return '00000000-0000-0000-0000-000000000000'
+  }
+}

@@ -1,5 +1,8 @@
-import type { NamedUuid, Uuid } from './notation.js'
-import type { DatabaseSchema } from './schema.js'
+import { encodeElements, encodeOperand, encodeSet, encodeValue, isNamedUuid, type Place, refusal } from './checking.js'
+import { type Json, type NamedUuid, shapeOf, type Uuid } from './notation.js'
+import type { JsonRow, Operation, RowRef } from './operation.js'
+import { columnReader, decodeRow, typed } from './row.js'
+import type { ColumnSchema, DatabaseSchema, TableSchema } from './schema.js'
 
 /** What may be written where `V` is read: a row inserted by the same transaction can be referred to. */
 export type Written<V> = V extends Uuid
@@ -33,6 +36,7 @@ export type Condition<R> = {
 /** A row to be read within the transaction; {@link Committed.row} gives it. */
 export interface Selection<R> {
   readonly operationIndex: number
+  /** Reads the row that the server answered with. */
   readonly decode: (row: unknown) => R
 }
 
@@ -54,6 +58,7 @@ export interface Committed {
  */
 export interface Transaction<T> {
   readonly operationCount: number
+  readonly operations: readonly Operation[]
   /** Adds a row. The answer stands for it within this transaction. */
   insert<K extends keyof T & string>(table: K, values: Columns<T[K]>): NamedUuid
   /** Sets columns of a row. A missing row fails the transaction with `row-vanished`. */
@@ -106,4 +111,144 @@ export type MapColumn<R> = { [C in keyof R & string]: R[C] extends ReadonlyMap<u
 export type MapKey<V> = V extends ReadonlyMap<infer K, unknown> ? K : never
 export type MapValue<V> = V extends ReadonlyMap<unknown, infer W> ? W : never
 
-export declare function newTransaction<T>(schema: DatabaseSchema<T>): Transaction<T>
+/** A transaction without operations. `schema` says what may be written. */
+export function newTransaction<T>(schema: DatabaseSchema<T>): Transaction<T> {
+  return new TransactionBuilder(schema)
+}
+
+const uuidColumn: ColumnSchema = { key: { type: 'uuid' }, min: 1, max: 1, ephemeral: false, mutable: false }
+
+class TransactionBuilder {
+  readonly #schema: DatabaseSchema
+  readonly #operations: Operation[] = []
+  readonly #inserted = new Set<NamedUuid>()
+
+  constructor(schema: DatabaseSchema) {
+    this.#schema = schema
+  }
+
+  get operationCount(): number {
+    return this.#operations.length
+  }
+
+  get operations(): readonly Operation[] {
+    return this.#operations
+  }
+
+  insert(table: string, values: object): NamedUuid {
+    const row = this.#encodeRow(table, values)
+    const as = { namedUuid: `row${this.#inserted.size}` }
+    this.#inserted.add(as)
+    this.#operations.push({ op: 'insert', table, row, as })
+    return as
+  }
+
+  update(table: string, target: RowRef, values: object): void {
+    for (const column of Object.keys(values)) this.#checkMutable(table, column)
+    this.#checkTarget(table, target)
+    this.#operations.push({ op: 'update', table, target, row: this.#encodeRow(table, values) })
+  }
+
+  mutate(table: string, target: RowRef, column: string, mutator: string, value: unknown): void {
+    this.#checkMutable(table, column)
+    this.#checkTarget(table, target)
+    const schema = this.#column(table, column)
+    const place = this.#place(table, column)
+    const isSetChange = mutator === 'insert' || mutator === 'delete'
+    const operand = isSetChange ? encodeElements(place, schema, value) : encodeOperand(place, schema.key, value)
+    this.#operations.push({ op: 'mutate', table, target, mutations: [[column, mutator, operand]] })
+  }
+
+  setKeys(table: string, target: RowRef, column: string, entries: ReadonlyMap<unknown, unknown>): void {
+    this.#checkMutable(table, column)
+    this.#checkTarget(table, target)
+    const schema = this.#column(table, column)
+    const place = this.#place(table, column)
+    const present = new Map([...entries].filter(([, value]) => value !== undefined))
+    // `insert` would leave a key that exists as it is.
+    const removal: Json = [column, 'delete', encodeSet(place, schema.key, [...entries.keys()])]
+    const addition: Json = [column, 'insert', encodeElements(place, schema, present)]
+    this.#operations.push({ op: 'mutate', table, target, mutations: [removal, addition] })
+  }
+
+  delete(table: string, target: Uuid): void {
+    this.#table(table)
+    this.#operations.push({ op: 'delete', table, target })
+  }
+
+  wait(table: string, row: Uuid, values: object): void {
+    const expected = this.#encodeRow(table, values)
+    const where: Json = [['_uuid', '==', ['uuid', row]]]
+    const columns = Object.keys(expected)
+    this.#operations.push({ op: 'wait', table, where, columns, rows: [expected], until: '==', timeoutMs: 0 })
+  }
+
+  waitRows(
+    table: string,
+    conditions: readonly (readonly [string, string, unknown])[],
+    expected: {
+      readonly columns: readonly string[]
+      readonly rows: readonly object[]
+      readonly until: '==' | '!='
+      readonly timeoutMs?: number
+    },
+  ): void {
+    const { columns, until, timeoutMs = 0 } = expected
+    const where = conditions.map(([column, test, value]) => this.#encodeCondition(table, column, test, value))
+    const rows = expected.rows.map(row => this.#encodeRow(table, row))
+    this.#operations.push({ op: 'wait', table, where, columns, rows, until, timeoutMs })
+  }
+
+  select<R>(table: string, target: Uuid, columns: readonly string[]): Selection<R> {
+    const readers = columns.map(name => columnReader(name, this.#column(table, name)))
+    const operationIndex = this.#operations.length
+    this.#operations.push({ op: 'select', table, target, columns })
+    return { operationIndex, decode: row => typed<R>(decodeRow(readers, target, row)) }
+  }
+
+  comment(text: string): void {
+    const place = { table: 'comment', column: 'text', isInserted: () => false }
+    encodeValue(place, { ...uuidColumn, key: { type: 'string' } }, text)
+    this.#operations.push({ op: 'comment', comment: text })
+  }
+
+  #encodeRow(table: string, values: object): JsonRow {
+    const entries: [string, unknown][] = Object.entries(values)
+    return Object.fromEntries(
+      entries.map(([name, value]) => [name, encodeValue(this.#place(table, name), this.#column(table, name), value)]),
+    )
+  }
+
+  #encodeCondition(table: string, column: string, test: string, value: unknown): Json {
+    const schema = this.#column(table, column)
+    const isPart = test === 'includes' || test === 'excludes'
+    const part = isPart && shapeOf(schema) !== 'scalar' && shapeOf(schema) !== 'optional'
+    const place = this.#place(table, column)
+    return [column, test, part ? encodeElements(place, schema, value) : encodeValue(place, schema, value)]
+  }
+
+  #table(table: string): TableSchema {
+    const schema = this.#schema.tables[table]
+    if (schema === undefined) throw refusal({ table, column: '_uuid' }, 'is in no table of the schema')
+    return schema
+  }
+
+  #column(table: string, column: string): ColumnSchema {
+    const schema = column === '_uuid' ? uuidColumn : this.#table(table).columns[column]
+    if (schema === undefined) throw refusal({ table, column }, 'is no column of the schema')
+    return schema
+  }
+
+  #checkMutable(table: string, column: string): void {
+    if (!this.#column(table, column).mutable) throw refusal({ table, column }, 'cannot be changed after the insert')
+  }
+
+  #checkTarget(table: string, target: RowRef): void {
+    if (isNamedUuid(target) && !this.#inserted.has(target))
+      throw refusal({ table, column: '_uuid' }, 'names a row that another transaction inserts')
+  }
+
+  #place(table: string, column: string): Place {
+    return { table, column, isInserted: row => this.#inserted.has(row) }
+  }
+}

@@ -1,0 +1,130 @@
+import { OvsdbError } from './errors.js'
+import { type Atom, isArray, isUuid, type Json, type NamedUuid, shapeOf } from './notation.js'
+import type { BaseType, ColumnSchema } from './schema.js'
+
+/** Which column a value is for, and which rows the transaction has inserted so far. */
+export interface Place {
+  readonly table: string
+  readonly column: string
+  readonly isInserted: (row: NamedUuid) => boolean
+}
+
+/** A value as the wire wants it (RFC 7047 §5.1). Throws `invalid-value` unless the column can hold it. */
+export function encodeValue(place: Place, column: ColumnSchema, value: unknown): Json {
+  switch (shapeOf(column)) {
+    case 'scalar':
+      return encodeAtom(place, column.key, value)
+    case 'optional':
+      return value === undefined ? ['set', []] : encodeAtom(place, column.key, value)
+    case 'set':
+    case 'map':
+      return encodeElements(place, column, value, column)
+  }
+}
+
+/** The operand of `insert` or `delete`: like a value of a set or map column, of any size. */
+export function encodeElements(
+  place: Place,
+  column: ColumnSchema,
+  value: unknown,
+  size: { readonly min: number; readonly max: number } = { min: 0, max: Number.POSITIVE_INFINITY },
+): Json {
+  if (column.value === undefined) return encodeSet(place, column.key, value, size)
+  if (!(value instanceof Map)) throw refusal(place, 'is a map')
+  const pairs: [unknown, unknown][] = [...value]
+  checkSize(place, pairs.length, size)
+  const { key, value: type } = column
+  return ['map', pairs.map(([k, v]) => [encodeAtom(place, key, k), encodeAtom(place, type, v)])]
+}
+
+export function encodeSet(
+  place: Place,
+  type: BaseType,
+  value: unknown,
+  size: { readonly min: number; readonly max: number } = { min: 0, max: Number.POSITIVE_INFINITY },
+): Json {
+  if (!isArray(value)) throw refusal(place, 'is a set: give an array')
+  checkSize(place, value.length, size)
+  if (new Set(value).size < value.length) throw refusal(place, 'names an element twice')
+  return ['set', value.map(element => encodeAtom(place, type, element))]
+}
+
+/** A number to calculate with; the result's range is for the server to check. */
+export function encodeOperand(place: Place, type: BaseType, value: unknown): Json {
+  return encodeAtom(place, { type: type.type }, value)
+}
+
+export function refusal({ table, column }: Pick<Place, 'table' | 'column'>, reason: string): OvsdbError {
+  return new OvsdbError({ kind: 'invalid-value', message: `${table}.${column} ${reason}`, table, column, reason })
+}
+
+function checkSize(place: Place, size: number, { min, max }: { readonly min: number; readonly max: number }): void {
+  if (size < min) throw refusal(place, `needs at least ${min} element`)
+  if (size > max) throw refusal(place, `holds at most ${max} elements, not ${size}`)
+}
+
+function encodeAtom(place: Place, base: BaseType, value: unknown): Json {
+  const atom = encodeType(place, base, value)
+  if (base.enum !== undefined && !base.enum.some(choice => choice === atom))
+    throw refusal(place, `is one of ${base.enum.join(', ')}, not ${String(value)}`)
+  return atom
+}
+
+function encodeType(place: Place, base: BaseType, value: unknown): Json {
+  switch (base.type) {
+    case 'boolean':
+      if (typeof value !== 'boolean') throw refusal(place, 'is a boolean')
+      return value
+    case 'string':
+      return checkString(place, base, value)
+    case 'integer':
+      return checkInteger(place, base, value)
+    case 'real':
+      if (typeof value !== 'number' || !Number.isFinite(value)) throw refusal(place, 'is a finite number')
+      return checkRange(place, value, base.minReal, base.maxReal)
+    case 'uuid':
+      return encodeReference(place, value)
+  }
+}
+
+const int64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n }
+const loneSurrogate = /\p{Surrogate}/u
+
+function checkInteger(place: Place, { minInteger, maxInteger }: BaseType, value: unknown): number | bigint {
+  if (typeof value !== 'bigint' && !(typeof value === 'number' && Number.isSafeInteger(value)))
+    throw refusal(place, `is an integer, not ${String(value)}`)
+  return checkRange(place, value, minInteger ?? int64.min, maxInteger ?? int64.max)
+}
+
+function checkRange<N extends number | bigint>(
+  place: Place,
+  value: N,
+  min: number | bigint | undefined,
+  max: number | bigint | undefined,
+): N {
+  if (min !== undefined && value < min) throw refusal(place, `is at least ${min}, not ${value}`)
+  if (max !== undefined && value > max) throw refusal(place, `is at most ${max}, not ${value}`)
+  return value
+}
+
+// A server that meets a NUL or half a surrogate pair does not refuse the value: it drops the connection.
+function checkString(place: Place, { minLength = 0, maxLength }: BaseType, value: unknown): string {
+  if (typeof value !== 'string') throw refusal(place, 'is a string')
+  if (value.includes('\0')) throw refusal(place, 'cannot hold a NUL character')
+  if (loneSurrogate.test(value)) throw refusal(place, 'holds half a surrogate pair')
+  const length = minLength > 0 || maxLength !== undefined ? [...value].length : 0
+  if (length < minLength) throw refusal(place, `has at least ${minLength} characters`)
+  if (maxLength !== undefined && length > maxLength) throw refusal(place, `has at most ${maxLength} characters`)
+  return value
+}
+
+function encodeReference(place: Place, value: unknown): Json {
+  if (isUuid(value)) return ['uuid', value]
+  if (!isNamedUuid(value)) throw refusal(place, 'is a reference to a row')
+  if (!place.isInserted(value)) throw refusal(place, 'refers to a row that another transaction inserts')
+  return ['named-uuid', value.namedUuid]
+}
+
+export function isNamedUuid(value: unknown): value is NamedUuid & Atom {
+  return typeof value === 'object' && value !== null && 'namedUuid' in value
+}

@@ -1,0 +1,128 @@
+import { Buffer, isUtf8 } from 'node:buffer'
+import { protocolError } from './errors.js'
+import type { Json } from './notation.js'
+
+/**
+ * Cuts a byte stream into JSON texts. JSON-RPC 1.0 puts nothing between them (RFC 7047 §4): a text ends with the
+ * bracket that closes its first.
+ */
+export interface Framer {
+  /** The values that `chunk` completes, each decoded whole. Throws `protocol`, after which the stream is lost. */
+  push(chunk: Uint8Array): unknown[]
+}
+
+const quote = 0x22
+const backslash = 0x5c
+const openBracket = 0x5b
+const closeBracket = 0x5d
+const openBrace = 0x7b
+const closeBrace = 0x7d
+
+/** `maxBytes` bounds one text. A single string of V8's holds 512 MiB. */
+export function newFramer(maxBytes = 2 ** 29 - 24): Framer {
+  let kept: Uint8Array[] = []
+  let keptBytes = 0
+  let depth = 0
+  let inString = false
+  let escaped = false
+
+  const takeText = (end: Uint8Array): unknown => {
+    const bytes = kept.length === 0 ? end : Buffer.concat([...kept, end])
+    kept = []
+    keptBytes = 0
+    return decodeJson(bytes)
+  }
+
+  return {
+    push(chunk) {
+      const values: unknown[] = []
+      let start = 0
+      for (let i = 0; i < chunk.length; i++) {
+        const byte = chunk[i]
+        if (inString) {
+          if (escaped) escaped = false
+          else if (byte === backslash) escaped = true
+          else if (byte === quote) inString = false
+        } else if (byte === quote && depth > 0) inString = true
+        else if (byte === openBrace || byte === openBracket) {
+          if (depth++ === 0) start = i
+        } else if (byte === closeBrace || byte === closeBracket) {
+          if (--depth === 0) {
+            values.push(takeText(chunk.subarray(start, i + 1)))
+            start = i + 1
+          } else if (depth < 0) throw protocolError('a closing bracket without its opening one')
+        } else if (depth === 0 && !isSpace(byte)) throw protocolError('bytes between two messages')
+      }
+      if (depth > 0) {
+        kept.push(chunk.subarray(start))
+        keptBytes += chunk.length - start
+        if (keptBytes > maxBytes) throw protocolError(`a message is larger than ${maxBytes} bytes`)
+      }
+      return values
+    },
+  }
+}
+
+function isSpace(byte: number | undefined): boolean {
+  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
+}
+
+function decodeJson(bytes: Uint8Array): unknown {
+  if (!isUtf8(bytes)) throw protocolError('a message is not UTF-8')
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8')
+  try {
+    return parseJson(text)
+  } catch (cause) {
+    throw protocolError('a message is not JSON', { cause })
+  }
+}
+
+const longNumber = /\d{16}/
+const stringOrLongInteger = /"[^"\\]*(?:\\.[^"\\]*)*"|(?<![\d.eE+-])-?\d{16,}(?![\d.eE])/g
+
+/** `JSON.parse`, except that an integer beyond 2^53 comes as an exact bigint. */
+export function parseJson(text: string): unknown {
+  if (!longNumber.test(text)) return JSON.parse(text)
+  const mark = freeMark(text)
+  let found = false
+  const marked = text.replace(stringOrLongInteger, token => {
+    if (token.startsWith('"') || Number.isSafeInteger(Number(token))) return token
+    found = true
+    return `"${mark}${token}"`
+  })
+  if (!found) return JSON.parse(text)
+  const parsedMark: unknown = JSON.parse(`"${mark}"`)
+  return restoreIntegers(JSON.parse(marked), String(parsedMark))
+}
+
+// JSON can spell a NUL in this one way only, so a run of them that the text does not have is in no string of it.
+function freeMark(text: string): string {
+  let mark = '\\u0000'
+  while (text.includes(mark)) mark += '\\u0000'
+  return mark
+}
+
+function restoreIntegers(json: unknown, mark: string): unknown {
+  if (typeof json === 'string') return json.startsWith(mark) ? BigInt(json.slice(mark.length)) : json
+  if (Array.isArray(json)) {
+    for (const [i, element] of json.entries()) json[i] = restoreIntegers(element, mark)
+  } else if (typeof json === 'object' && json !== null) {
+    const entries: [string, unknown][] = Object.entries(json)
+    return Object.fromEntries(entries.map(([name, value]) => [name, restoreIntegers(value, mark)]))
+  }
+  return json
+}
+
+/** `JSON.stringify`, except that a bigint is written as the integer it is. */
+export function encodeJson(json: Json): string {
+  if (typeof json === 'bigint') return String(json)
+  if (typeof json !== 'object' || json === null) return JSON.stringify(json)
+  if (isList(json)) return `[${json.map(encodeJson).join(',')}]`
+  return `{${Object.entries(json)
+    .map(([name, value]) => `${JSON.stringify(name)}:${encodeJson(value)}`)
+    .join(',')}}`
+}
+
+function isList(json: Json): json is readonly Json[] {
+  return Array.isArray(json)
+}
