@@ -39,7 +39,10 @@ export type Problem = Told &
     | { readonly kind: 'unsupported'; readonly reason: 'UNSUPPORTED' }
     | { readonly kind: 'busy'; readonly reason: 'CONFLICT' }
     | { readonly kind: 'exhausted'; readonly reason: 'EXHAUSTED' }
-    | { readonly kind: 'backend-unavailable'; readonly reason: 'OVSDB_UNAVAILABLE' | 'VSWITCHD_UNAVAILABLE' | 'SHUTTING_DOWN' }
+    | {
+        readonly kind: 'backend-unavailable'
+        readonly reason: 'OVSDB_UNAVAILABLE' | 'VSWITCHD_UNAVAILABLE' | 'SHUTTING_DOWN'
+      }
     | { readonly kind: 'outcome-unknown'; readonly reason: 'OUTCOME_UNKNOWN' }
     | { readonly kind: 'not-realised'; readonly reason: 'NOT_REALISED' }
     | { readonly kind: 'device-refused'; readonly reason: 'DEVICE_REFUSED' }
@@ -65,7 +68,11 @@ export function invalid(violations: readonly Violation[]): BridgeError {
 }
 
 export function bridgeNotFound(name: string): BridgeError {
-  return new BridgeError({ kind: 'not-found', reason: 'BRIDGE_NOT_FOUND', message: `no managed bridge is named ${name}` })
+  return new BridgeError({
+    kind: 'not-found',
+    reason: 'BRIDGE_NOT_FOUND',
+    message: `no managed bridge is named ${name}`,
+  })
 }
 
 export function tapNotFound(name: string): BridgeError {
@@ -73,5 +80,9 @@ export function tapNotFound(name: string): BridgeError {
 }
 
 export function nameTaken(name: string, by: string): BridgeError {
-  return new BridgeError({ kind: 'already-exists', reason: 'NAME_TAKEN', message: `${name} is already the name of ${by}` })
+  return new BridgeError({
+    kind: 'already-exists',
+    reason: 'NAME_TAKEN',
+    message: `${name} is already the name of ${by}`,
+  })
 }

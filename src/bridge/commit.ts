@@ -1,0 +1,299 @@
+import type { Tables } from '../gen/vswitch.js'
+import { schema } from '../gen/vswitch.js'
+import { abortReason } from '../lib/abort.js'
+import type { Committed, Transaction } from '../ovsdb/index.js'
+import { newTransaction, OvsdbError } from '../ovsdb/index.js'
+import type { Call } from './call.js'
+import { type OvsClient, type OvsReplica, rootOf } from './ovs.js'
+import { BridgeError } from './problem.js'
+import { translate } from './translate.js'
+
+export type OvsTransaction = Transaction<Tables>
+
+/** A caller's part of a transaction. */
+export interface Part<R> {
+  /** Names that it inserts, changes or removes. No two parts of one transaction share one, and they keep their order. */
+  readonly owns: readonly string[]
+  /** Names that must stay as they are meanwhile, such as the bridge of a new tap. */
+  readonly needs: readonly string[]
+  /** ovs-vswitchd has to act on it: `next_cfg` is bumped, and it counts as applied when `cur_cfg` has followed. */
+  readonly reconfigures: boolean
+  /** It undoes a failed call, and so does not wait until ovs-vswitchd has applied what came before. */
+  readonly undoes?: boolean
+  /**
+   * Adds the operations, planned from the replica as it is now; runs again when the transaction has to be repeated.
+   * What it throws is the answer to this caller alone.
+   */
+  write(transaction: OvsTransaction, replica: OvsReplica): (committed: Committed) => R
+}
+
+/** What a caller gets once its part stands in the database. */
+export interface Receipt<R> {
+  readonly result: R
+  /** The `next_cfg` that stands for it; undefined when ovs-vswitchd need not act. */
+  readonly epoch: bigint | undefined
+}
+
+interface Job {
+  readonly part: Part<unknown>
+  readonly caller: string
+  readonly settle: (outcome: Outcome) => void
+}
+
+type Outcome =
+  | { readonly ok: true; readonly receipt: Receipt<unknown> }
+  | { readonly ok: false; readonly error: unknown }
+
+interface Written {
+  readonly job: Job
+  readonly read: (committed: Committed) => unknown
+}
+
+interface Built {
+  readonly transaction: OvsTransaction
+  readonly written: readonly Written[]
+  readonly readEpoch: (committed: Committed) => bigint | undefined
+}
+
+/** A race lost this many times in a row is somebody else's storm, not ours to sit out. */
+const maxAttempts = 5
+
+/** Parts of one transaction at most. */
+const maxBatch = 512
+
+/**
+ * The only caller of `transact`. Parts that wait at the same time share one transaction and one epoch of ovs-vswitchd,
+ * which walks over all its ports for each: batching is everything. When a shared transaction fails, each part is repeated
+ * alone, so that a bad one fails nobody else.
+ *
+ * One transaction is under way at a time, and one that reconfigures leaves only when ovs-vswitchd has applied the last.
+ * So a name that is removed and inserted again never falls into one epoch, in which ovs-vswitchd would keep a dead device.
+ */
+export class Committer {
+  readonly #ovsdb: OvsClient
+  readonly #instance: string
+  readonly #lifetime: AbortSignal
+  readonly #queue: Job[] = []
+  #sending = false
+  #scheduled = false
+  /** Epoch that ovs-vswitchd has not reached yet. */
+  #pendingEpoch: bigint | undefined
+  #transactions = 0
+
+  constructor(ovsdb: OvsClient, instance: string, lifetime: AbortSignal) {
+    this.#ovsdb = ovsdb
+    this.#instance = instance
+    this.#lifetime = lifetime
+  }
+
+  /** Transactions sent so far. */
+  get transactions(): number {
+    return this.#transactions
+  }
+
+  /**
+   * Resolves when the part is committed.
+   *
+   * Errors: what `write` throws; `backend-unavailable` at once without a connection; when the call ends before its part
+   * was sent, its deadline or cancellation, and nothing was done; when it ends later, `outcome-unknown`.
+   */
+  commit<R>(part: Part<R>, call: Call): Promise<Receipt<R>> {
+    return new Promise((resolve, reject) => {
+      // The part's own type comes back through this variable, so that the queue need not know it.
+      let result: { readonly value: R } | undefined
+      const typed: Part<unknown> = {
+        ...part,
+        write: (transaction, replica) => {
+          const read = part.write(transaction, replica)
+          return committed => (result = { value: read(committed) })
+        },
+      }
+      const onAbort = () => {
+        const waiting = this.#queue.indexOf(job)
+        if (waiting >= 0) {
+          this.#queue.splice(waiting, 1)
+          reject(translate(abortReason(call.signal)))
+        } else reject(sentAndLeft(call.signal))
+      }
+      const job: Job = {
+        part: typed,
+        caller: call.caller,
+        settle: outcome => {
+          call.signal.removeEventListener('abort', onAbort)
+          if (!outcome.ok) reject(translate(outcome.error))
+          else if (result !== undefined) resolve({ result: result.value, epoch: outcome.receipt.epoch })
+        },
+      }
+      if (call.signal.aborted) {
+        reject(translate(abortReason(call.signal)))
+        return
+      }
+      call.signal.addEventListener('abort', onAbort, { once: true })
+      if (part.undoes) this.#queue.unshift(job)
+      else this.#queue.push(job)
+      this.#schedule()
+    })
+  }
+
+  /** Resolves when ovs-vswitchd has applied the receipt's epoch; throws when the call ends before. */
+  async applied(receipt: Receipt<unknown>, call: Call): Promise<void> {
+    const { epoch } = receipt
+    if (epoch === undefined) return
+    try {
+      await this.#ovsdb.waitFor(replica => (hasReached(replica, epoch) ? true : undefined), call.signal)
+    } catch (error) {
+      throw translate(error)
+    }
+  }
+
+  /** Calls of one turn of the event loop go together. */
+  #schedule(): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(() => {
+      this.#scheduled = false
+      void this.#pump()
+    })
+  }
+
+  async #pump(): Promise<void> {
+    if (this.#sending) return
+    this.#sending = true
+    try {
+      for (let batch = this.#takeBatch(); batch.length > 0; batch = this.#takeBatch()) await this.#commitBatch(batch)
+    } finally {
+      this.#sending = false
+    }
+  }
+
+  /** Those at the head of the queue that may go together now. What stays behind holds up only what shares its names. */
+  #takeBatch(): Job[] {
+    const batch: Job[] = []
+    const owned = new Set<string>()
+    const needed = new Set<string>()
+    for (const job of [...this.#queue]) {
+      const { owns, needs, reconfigures, undoes } = job.part
+      const clashes = owns.some(name => owned.has(name) || needed.has(name)) || needs.some(name => owned.has(name))
+      const early = this.#pendingEpoch !== undefined && reconfigures && !undoes
+      for (const name of owns) owned.add(name)
+      for (const name of needs) needed.add(name)
+      if (clashes || early || batch.length >= maxBatch) continue
+      batch.push(job)
+      this.#queue.splice(this.#queue.indexOf(job), 1)
+    }
+    return batch
+  }
+
+  async #commitBatch(batch: readonly Job[]): Promise<void> {
+    const error = await this.#send(batch)
+    if (error === undefined) return
+    if (!isLostRace(error)) {
+      for (const job of batch) job.settle({ ok: false, error })
+      return
+    }
+    for (const job of batch) await this.#commitAlone(job, batch.length === 1 ? 1 : 0)
+  }
+
+  async #commitAlone(job: Job, attempted: number): Promise<void> {
+    for (let attempt = attempted; ; attempt++) {
+      const error = await this.#send([job])
+      if (error === undefined) return
+      if (isLostRace(error) && attempt + 1 < maxAttempts) continue
+      job.settle({ ok: false, error })
+      return
+    }
+  }
+
+  /** Sends one transaction and settles its jobs; returns the error when it failed as a whole, the jobs then unsettled. */
+  async #send(batch: readonly Job[]): Promise<unknown> {
+    try {
+      const built = this.#build(batch)
+      if (built === undefined) return undefined
+      this.#transactions++
+      const committed = await this.#ovsdb.transact(built.transaction, { signal: this.#lifetime })
+      const epoch = built.readEpoch(committed)
+      if (epoch !== undefined) this.#awaitEpoch(epoch)
+      for (const { job, read } of built.written) {
+        read(committed)
+        job.settle({ ok: true, receipt: { result: undefined, epoch: job.part.reconfigures ? epoch : undefined } })
+      }
+      return undefined
+    } catch (error) {
+      return error
+    }
+  }
+
+  /** One transaction of all the parts that can be written. A part that throws is settled, and what it had added is thrown away. */
+  #build(batch: readonly Job[]): Built | undefined {
+    for (let jobs = batch; jobs.length > 0; ) {
+      const transaction = newTransaction(schema)
+      const written: Written[] = []
+      const failed = jobs.find(job => !this.#write(job, transaction, written))
+      if (failed === undefined) return this.#finish(transaction, written)
+      jobs = jobs.filter(job => job !== failed)
+    }
+    return undefined
+  }
+
+  #write(job: Job, transaction: OvsTransaction, written: Written[]): boolean {
+    try {
+      written.push({ job, read: job.part.write(transaction, this.#ovsdb.replica) })
+      return true
+    } catch (error) {
+      job.settle({ ok: false, error })
+      return false
+    }
+  }
+
+  #finish(transaction: OvsTransaction, written: readonly Written[]): Built {
+    const callers = [...new Set(written.map(({ job }) => job.caller))].join(', ')
+    transaction.comment(`ovs-bridged ${this.#instance}: ${callers}`.slice(0, 500))
+    const reconfigures = written.some(({ job }) => job.part.reconfigures)
+    return { transaction, written, readEpoch: reconfigures ? this.#bumpEpoch(transaction) : () => undefined }
+  }
+
+  /** ovs-vswitchd.conf.db(5), Open_vSwitch.next_cfg: a trigger as well as a number to wait for. */
+  #bumpEpoch(transaction: OvsTransaction): (committed: Committed) => bigint | undefined {
+    const root = rootOf(this.#ovsdb.replica)
+    if (root === undefined)
+      throw new OvsdbError({ kind: 'not-connected', message: 'the database has no Open_vSwitch row' })
+    transaction.mutate('Open_vSwitch', root._uuid, 'next_cfg', '+=', 1)
+    const selection = transaction.select('Open_vSwitch', root._uuid, ['next_cfg'])
+    return committed => {
+      const row = committed.row(selection)
+      return row === undefined ? undefined : BigInt(row.next_cfg)
+    }
+  }
+
+  #awaitEpoch(epoch: bigint): void {
+    this.#pendingEpoch = epoch
+    const reached = this.#ovsdb.waitFor(replica => (hasReached(replica, epoch) ? true : undefined), this.#lifetime)
+    reached.then(
+      () => {
+        if (this.#pendingEpoch !== epoch) return
+        this.#pendingEpoch = undefined
+        this.#schedule()
+      },
+      // The daemon ends, and with it the wait.
+      () => undefined,
+    )
+  }
+}
+
+/** A `next_cfg` below the epoch means that the database was made anew: that epoch will never come. */
+function hasReached(replica: OvsReplica, epoch: bigint): boolean {
+  const root = rootOf(replica)
+  return root !== undefined && (BigInt(root.cur_cfg) >= epoch || BigInt(root.next_cfg) < epoch)
+}
+
+/** Nothing was committed, and what was planned may look different from the replica as it is by now. */
+function isLostRace(error: unknown): boolean {
+  if (!(error instanceof OvsdbError)) return false
+  const { kind } = error.problem
+  return kind === 'precondition-failed' || kind === 'rejected'
+}
+
+function sentAndLeft(signal: AbortSignal): BridgeError {
+  const message = `${abortReason(signal).message} while the change was on its way to the database`
+  return new BridgeError({ kind: 'outcome-unknown', reason: 'OUTCOME_UNKNOWN', message }, { cause: signal.reason })
+}

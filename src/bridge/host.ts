@@ -1,0 +1,34 @@
+import type { Kernel } from '../kernel/index.js'
+import type { Committer } from './commit.js'
+import type { DeviceRemovals } from './devices.js'
+import type { BridgeName } from './names.js'
+import type { DatapathType, OvsClient } from './ovs.js'
+import type { TapNames } from './tap-name.js'
+import type { TapRecords } from './tap-records.js'
+
+/** Tells whoever keeps the log. */
+export type Notice = (
+  level: 'info' | 'warn' | 'error',
+  message: string,
+  details?: Readonly<Record<string, unknown>>,
+) => void
+
+/** One Linux host with its Open vSwitch: what every operation works on. */
+export interface Host {
+  /** Marks what is ours; two daemons on one Open vSwitch have different ones. */
+  readonly instance: string
+  readonly defaultBridge: BridgeName
+  /** Type that bridges are created with. */
+  readonly datapathType: DatapathType
+  readonly ovsdb: OvsClient
+  readonly kernel: Kernel
+  readonly committer: Committer
+  readonly records: TapRecords
+  readonly tapNames: TapNames
+  readonly removals: DeviceRemovals
+  /** Whether ovs-vswitchd answers on its own socket: asked without a write to the database. */
+  readonly vswitchdAnswers: (signal: AbortSignal) => Promise<boolean>
+  /** Aborts when the daemon ends. What outlives its call, such as undoing it, hangs on this. */
+  readonly lifetime: AbortSignal
+  readonly notice: Notice
+}

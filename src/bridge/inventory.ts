@@ -1,0 +1,141 @@
+import type { Host } from './host.js'
+import { type BridgeName, type MacAddress, type PortName, type VlanId } from './names.js'
+import { bridgeOf, type OvsRows, portsOf } from './ovs.js'
+import { ownerOf, preExisted, type TapBacking, type TapRecord } from './ownership.js'
+import { bridgeNotFound, tapNotFound } from './problem.js'
+
+export type TapState = 'active' | 'detached' | 'defunct'
+
+/** A tap as OVSDB shows it. */
+export interface Tap {
+  readonly name: PortName
+  /** undefined: detached. */
+  readonly bridge: BridgeName | undefined
+  readonly vlan: VlanId
+  readonly mac: MacAddress | undefined
+  readonly backing: TapBacking
+  readonly state: TapState
+  /** Port that bonds it with others. */
+  readonly bond: string | undefined
+  readonly qinqOuterVlan: VlanId | undefined
+  /** ovs-vswitchd.conf.db(5), Interface.error; empty if none. */
+  readonly ovsError: string
+  /** Of the device; 0 while there is none. */
+  readonly mtuBytes: number
+}
+
+/** A managed bridge as OVSDB shows it. */
+export interface Bridge {
+  readonly name: string
+  readonly preExist: boolean
+  /** Distinct over its taps, ascending. */
+  readonly vlans: readonly VlanId[]
+  readonly datapathType: string
+}
+
+/** The tap of a record. */
+export function tapOf(host: Host, record: TapRecord): Tap {
+  const row = host.ovsdb.replica.find('Interface', 'name', record.name)
+  return {
+    name: record.name,
+    bridge: record.bridge,
+    vlan: record.vlan,
+    mac: record.mac,
+    backing: record.backing,
+    state: record.defunct ? 'defunct' : record.bridge === undefined ? 'detached' : 'active',
+    bond: undefined,
+    qinqOuterVlan: record.qinqOuterVlan,
+    ovsError: row === undefined ? missingPort(record) : (row.error ?? ''),
+    mtuBytes: Number(row?.mtu ?? record.mtu ?? 0),
+  }
+}
+
+function missingPort(record: TapRecord): string {
+  return record.bridge === undefined || record.defunct ? '' : 'its port is gone from Open vSwitch'
+}
+
+/** The tap of that name on whichever bridge. Errors: `not-found`, also of a defunct one. */
+export function getTap(host: Host, name: PortName): Tap {
+  const kept = host.records.get(name)
+  if (kept === undefined || kept.record.defunct) throw tapNotFound(name)
+  return tapOf(host, kept.record)
+}
+
+export interface TapFilter {
+  /** undefined: all bridges, and detached taps. */
+  readonly bridge: BridgeName | undefined
+  readonly kind: TapBacking['kind'] | undefined
+  readonly vlan: VlanId | undefined
+  readonly includeDefunct: boolean
+}
+
+/** By name. Errors: `not-found` for a bridge that is not managed. */
+export function listTaps(host: Host, filter: TapFilter): Tap[] {
+  if (filter.bridge !== undefined) managedBridge(host, filter.bridge)
+  const taps: Tap[] = []
+  for (const { record } of host.records.all()) if (matches(record, filter)) taps.push(tapOf(host, record))
+  return taps.sort((a, b) => compare(a.name, b.name))
+}
+
+function matches(record: TapRecord, filter: TapFilter): boolean {
+  return (
+    (filter.bridge === undefined || record.bridge === filter.bridge) &&
+    (filter.kind === undefined || record.backing.kind === filter.kind) &&
+    (filter.vlan === undefined || record.vlan === filter.vlan) &&
+    (filter.includeDefunct || !record.defunct)
+  )
+}
+
+/** The row of a managed bridge. Errors: `not-found`. */
+export function managedBridge(host: Host, name: string): OvsRows['Bridge'] {
+  const row = host.ovsdb.replica.find('Bridge', 'name', name)
+  if (row === undefined || ownerOf(row.external_ids) !== host.instance) throw bridgeNotFound(name)
+  return row
+}
+
+/** Errors: `not-found` when no bridge of that name is managed. */
+export function getBridge(host: Host, name: BridgeName): Bridge {
+  return bridgesOf(host, [managedBridge(host, name)])[0] as Bridge
+}
+
+/** The managed bridges, by name. */
+export function listBridges(host: Host): Bridge[] {
+  const rows = [...host.ovsdb.replica.rows('Bridge')].filter(row => ownerOf(row.external_ids) === host.instance)
+  return bridgesOf(host, rows).sort((a, b) => compare(a.name, b.name))
+}
+
+function bridgesOf(host: Host, rows: readonly OvsRows['Bridge'][]): Bridge[] {
+  const vlans = new Map<string, Set<VlanId>>(rows.map(row => [row.name, new Set()]))
+  for (const { record } of host.records.all()) {
+    if (!record.defunct && record.bridge !== undefined) vlans.get(record.bridge)?.add(record.vlan)
+  }
+  return rows.map(row => ({
+    name: row.name,
+    preExist: preExisted(row.external_ids),
+    vlans: [...(vlans.get(row.name) ?? [])].sort((a, b) => a - b),
+    datapathType: row.datapath_type === '' ? 'system' : row.datapath_type,
+  }))
+}
+
+/** Code-unit order: the same on every machine, and what page tokens rest on. */
+export function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}
+
+/** Who has `name` in Open vSwitch or in our records, in words; undefined: nobody. Defunct taps of ours do not count. */
+export function holderOf(host: Host, name: string): string | undefined {
+  const kept = host.records.get(name)
+  if (kept !== undefined) return kept.record.defunct ? undefined : 'a tap'
+  const { replica } = host.ovsdb
+  if (replica.find('Bridge', 'name', name) !== undefined) return 'a bridge'
+  const port = replica.find('Port', 'name', name)
+  if (port !== undefined) return `a port of bridge ${bridgeOf(replica, port)?.name ?? '(none)'}`
+  return replica.find('Interface', 'name', name) === undefined ? undefined : 'an interface of Open vSwitch'
+}
+
+/** Ports on a bridge that neither we nor the bridge itself put there. */
+export function foreignPorts(host: Host, bridge: OvsRows['Bridge']): OvsRows['Port'][] {
+  return [...portsOf(host.ovsdb.replica, bridge)].filter(
+    port => port.name !== bridge.name && ownerOf(port.external_ids) !== host.instance,
+  )
+}

@@ -1,0 +1,94 @@
+import { type LinkName, type MacAddress, parseLinkName, parseMacAddress as parseMac } from '../kernel/index.js'
+import type { Brand } from '../lib/brand.js'
+import { type Parsed, parsed, refused } from '../lib/parsed.js'
+
+export type { MacAddress } from '../kernel/index.js'
+
+/** Name of a port, its interface and its device: 1–15 bytes, as ovs-vswitchd.conf.db(5), Port.name and the kernel take it. */
+export type PortName = LinkName & Brand<string, 'PortName'>
+
+/** Name of a bridge; also that of its local port, hence under the same rules. */
+export type BridgeName = LinkName & Brand<string, 'BridgeName'>
+
+/** 0–4095; 0 stands for untagged. ovs-vswitchd.conf.db(5), Port.tag. */
+export type VlanId = Brand<number, 'VlanId'>
+
+/** Bytes, as the kernel's Ethernet devices take them. */
+export type MtuBytes = Brand<number, 'MtuBytes'>
+
+export const untagged = 0 as VlanId
+
+// The datapaths' own devices: never a bridge's or a port's.
+const datapathDevices = new Set(['ovs-system', 'ovs-netdev', 'lo'])
+
+function parseName(text: string): Parsed<LinkName> {
+  const link = parseLinkName(text)
+  if (!link.ok) return link
+  return datapathDevices.has(text) ? refused('is the name of a device of the system') : parsed(link.name)
+}
+
+export function parsePortName(text: string): Parsed<PortName> {
+  return parseName(text) as Parsed<PortName>
+}
+
+export function parseBridgeName(text: string): Parsed<BridgeName> {
+  return parseName(text) as Parsed<BridgeName>
+}
+
+/** An endpoint's address: `xx:xx:xx:xx:xx:xx` or with dashes, in any case; never multicast, never all zeroes. */
+export function parseMacAddress(text: string): Parsed<MacAddress> {
+  const mac = parseMac(text)
+  return mac.ok ? parsed(mac.mac) : mac
+}
+
+export function parseVlanId(value: number): Parsed<VlanId> {
+  if (!Number.isInteger(value) || value < 0 || value > 4095)
+    return refused(`is ${value}; a VLAN is 0 (untagged) to 4095`)
+  return parsed(value as VlanId)
+}
+
+/** 68 is the least that IPv4 allows (RFC 791); 65535 the most that a device takes. */
+export function parseMtu(value: number): Parsed<MtuBytes> {
+  if (!Number.isInteger(value) || value < 68 || value > 65535)
+    return refused(`is ${value}; an MTU is 68 to 65535 bytes`)
+  return parsed(value as MtuBytes)
+}
+
+/** A namespace's name under /run/netns, or an absolute path such as /proc/1234/ns/net. */
+export type NetnsReference = Brand<string, 'NetnsReference'>
+
+export function parseNetns(text: string): Parsed<NetnsReference> {
+  if (text.trim() === '') return refused('is empty')
+  if (text.includes('\0')) return refused('holds a NUL')
+  if (text.length > 4096) return refused('is longer than 4096 characters')
+  if (!text.startsWith('/') && (text.includes('/') || text === '.' || text === '..'))
+    return refused('is neither a name under /run/netns nor an absolute path')
+  return parsed(text as NetnsReference)
+}
+
+/** The n-th of a family of names, `tap%v` → `tap17`. */
+export interface NameFormat {
+  readonly prefix: string
+  readonly suffix: string
+}
+
+/** A format holds exactly one `%v` and leaves room for at least five digits in 15 bytes. */
+export function parseNameFormat(text: string): Parsed<NameFormat> {
+  const [prefix, suffix, ...rest] = text.split('%v')
+  if (prefix === undefined || suffix === undefined || rest.length > 0) return refused('must hold %v exactly once')
+  const longest = parsePortName(`${prefix}99999${suffix}`)
+  return longest.ok
+    ? parsed({ prefix, suffix })
+    : refused(`gives names that cannot be taken: ${prefix}99999${suffix} ${longest.reason}`)
+}
+
+/** The name for `index`, or why it is none (they end where 15 bytes do). */
+export function formatName(format: NameFormat, index: number): Parsed<PortName> {
+  return parsePortName(`${format.prefix}${index}${format.suffix}`)
+}
+
+/** Name of a container tap's peer inside its namespace. */
+export function peerNameOf(vethIndex: number): LinkName {
+  // At most veth4294967295, 14 bytes.
+  return `veth${vethIndex}` as LinkName
+}

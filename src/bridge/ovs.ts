@@ -1,0 +1,37 @@
+import type { Tables } from '../gen/vswitch.js'
+import type { Monitored, OvsdbClient, Replica, Replicated } from '../ovsdb/index.js'
+
+/** What the domain reads of the database, and so all that is replicated. */
+export const monitored = {
+  Open_vSwitch: ['bridges', 'next_cfg', 'cur_cfg', 'ovs_version', 'db_version', 'datapath_types', 'other_config'],
+  Bridge: ['name', 'ports', 'datapath_type', 'external_ids'],
+  Port: ['name', 'interfaces', 'tag', 'vlan_mode', 'qos', 'external_ids'],
+  Interface: ['name', 'type', 'ofport', 'error', 'ifindex', 'mtu', 'external_ids'],
+  QoS: ['type', 'external_ids'],
+} as const satisfies Monitored<Tables>
+
+export type OvsRows = Replicated<Tables, typeof monitored>
+export type OvsReplica = Replica<OvsRows>
+export type OvsClient = OvsdbClient<Tables, OvsRows>
+
+export type DatapathType = 'system' | 'netdev'
+
+/** The one row of Open_vSwitch(5)'s root table; undefined until the database is initialised. */
+export function rootOf(replica: OvsReplica): OvsRows['Open_vSwitch'] | undefined {
+  for (const row of replica.rows('Open_vSwitch')) return row
+  return undefined
+}
+
+/** The bridge that a port is on. */
+export function bridgeOf(replica: OvsReplica, port: OvsRows['Port']): OvsRows['Bridge'] | undefined {
+  for (const bridge of replica.referrers('Bridge', 'ports', port._uuid)) return bridge
+  return undefined
+}
+
+/** The ports of a bridge, its local one included. */
+export function* portsOf(replica: OvsReplica, bridge: OvsRows['Bridge']): Iterable<OvsRows['Port']> {
+  for (const uuid of bridge.ports) {
+    const port = replica.get('Port', uuid)
+    if (port !== undefined) yield port
+  }
+}

@@ -1,0 +1,211 @@
+import { randomBytes } from 'node:crypto'
+import type { Parsed } from '../lib/parsed.js'
+import type { BridgeName, MacAddress, MtuBytes, NetnsReference, PortName, VlanId } from './names.js'
+import {
+  parseBridgeName,
+  parseMacAddress,
+  parseMtu,
+  parseNetns,
+  parsePortName,
+  parseVlanId,
+  untagged,
+} from './names.js'
+
+/**
+ * How OVSDB remembers what is ours. This file alone spells the keys of `external_ids`.
+ *
+ * - A managed bridge carries `ovs-bridged:instance`, and `ovs-bridged:pre-exist` when it was there before us.
+ * - A port of ours carries `ovs-bridged:instance` and `ovs-bridged:role`.
+ * - A tap's interface carries `attached-mac`, Open vSwitch's conventional key.
+ * - A tap's intent stands in a QoS row of type `linux-noop`: a root row, it outlives the port while a tap is detached,
+ *   and on the port it keeps ovs-vswitchd's hands off the device's qdiscs.
+ */
+const prefix = 'ovs-bridged:'
+const instanceKey = `${prefix}instance`
+const formatKey = `${prefix}format`
+const preExistKey = `${prefix}pre-exist`
+const roleKey = `${prefix}role`
+const tapKey = `${prefix}tap`
+const idKey = `${prefix}id`
+const stateKey = `${prefix}state`
+
+/** Version of the keys and their values. */
+const format = '1'
+
+export type ExternalIds = ReadonlyMap<string, string>
+
+/** What a port of ours is for. */
+export type PortRole = 'local' | 'tap'
+
+/** Marks of a bridge that was there before us. */
+export function adoptedBridgeMarks(instance: string): Map<string, string> {
+  return new Map([
+    [instanceKey, instance],
+    [formatKey, format],
+    [preExistKey, 'true'],
+  ])
+}
+
+/** Marks of a bridge that we make; `id` is random, and tells it from a later one of its name. */
+export function madeBridgeMarks(instance: string, id: string): Map<string, string> {
+  return new Map([
+    [instanceKey, instance],
+    [formatKey, format],
+    [idKey, id],
+  ])
+}
+
+/** The random id of what carries these keys; undefined when it has none. */
+export function idOf(ids: ExternalIds): string | undefined {
+  return ids.get(idKey)
+}
+
+export function randomId(): string {
+  return randomBytes(6).toString('hex')
+}
+
+/** Keys that a bridge loses when we let go of it. */
+export function ourKeys(ids: ExternalIds): string[] {
+  return [...ids.keys()].filter(key => key.startsWith(prefix))
+}
+
+export function portMarks(instance: string, role: PortRole): Map<string, string> {
+  return new Map([
+    [instanceKey, instance],
+    [roleKey, role],
+  ])
+}
+
+/** Instance that owns the row; undefined: nobody of ours. */
+export function ownerOf(ids: ExternalIds): string | undefined {
+  return ids.get(instanceKey)
+}
+
+export function preExisted(ids: ExternalIds): boolean {
+  return ids.get(preExistKey) === 'true'
+}
+
+export function roleOf(ids: ExternalIds): PortRole | undefined {
+  const role = ids.get(roleKey)
+  return role === 'local' || role === 'tap' ? role : undefined
+}
+
+export function interfaceMarks(mac: MacAddress | undefined): Map<string, string> {
+  return new Map(mac === undefined ? [] : [['attached-mac', mac]])
+}
+
+/** IFLA_IFALIAS of a device of ours: says whose it is without OVSDB. */
+export function deviceAlias(instance: string): string {
+  return `${prefix}${instance}`
+}
+
+/** What stands behind a tap, with what only that kind has. */
+export type TapBacking =
+  | { readonly kind: 'tuntap'; readonly ownerUid: number | undefined; readonly multiQueue: boolean }
+  | { readonly kind: 'container'; readonly netns: NetnsReference; readonly vethIndex: number }
+  | { readonly kind: 'host' }
+  | { readonly kind: 'adopted' }
+
+/** What a tap is meant to be. */
+export interface TapRecord {
+  readonly name: PortName
+  /** Random, new with each making: tells a tap from a later one of the same name. */
+  readonly id: string
+  /** undefined: detached. */
+  readonly bridge: BridgeName | undefined
+  readonly vlan: VlanId
+  readonly mac: MacAddress | undefined
+  readonly mtu: MtuBytes | undefined
+  readonly backing: TapBacking
+  /** Outer tag of a dot1q-tunnel port. */
+  readonly qinqOuterVlan: VlanId | undefined
+  /** Destroyed; port and device are on their way out. */
+  readonly defunct: boolean
+}
+
+export function writeTapRecord(instance: string, record: TapRecord): Map<string, string> {
+  const ids = new Map([
+    [instanceKey, instance],
+    [formatKey, format],
+    [tapKey, record.name],
+    [idKey, record.id],
+    [`${prefix}kind`, record.backing.kind],
+    [`${prefix}vlan`, String(record.vlan)],
+  ])
+  const set = (key: string, value: string | number | undefined) => {
+    if (value !== undefined) ids.set(prefix + key, String(value))
+  }
+  set('bridge', record.bridge)
+  set('mac', record.mac)
+  set('mtu', record.mtu)
+  set('qinq-outer-vlan', record.qinqOuterVlan)
+  if (record.backing.kind === 'tuntap') {
+    set('owner-uid', record.backing.ownerUid)
+    if (record.backing.multiQueue) set('multi-queue', 'true')
+  }
+  if (record.backing.kind === 'container') {
+    set('netns', record.backing.netns)
+    set('veth-index', record.backing.vethIndex)
+  }
+  if (record.defunct) ids.set(stateKey, 'defunct')
+  return ids
+}
+
+/** Column changes that mark a tap defunct. */
+export function defunctMark(): Map<string, string> {
+  return new Map([[stateKey, 'defunct']])
+}
+
+/** Name of the tap that a QoS row of `instance` records; undefined: the row is not such a record. */
+export function recordedTap(instance: string, ids: ExternalIds): string | undefined {
+  return ids.get(instanceKey) === instance ? ids.get(tapKey) : undefined
+}
+
+/** Reads a record back; undefined when somebody has damaged it beyond use. */
+export function readTapRecord(ids: ExternalIds): TapRecord | undefined {
+  const text = (key: string) => ids.get(prefix + key)
+  const name = parsePortName(text('tap') ?? '')
+  const backing = readBacking(text)
+  if (!name.ok || backing === undefined) return undefined
+  const optional = <T>(value: string | undefined, parse: (text: string) => Parsed<T>): T | undefined => {
+    if (value === undefined) return undefined
+    const result = parse(value)
+    return result.ok ? result.value : undefined
+  }
+  return {
+    name: name.value,
+    id: ids.get(idKey) ?? '',
+    bridge: optional(text('bridge'), parseBridgeName),
+    vlan: optional(text('vlan'), t => parseVlanId(Number(t))) ?? untagged,
+    mac: optional(text('mac'), parseMacAddress),
+    mtu: optional(text('mtu'), t => parseMtu(Number(t))),
+    backing,
+    qinqOuterVlan: optional(text('qinq-outer-vlan'), t => parseVlanId(Number(t))),
+    defunct: ids.get(stateKey) === 'defunct',
+  }
+}
+
+function readBacking(text: (key: string) => string | undefined): TapBacking | undefined {
+  switch (text('kind')) {
+    case 'tuntap': {
+      const uid = text('owner-uid')
+      return {
+        kind: 'tuntap',
+        ownerUid: uid === undefined ? undefined : Number(uid),
+        multiQueue: text('multi-queue') === 'true',
+      }
+    }
+    case 'container': {
+      const netns = parseNetns(text('netns') ?? '')
+      return netns.ok
+        ? { kind: 'container', netns: netns.value, vethIndex: Number(text('veth-index') ?? 0) }
+        : undefined
+    }
+    case 'host':
+      return { kind: 'host' }
+    case 'adopted':
+      return { kind: 'adopted' }
+    default:
+      return undefined
+  }
+}

@@ -1,0 +1,68 @@
+import { abortedBy, abortScope } from '../lib/abort.js'
+import type { Call } from './call.js'
+import type { Receipt } from './commit.js'
+import type { Host } from './host.js'
+import type { OvsReplica, OvsRows } from './ovs.js'
+import { BridgeError } from './problem.js'
+import { translate } from './translate.js'
+
+/** An interface that is to work. `ifindex` is the kernel's, so that a dead device under the row does not count. */
+export interface Expected {
+  readonly name: string
+  /** undefined: Open vSwitch makes the device itself. */
+  readonly ifindex: number | undefined
+}
+
+/**
+ * How long an error of ovs-vswitchd may stand after it has applied the change: it looks again when a device appears,
+ * so that its first word is not its last.
+ */
+const graceMs = 1_000
+
+/**
+ * Resolves when ovs-vswitchd has applied the receipt and each interface has an OpenFlow port, no error, and the kernel's
+ * own device. Errors: the call's deadline or cancellation; `not-realised` with what Open vSwitch says.
+ */
+export async function realised(
+  host: Host,
+  receipt: Receipt<unknown>,
+  interfaces: readonly Expected[],
+  call: Call,
+): Promise<void> {
+  await host.committer.applied(receipt, call)
+  using grace = abortScope({ deadline: Date.now() + graceMs, parents: [call.signal] })
+  try {
+    await host.ovsdb.waitFor(
+      replica => (interfaces.every(expected => faultOf(replica, expected) === undefined) ? true : undefined),
+      grace.signal,
+    )
+  } catch (error) {
+    if (call.signal.aborted || abortedBy(error, grace.signal) === undefined) throw translate(error)
+    throw notRealised(host, interfaces, error)
+  }
+}
+
+function notRealised(host: Host, interfaces: readonly Expected[], cause: unknown): BridgeError {
+  const faults = interfaces.flatMap(expected => {
+    const fault = faultOf(host.ovsdb.replica, expected)
+    return fault === undefined ? [] : [`${expected.name}: ${fault}`]
+  })
+  const more = faults.length > 3 ? ` and ${faults.length - 3} more` : ''
+  const message = `Open vSwitch could not realise ${faults.slice(0, 3).join('; ')}${more}`
+  return new BridgeError({ kind: 'not-realised', reason: 'NOT_REALISED', message }, { cause })
+}
+
+function faultOf(replica: OvsReplica, expected: Expected): string | undefined {
+  const row = replica.find('Interface', 'name', expected.name)
+  if (row === undefined) return 'its interface is gone from the database'
+  if (row.error !== undefined && row.error !== '') return row.error
+  return faultOfPort(row, expected)
+}
+
+function faultOfPort(row: OvsRows['Interface'], expected: Expected): string | undefined {
+  if (row.ofport === undefined) return 'it has no OpenFlow port; the bridge itself may have failed'
+  if (row.ofport === -1) return 'it could not be opened'
+  if (row.ifindex === undefined) return 'its device is not there'
+  if (expected.ifindex !== undefined && row.ifindex !== expected.ifindex) return 'another device is open under its name'
+  return undefined
+}

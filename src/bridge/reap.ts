@@ -1,0 +1,116 @@
+import { abortScope, sleep } from '../lib/abort.js'
+import type { Call } from './call.js'
+import type { Part } from './commit.js'
+import type { Host } from './host.js'
+import { compare, type Tap, tapOf } from './inventory.js'
+import type { PortName } from './names.js'
+import { defunctMark, deviceAlias, type TapRecord } from './ownership.js'
+import { BridgeError, tapNotFound } from './problem.js'
+import { removePorts, removeTaps } from './remove-ports.js'
+import type { KeptRecord } from './tap-records.js'
+
+const reapIntervalMs = 5_000
+
+/**
+ * Marks a tap defunct in OVSDB, then removes its device. Its port goes with the next reaping; a host tap's at once, since
+ * its device goes with it. A crash in between leaves a mark that the next start follows.
+ *
+ * Errors: `not-found`; `device-refused` when the device cannot be removed, the tap then stays defunct for the reaper.
+ */
+export async function destroyTap(host: Host, name: PortName, call: Call): Promise<Tap> {
+  const receipt = await host.committer.commit(mark(host, name), call)
+  await host.committer.applied(receipt, call)
+  await removeDevices(host, [receipt.result], call)
+  return tapOf(host, { ...receipt.result, defunct: true })
+}
+
+function mark(host: Host, name: PortName): Part<TapRecord> {
+  const isHost = host.records.get(name)?.record.backing.kind === 'host'
+  return {
+    owns: [name],
+    needs: [],
+    reconfigures: isHost,
+    write: (transaction, replica) => {
+      const kept = host.records.get(name)
+      if (kept === undefined || kept.record.defunct) throw tapNotFound(name)
+      markDefunct(transaction, [kept])
+      const port = replica.find('Port', 'name', name)
+      if (isHost && port?.qos === kept.uuid) removePorts(transaction, replica, [port])
+      return () => kept.record
+    },
+  }
+}
+
+/** Marks taps defunct within a transaction. */
+export function markDefunct(transaction: Parameters<Part<void>['write']>[0], taps: readonly KeptRecord[]): void {
+  for (const { uuid } of taps) transaction.setKeys('QoS', uuid, 'external_ids', defunctMark())
+}
+
+/** Removes the devices that we made for these taps, and only those: by our mark on the device. */
+export async function removeDevices(host: Host, taps: readonly TapRecord[], call: Call): Promise<void> {
+  const names = taps.flatMap(({ name, backing }) =>
+    backing.kind === 'tuntap' || backing.kind === 'container' ? [name] : [],
+  )
+  const links = names.length > 16 ? await host.kernel.listLinks(call.signal) : await linksNamed(host, names, call)
+  const wanted = new Set<string>(names)
+  const alias = deviceAlias(host.instance)
+  const deletion = await host.removals.remove(links.filter(link => wanted.has(link.name) && link.alias === alias))
+  const [failed] = deletion.failed
+  if (failed === undefined) return
+  const message =
+    `the device ${failed.name} could not be removed: ${failed.error.errno} ${failed.error.message}`.trimEnd()
+  throw new BridgeError({ kind: 'device-refused', reason: 'DEVICE_REFUSED', message })
+}
+
+async function linksNamed(host: Host, names: readonly string[], call: Call) {
+  const links = await Promise.all(names.map(name => host.kernel.getLink(name, call.signal)))
+  return links.filter(link => link !== undefined)
+}
+
+/** Removes all that defunct taps left, in one transaction; answers with their names, sorted. */
+export async function reapTaps(host: Host, call: Call): Promise<PortName[]> {
+  const names: PortName[] = []
+  for (const { record } of host.records.all()) if (record.defunct) names.push(record.name)
+  return await reap(host, names.sort(compare), call)
+}
+
+/** Removes what is left of those of the taps that are defunct, and returns when ovs-vswitchd has dropped their ports. */
+export async function reap(host: Host, names: readonly PortName[], call: Call): Promise<PortName[]> {
+  const doomed = names.flatMap(name => host.records.get(name) ?? []).filter(({ record }) => record.defunct)
+  if (doomed.length === 0) return []
+  await removeDevices(
+    host,
+    doomed.map(({ record }) => record),
+    call,
+  )
+  const hasPorts = doomed.some(({ record }) => host.ovsdb.replica.find('Port', 'name', record.name) !== undefined)
+  const receipt = await host.committer.commit(removal(host, names, hasPorts), call)
+  await host.committer.applied(receipt, call)
+  return receipt.result
+}
+
+function removal(host: Host, names: readonly PortName[], reconfigures: boolean): Part<PortName[]> {
+  return {
+    owns: names,
+    needs: [],
+    reconfigures,
+    write: (transaction, replica) => {
+      const doomed = names.flatMap(name => host.records.get(name) ?? []).filter(({ record }) => record.defunct)
+      removeTaps(transaction, replica, doomed)
+      return () => doomed.map(({ record }) => record.name)
+    },
+  }
+}
+
+/** Reaps every 5 s until the daemon ends. What fails is told and tried again. */
+export async function runReaper(host: Host): Promise<void> {
+  while (!host.lifetime.aborted) {
+    try {
+      await sleep(reapIntervalMs, host.lifetime)
+      using scope = abortScope({ deadline: Date.now() + 30_000, parents: [host.lifetime] })
+      if (host.ovsdb.status.state === 'ready') await reapTaps(host, { signal: scope.signal, caller: 'reaper' })
+    } catch (error) {
+      if (!host.lifetime.aborted) host.notice('warn', 'reaping failed; trying again', { error })
+    }
+  }
+}

@@ -1,0 +1,76 @@
+import { KernelError } from '../kernel/index.js'
+import { Aborted } from '../lib/abort.js'
+import { assertNever } from '../lib/assert-never.js'
+import { OvsdbError } from '../ovsdb/index.js'
+import { BridgeError, type Problem } from './problem.js'
+
+/** What an error of the rooms below means to a caller of the domain. Anything unknown stays as it is: a defect. */
+export function translate(error: unknown): unknown {
+  if (error instanceof OvsdbError) return new BridgeError(ofOvsdb(error), { cause: error })
+  if (error instanceof KernelError) return new BridgeError(ofKernel(error), { cause: error })
+  if (error instanceof Aborted) return new BridgeError(ofAbort(error), { cause: error })
+  return error
+}
+
+function ofAbort({ why, message }: Aborted): Problem {
+  switch (why) {
+    case 'deadline':
+      return { kind: 'deadline', reason: 'DEADLINE_EXCEEDED', message }
+    case 'cancelled':
+      return { kind: 'cancelled', reason: 'CANCELLED', message }
+    case 'shutting-down':
+      return { kind: 'backend-unavailable', reason: 'SHUTTING_DOWN', message }
+    default:
+      return assertNever(why)
+  }
+}
+
+function ofOvsdb({ problem, message }: OvsdbError): Problem {
+  switch (problem.kind) {
+    case 'not-connected':
+    case 'lock-lost':
+    case 'protocol':
+      return { kind: 'backend-unavailable', reason: 'OVSDB_UNAVAILABLE', message }
+    case 'outcome-unknown':
+      return { kind: 'outcome-unknown', reason: 'OUTCOME_UNKNOWN', message }
+    case 'aborted-before-send':
+      return { kind: 'cancelled', reason: 'CANCELLED', message }
+    case 'precondition-failed':
+    case 'row-vanished':
+    case 'rejected':
+      return { kind: 'busy', reason: 'CONFLICT', message: `the database changed under the call: ${message}` }
+    case 'invalid-value': {
+      const violations = [{ field: `${problem.table}.${problem.column}`, description: problem.reason }]
+      return { kind: 'invalid', reason: 'INVALID_FIELD', message, violations }
+    }
+    default:
+      return assertNever(problem)
+  }
+}
+
+function ofKernel({ problem, message }: KernelError): Problem {
+  switch (problem.kind) {
+    case 'exists':
+      return {
+        kind: 'already-exists',
+        reason: 'NAME_TAKEN',
+        message: `${problem.device ?? 'it'} is already the name of a network device`,
+      }
+    case 'no-netns':
+      return { kind: 'not-found', reason: 'NETNS_NOT_FOUND', message }
+    case 'no-tun':
+      return { kind: 'unsupported', reason: 'UNSUPPORTED', message, metadata: { remedy: 'modprobe tun' } }
+    case 'no-device':
+    case 'refused':
+    case 'not-permitted':
+      return { kind: 'device-refused', reason: 'DEVICE_REFUSED', message }
+    case 'aborted':
+      return { kind: 'cancelled', reason: 'CANCELLED', message }
+    case 'worker-died':
+      return { kind: 'outcome-unknown', reason: 'OUTCOME_UNKNOWN', message }
+    case 'unexpected':
+      return { kind: 'device-refused', reason: 'DEVICE_REFUSED', message }
+    default:
+      return assertNever(problem)
+  }
+}
