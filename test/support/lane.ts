@@ -25,5 +25,5 @@ export function laneTest(
   run: (context: TestContext) => Promise<void>,
 ): void {
   if (options.only !== undefined && options.only !== lane) return
-  void test(name, { timeout: options.timeoutMs ?? defaultTimeoutMs }, run)
+  test(name, { timeout: options.timeoutMs ?? defaultTimeoutMs }, run)
 }
