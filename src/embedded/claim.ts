@@ -83,19 +83,22 @@ function readClaim(path: string): number | undefined {
   return pid > 0 && processIdentity(pid) === identity.join(' ') ? pid : undefined
 }
 
-/** Tells a process from a later one with its pid: the boot, and the start time in ticks (proc_pid_stat(5), field 22). */
+/**
+ * Tells a live process from a later one with its pid: the boot, and the start time in ticks (proc_pid_stat(5),
+ * field 22). Undefined for a dead one, also while its parent has not reaped it.
+ */
 function processIdentity(pid: number): string | undefined {
   const stat = read(`/proc/${pid}/stat`)
-  const boot = read('/proc/sys/kernel/random/boot_id')?.trim()
-  // Field 2 is the program's name in parentheses and may itself hold spaces and parentheses.
-  const startTime = stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
-  return startTime === undefined ? undefined : `${boot ?? '-'} ${startTime}`
+  // Field 2 is the program's name in parentheses and may itself hold spaces and parentheses; 3 is the state.
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? []
+  const [state = 'X'] = fields
+  if (state === 'Z' || state === 'X') return undefined
+  const boot = read('/proc/sys/kernel/random/boot_id')?.trim() ?? '-'
+  return `${boot} ${fields[19]}`
 }
 
-/** False for a zombie, which only its parent still sees. */
 function isRunning(pid: number): boolean {
-  const stat = read(`/proc/${pid}/stat`)
-  return stat !== undefined && !/\) [ZX] /.test(stat)
+  return processIdentity(pid) !== undefined
 }
 
 function read(path: string): string | undefined {
