@@ -1,5 +1,6 @@
 import { OvsdbError } from './errors.js'
-import { type Atom, isArray, isUuid, type Json, type NamedUuid, shapeOf } from './notation.js'
+import { isArray, type Json } from './json.js'
+import { type Atom, isUuid, type NamedUuid, shapeOf } from './notation.js'
 import type { BaseType, ColumnSchema } from './schema.js'
 
 /** Which column a value is for, and which rows the transaction has inserted so far. */

@@ -1,4 +1,5 @@
 import type { OvsdbProblem } from './errors.js'
+import type { Patience } from './reconnect.js'
 import type { Change, Replica } from './replica.js'
 import type { DatabaseSchema } from './schema.js'
 import type { Committed, Transaction } from './transaction.js'
@@ -44,8 +45,8 @@ export interface OvsdbOptions<T, M extends Monitored<T>> {
   /** A lock to hold (RFC 7047 §4.1.8). Every transaction then asserts it, so that it fails once another client holds it. */
   readonly lock?: string
   readonly onEvent?: (event: OvsdbEvent) => void
-  /** Pause between attempts to connect, doubled after each that fails; 1000 to 8000 when left out. */
-  readonly backoff?: { readonly minMs: number; readonly maxMs: number }
+  /** How soon to connect again, and how long to bear silence. */
+  readonly patience?: Partial<Patience>
 }
 
 /** A client of one database. Connects, and reconnects for ever, in the background until it is disposed of. */
@@ -70,7 +71,3 @@ export interface OvsdbClient<T, V = T> extends AsyncDisposable {
   subscribe(listener: (changes: readonly Change<V>[]) => void): Disposable
   onStatus(listener: (status: Status) => void): Disposable
 }
-
-export declare function openOvsdb<T, const M extends Monitored<T>>(
-  options: OvsdbOptions<T, M>,
-): OvsdbClient<T, Replicated<T, M>>

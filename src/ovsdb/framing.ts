@@ -1,6 +1,6 @@
 import { Buffer, isUtf8 } from 'node:buffer'
 import { protocolError } from './errors.js'
-import type { Json } from './notation.js'
+import type { Json } from './json.js'
 
 /**
  * Cuts a byte stream into JSON texts. JSON-RPC 1.0 puts nothing between them (RFC 7047 §4): a text ends with the

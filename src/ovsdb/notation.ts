@@ -1,5 +1,6 @@
 import type { Brand } from '../lib/brand.js'
 import { protocolError } from './errors.js'
+import { excerpt, isArray } from './json.js'
 import type { AtomicType, BaseType, ColumnSchema } from './schema.js'
 
 /** The identity of a row, in lower case (RFC 7047 §3.1, `<uuid>`). */
@@ -16,23 +17,12 @@ export type Atom = string | number | bigint | boolean | NamedUuid
 /** RFC 7047 §5.1, `<value>`: an atom, an optional atom, a set, or a map. */
 export type Value = Atom | undefined | readonly Atom[] | ReadonlyMap<Atom, Atom>
 
-/** What `JSON.parse` makes, plus bigint. */
-export type Json = string | number | bigint | boolean | null | readonly Json[] | { readonly [name: string]: Json }
-
 export type Decoder = (json: unknown) => Value
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 export function isUuid(text: unknown): text is Uuid {
   return typeof text === 'string' && uuidPattern.test(text)
-}
-
-export function isRecord(json: unknown): json is Readonly<Record<string, unknown>> {
-  return typeof json === 'object' && json !== null && !Array.isArray(json)
-}
-
-export function isArray(json: unknown): json is readonly unknown[] {
-  return Array.isArray(json)
 }
 
 /** How many values a column holds decides its shape, and how a difference to it is told. */
@@ -161,12 +151,6 @@ function soleElement(json: unknown): unknown {
 
 function mismatch(type: AtomicType, json: unknown): never {
   throw protocolError(`expected ${type}, got ${excerpt(json)}`)
-}
-
-/** A short text of any JSON, for a message. */
-export function excerpt(json: unknown): string {
-  const text = JSON.stringify(json, (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v)) ?? 'nothing'
-  return text.length <= 100 ? text : `${text.slice(0, 100)}…`
 }
 
 function defaultAtom({ type, enum: choices }: BaseType): Atom {

@@ -1,4 +1,9 @@
-import type { Uuid } from './notation.js'
+import { protocolError } from './errors.js'
+import type { RowUpdate } from './monitor.js'
+import { isSameValue, type Uuid } from './notation.js'
+import { type Row, typed } from './row.js'
+import type { DatabaseSchema } from './schema.js'
+import { Table } from './table.js'
 
 /** A row that came, changed or went. `before` and `after` are whole rows, and never change themselves. */
 export type Change<V> = {
@@ -21,4 +26,102 @@ export interface Replica<V> {
   rows<K extends keyof V & string>(table: K): Iterable<V[K]>
   /** The rows of `table` whose `column` refers to `target`. O(answers). A column that holds no references is a defect and throws. */
   referrers<K extends keyof V & string>(table: K, column: keyof V[K] & string, target: Uuid): Iterable<V[K]>
+}
+
+/** A change before it is known of which type its rows are. */
+interface RowChange {
+  readonly table: Table
+  readonly uuid: Uuid
+  readonly before: Row | undefined
+  readonly after: Row | undefined
+}
+
+/** A replica that follows a session. Each method that changes it does so as a whole, or throws `protocol` and changes nothing. */
+export class LiveReplica<V> implements Replica<V> {
+  readonly #tables: ReadonlyMap<string, Table>
+  #revision = 0
+
+  constructor(schema: DatabaseSchema, columns: ReadonlyMap<string, readonly string[]>) {
+    this.#tables = new Map([...columns].map(([name, names]) => [name, new Table(name, schema, names)]))
+  }
+
+  get revision(): number {
+    return this.#revision
+  }
+
+  /** How many rows there are, in all tables. */
+  get rowCount(): number {
+    return [...this.#tables.values()].reduce((sum, { rows }) => sum + rows.size, 0)
+  }
+
+  get<K extends keyof V & string>(table: K, uuid: Uuid): V[K] | undefined {
+    return typed(this.#table(table).rows.get(uuid))
+  }
+
+  find<K extends keyof V & string, C extends keyof V[K] & string>(
+    table: K,
+    column: C,
+    value: V[K][C],
+  ): V[K] | undefined {
+    return typed(this.#table(table).find(column, value))
+  }
+
+  rows<K extends keyof V & string>(table: K): Iterable<V[K]> {
+    return typed(this.#table(table).rows.values())
+  }
+
+  referrers<K extends keyof V & string>(table: K, column: keyof V[K] & string, target: Uuid): Iterable<V[K]> {
+    return typed(this.#table(table).referrers(column, target))
+  }
+
+  /** Takes in one transaction of the server's. */
+  apply(updates: readonly RowUpdate[]): readonly Change<V>[] {
+    return this.#commit(updates.map(update => this.#table(update.table).changeBy(update)))
+  }
+
+  /** Takes in a dump of the whole database; what it shares with the former contents is no change. */
+  load(dump: readonly RowUpdate[]): readonly Change<V>[] {
+    const changes: RowChange[] = []
+    const seen = new Set<Uuid>()
+    for (const update of dump) {
+      seen.add(update.uuid)
+      const change = this.#table(update.table).changeBy(update)
+      if (!isSameRow(change.before, change.after)) changes.push(change)
+    }
+    for (const table of this.#tables.values()) {
+      for (const [uuid, before] of table.rows) {
+        if (!seen.has(uuid)) changes.push({ table, uuid, before, after: undefined })
+      }
+    }
+    return this.#commit(changes)
+  }
+
+  #commit(changes: readonly RowChange[]): readonly Change<V>[] {
+    if (changes.length === 0) return []
+    // A name may pass from a row that goes to a row that comes, in either order of telling.
+    for (const { table, uuid, before, after } of changes) if (before !== undefined) table.unindex(uuid, before, after)
+    for (const { table, uuid, before, after } of changes) {
+      if (after === undefined) table.rows.delete(uuid)
+      else table.set(uuid, before, after)
+    }
+    this.#revision++
+    return typed(changes.map(publish))
+  }
+
+  #table(name: string): Table {
+    const table = this.#tables.get(name)
+    if (table === undefined) throw protocolError(`table ${name} is not monitored`)
+    return table
+  }
+}
+
+function publish({ table: { name: table }, before, after }: RowChange): object {
+  if (before === undefined) return { table, kind: 'insert', after }
+  if (after === undefined) return { table, kind: 'delete', before }
+  return { table, kind: 'modify', before, after }
+}
+
+function isSameRow(a: Row | undefined, b: Row | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b
+  return Object.keys(a).every(column => isSameValue(a[column], b[column]))
 }

@@ -1,5 +1,6 @@
 import { OvsdbError, protocolError } from './errors.js'
-import { type Decoder, decoderOf, defaultValue, isRecord, isUuid, type Uuid, type Value } from './notation.js'
+import { isRecord } from './json.js'
+import { type Decoder, decoderOf, defaultValue, isUuid, type Uuid, type Value } from './notation.js'
 import type { ColumnSchema } from './schema.js'
 
 /** A row whose columns only the schema knows. */

@@ -1,13 +1,16 @@
 import { protocolError } from './errors.js'
-import { type Atom, isArray, isRecord } from './notation.js'
+import { isArray, isRecord } from './json.js'
 
 /** RFC 7047 §3.2, `<atomic-type>`. */
 export type AtomicType = 'integer' | 'real' | 'boolean' | 'string' | 'uuid'
 
+/** One of the values that an `enum` allows. */
+export type Choice = string | number | bigint | boolean
+
 /** RFC 7047 §3.2, `<base-type>`. */
 export interface BaseType {
   readonly type: AtomicType
-  readonly enum?: readonly Atom[]
+  readonly enum?: readonly Choice[]
   readonly minInteger?: number | bigint
   readonly maxInteger?: number | bigint
   readonly minReal?: number
@@ -98,12 +101,12 @@ function parseBase(json: unknown): BaseType {
   }
 }
 
-function choices(json: unknown): readonly Atom[] {
+function choices(json: unknown): readonly Choice[] {
   const elements = isArray(json) && json[0] === 'set' ? list(json[1], 'enum') : [json]
   return elements.filter(isPlainAtom)
 }
 
-function isPlainAtom(json: unknown): json is string | number | bigint | boolean {
+function isPlainAtom(json: unknown): json is Choice {
   return ['string', 'number', 'bigint', 'boolean'].includes(typeof json)
 }
 

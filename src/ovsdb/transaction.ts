@@ -1,5 +1,6 @@
 import { encodeElements, encodeOperand, encodeSet, encodeValue, isNamedUuid, type Place, refusal } from './checking.js'
-import { type Json, type NamedUuid, shapeOf, type Uuid } from './notation.js'
+import { type Json } from './json.js'
+import { type NamedUuid, shapeOf, type Uuid } from './notation.js'
 import type { JsonRow, Operation, RowRef } from './operation.js'
 import { columnReader, decodeRow, typed } from './row.js'
 import type { ColumnSchema, DatabaseSchema, TableSchema } from './schema.js'
