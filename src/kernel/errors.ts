@@ -21,6 +21,8 @@ export type KernelProblem = Where &
     | { readonly kind: 'not-permitted'; readonly refusal: Refusal }
     /** Any other no of the kernel, in its words. */
     | { readonly kind: 'refused'; readonly refusal: Refusal }
+    /** An answer that cannot be read, or a defect of ours. */
+    | { readonly kind: 'unexpected'; readonly detail: string }
     /** The caller's signal, or the room was closed. */
     | { readonly kind: 'aborted' }
     /** The thread that makes the system calls is gone; the outcome is unknown. */
@@ -57,6 +59,8 @@ function reasonOf(problem: KernelProblem): string {
       return `not permitted (${inWords(problem.refusal)})`
     case 'refused':
       return `refused by the kernel (${inWords(problem.refusal)})`
+    case 'unexpected':
+      return problem.detail
     case 'aborted':
       return 'aborted'
     case 'worker-died':

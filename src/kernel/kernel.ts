@@ -1,4 +1,6 @@
+import { openChannel } from './channel.js'
 import type { Deletion, KernelFacts, Link, LinkChange, LinkEvent, LinkTarget, TapSpec, Veth, VethSpec } from './link.js'
+import { watchLinks } from './watch.js'
 
 /**
  * The network devices of the namespace in which it was opened.
@@ -31,6 +33,23 @@ export interface Kernel extends AsyncDisposable {
 }
 
 /** Opens the devices of the calling thread's network namespace. Disposing it rejects what is pending with `aborted`. */
-export function openKernel(): Promise<Kernel> {
-  return Promise.reject(new Error('not yet written'))
+export async function openKernel(): Promise<Kernel> {
+  const channel = await openChannel()
+  const closing = new AbortController()
+  const watchThreads = new Set<Promise<void>>()
+
+  return {
+    createTaps: (specs, signal) => channel.call('createTaps', specs, signal),
+    createVeth: (spec, signal) => channel.call('createVeth', spec, signal),
+    getLink: (name, signal) => channel.call('getLink', name, signal),
+    listLinks: signal => channel.call('listLinks', undefined, signal),
+    setLink: (name, change, signal) => channel.call('setLink', { name, change }, signal),
+    deleteLinks: (targets, signal) => channel.call('deleteLinks', targets, signal),
+    probe: signal => channel.call('probe', undefined, signal),
+    watchLinks: signal => watchLinks(AbortSignal.any([signal, closing.signal]), watchThreads),
+    [Symbol.asyncDispose]: async () => {
+      closing.abort()
+      await Promise.all([channel[Symbol.asyncDispose](), ...watchThreads])
+    },
+  }
 }

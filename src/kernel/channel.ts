@@ -1,0 +1,165 @@
+import { Worker } from 'node:worker_threads'
+import { KernelError, type KernelProblem } from './errors.js'
+import {
+  abort,
+  newStage,
+  type OperationName,
+  type Operations,
+  type WorkerMessage,
+  type WorkerReply,
+} from './operations.js'
+
+/** The way to the worker thread and back. */
+export interface Channel extends AsyncDisposable {
+  /** One round trip. Rejects with KernelError. */
+  call<K extends OperationName>(
+    operation: K,
+    request: Operations[K]['request'],
+    signal: AbortSignal,
+  ): Promise<Operations[K]['reply']>
+}
+
+interface Pending<K extends OperationName = OperationName> {
+  readonly operation: K
+  readonly stage: Int32Array
+  /** A method, so that one map holds the calls of every operation: an id brings back its own reply. */
+  resolve(value: Operations[K]['reply']): void
+  reject(error: KernelError): void
+}
+
+/** Starts the thread, which stays in the network namespace of the calling one. */
+export async function openChannel(): Promise<Channel> {
+  const worker = new Worker(new URL('./worker.js', import.meta.url))
+  await started(worker)
+  return new WorkerChannel(worker)
+}
+
+function started(worker: Worker): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const fail = (problem: KernelProblem) => {
+      reject(new KernelError(problem))
+    }
+    const died = (detail: string) => {
+      fail({ kind: 'worker-died', operation: 'openKernel', detail })
+    }
+    worker.once('error', error => {
+      died(error.message)
+    })
+    worker.once('exit', code => {
+      died(`exit code ${code}`)
+    })
+    worker.once('message', (reply: WorkerReply) => {
+      worker.removeAllListeners()
+      if (reply.type === 'unusable') fail(reply.problem)
+      else resolve()
+    })
+  })
+}
+
+class WorkerChannel implements Channel {
+  readonly #worker: Worker
+  readonly #exited: Promise<void>
+  readonly #pending = new Map<number, Pending>()
+  #lastId = 0
+  /** Why there will be no further answer. */
+  #over: 'open' | 'closed' | { readonly died: string } = 'open'
+
+  constructor(worker: Worker) {
+    this.#worker = worker
+    worker.on('message', (reply: WorkerReply) => {
+      this.#settle(reply)
+    })
+    worker.on('error', error => {
+      this.#die(error.message)
+    })
+    this.#exited = new Promise(resolve => {
+      worker.once('exit', code => {
+        this.#die(`exit code ${code}`)
+        resolve()
+      })
+    })
+    worker.unref()
+  }
+
+  call<K extends OperationName>(
+    operation: K,
+    request: Operations[K]['request'],
+    signal: AbortSignal,
+  ): Promise<Operations[K]['reply']> {
+    if (this.#over !== 'open') return Promise.reject(this.#overError(operation))
+    if (signal.aborted) return Promise.reject(abortedError(operation, signal.reason))
+    const id = ++this.#lastId
+    const stage = newStage()
+    return new Promise((resolve, reject) => {
+      const onAbort = () => {
+        if (!abort(stage)) return
+        this.#forget(id)
+        reject(abortedError(operation, signal.reason))
+      }
+      const pending: Pending<K> = {
+        operation,
+        stage,
+        resolve: value => {
+          signal.removeEventListener('abort', onAbort)
+          resolve(value)
+        },
+        reject: error => {
+          signal.removeEventListener('abort', onAbort)
+          reject(error)
+        },
+      }
+      signal.addEventListener('abort', onAbort, { once: true })
+      this.#pending.set(id, pending)
+      this.#worker.ref()
+      this.#post({ type: 'call', id, stage, operation, request })
+    })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#over === 'open') {
+      this.#over = 'closed'
+      for (const [id, { stage, operation, reject }] of this.#pending) {
+        if (!abort(stage)) continue
+        this.#forget(id)
+        reject(abortedError(operation, undefined))
+      }
+      this.#worker.ref()
+      this.#post({ type: 'close' })
+    }
+    await this.#exited
+  }
+
+  #post(message: WorkerMessage): void {
+    this.#worker.postMessage(message)
+  }
+
+  #settle(reply: WorkerReply): void {
+    if (reply.type === 'ready' || reply.type === 'unusable') return
+    const pending = this.#pending.get(reply.id)
+    if (pending === undefined) return
+    this.#forget(reply.id)
+    if (reply.type === 'done') pending.resolve(reply.value)
+    else pending.reject(new KernelError(reply.problem))
+  }
+
+  #forget(id: number): void {
+    this.#pending.delete(id)
+    if (this.#pending.size === 0 && this.#over === 'open') this.#worker.unref()
+  }
+
+  #die(detail: string): void {
+    if (this.#over === 'open') this.#over = { died: detail }
+    for (const { operation, reject } of this.#pending.values()) reject(this.#overError(operation))
+    this.#pending.clear()
+  }
+
+  #overError(operation: OperationName): KernelError {
+    if (typeof this.#over === 'object')
+      return new KernelError({ kind: 'worker-died', operation, detail: this.#over.died })
+    return abortedError(operation, undefined)
+  }
+}
+
+function abortedError(operation: string, cause: unknown): KernelError {
+  return new KernelError({ kind: 'aborted', operation }, { cause })
+}

@@ -1,0 +1,69 @@
+import type { KernelProblem } from './errors.js'
+import type { Deletion, KernelFacts, Link, LinkChange, LinkTarget, TapSpec, Veth, VethSpec } from './link.js'
+
+/** What the worker can be asked, and what it answers. */
+export interface Operations {
+  readonly createTaps: { readonly request: readonly TapSpec[]; readonly reply: Link[] }
+  readonly createVeth: { readonly request: VethSpec; readonly reply: Veth }
+  readonly getLink: { readonly request: string; readonly reply: Link | undefined }
+  readonly listLinks: { readonly request: undefined; readonly reply: Link[] }
+  readonly setLink: {
+    readonly request: { readonly name: string; readonly change: LinkChange }
+    readonly reply: undefined
+  }
+  readonly deleteLinks: { readonly request: readonly LinkTarget[]; readonly reply: Deletion }
+  readonly probe: { readonly request: undefined; readonly reply: KernelFacts }
+}
+
+export type OperationName = keyof Operations
+
+/** To the worker. */
+export type WorkerMessage<K extends OperationName = OperationName> =
+  | {
+      readonly type: 'call'
+      readonly id: number
+      readonly stage: Int32Array
+      readonly operation: K
+      readonly request: Operations[K]['request']
+    }
+  | { readonly type: 'close' }
+
+/** From the worker; `ready` or `unusable` comes first. */
+export type WorkerReply<K extends OperationName = OperationName> =
+  | { readonly type: 'ready' }
+  | { readonly type: 'unusable'; readonly problem: KernelProblem }
+  | { readonly type: 'done'; readonly id: number; readonly value: Operations[K]['reply'] }
+  | { readonly type: 'failed'; readonly id: number; readonly problem: KernelProblem }
+
+/**
+ * How far a call is: one number in memory that both threads see, changed only by compare-and-exchange, so that an abort
+ * and the call's end agree on which of them came first.
+ */
+export const stages = { queued: 0, taken: 1, finished: 2, aborted: 3 } as const
+
+export function newStage(): Int32Array {
+  return new Int32Array(new SharedArrayBuffer(4))
+}
+
+/** The worker begins; false when the caller is gone. */
+export function take(stage: Int32Array): boolean {
+  return move(stage, stages.queued, stages.taken)
+}
+
+/** The worker is done; false when the caller went away meanwhile. */
+export function finish(stage: Int32Array): boolean {
+  return move(stage, stages.taken, stages.finished)
+}
+
+/** The caller goes away; false when the call has finished and its answer is on the way. */
+export function abort(stage: Int32Array): boolean {
+  return move(stage, stages.queued, stages.aborted) || move(stage, stages.taken, stages.aborted)
+}
+
+export function isAborted(stage: Int32Array): boolean {
+  return Atomics.load(stage, 0) === stages.aborted
+}
+
+function move(stage: Int32Array, from: number, to: number): boolean {
+  return Atomics.compareExchange(stage, 0, from, to) === from
+}

@@ -1,0 +1,76 @@
+import { randomBytes } from 'node:crypto'
+import { constants } from 'node:os'
+import { removeLinks } from './deletion.js'
+import { KernelError, type Where } from './errors.js'
+import type { Link, Veth, VethSpec } from './link.js'
+import { type MacAddress, parseMacAddress } from './names.js'
+import { encodeLinkChange, encodeVeth, RTM_NEWLINK, RTM_SETLINK } from './netlink/link-message.js'
+import { NLM_F_CREATE, NLM_F_EXCL } from './netlink/message.js'
+import { withNetns } from './netns.js'
+import {
+  consented,
+  findLink,
+  type Outcome,
+  readLink,
+  refused,
+  setSilently,
+  type WorkerContext,
+} from './worker-context.js'
+
+const operation = 'createVeth'
+
+/** Makes a pair, both ends up. */
+export function createVeth(context: WorkerContext, spec: VethSpec): Outcome<Veth> {
+  const peerMac = spec.mac ?? randomMac()
+  const index = withNetns(context, spec.netns, operation, netnsFd => createPair(context, spec, peerMac, netnsFd))
+  const target = { name: spec.name, index }
+  const undo = () => {
+    removeLinks(context, [target])
+  }
+  try {
+    return { value: { link: bringUp(context, index, spec), peerMac }, undo }
+  } catch (error) {
+    undo()
+    throw error
+  }
+}
+
+/**
+ * One message from the far end's side: the kernel can bring up only the end the message is about (the other is not yet tied
+ * to it, ENOTCONN), and here the near end has to be set up anyway, since at birth it takes neither an alias nor IFLA_AF_SPEC.
+ */
+function createPair(context: WorkerContext, spec: VethSpec, mac: MacAddress, netnsFd: number): number {
+  const mtu = spec.mtuBytes === undefined ? {} : { mtuBytes: spec.mtuBytes }
+  const far = { name: spec.peerName, mac, up: true, ...mtu }
+  const near = { name: spec.name, ...mtu }
+  const answer = context.route.request({
+    type: RTM_NEWLINK,
+    flags: NLM_F_CREATE | NLM_F_EXCL,
+    payload: encodeVeth(far, near, netnsFd),
+  })
+  const link = findLink(context, spec.name, operation)
+  if (answer.errno === constants.errno.EEXIST) {
+    throw refused(answer.errno, answer.text, { operation, device: link === undefined ? spec.peerName : spec.name })
+  }
+  const where = { operation, device: spec.name }
+  consented(answer, where)
+  if (link === undefined) throw refused(constants.errno.ENODEV, '', where)
+  return link.index
+}
+
+/** What is set while it is down costs no link event; going up costs one, and the carrier one. */
+function bringUp(context: WorkerContext, index: number, spec: VethSpec): Link {
+  const where: Where = { operation, device: spec.name }
+  setSilently(context, index, { alias: spec.alias }, where)
+  consented(context.route.request({ type: RTM_SETLINK, payload: encodeLinkChange(index, { up: true }) }), where)
+  return readLink(context, index, where)
+}
+
+/** Locally administered and of one station (IEEE 802, U/L and I/G bits). */
+function randomMac(): MacAddress {
+  const octets = randomBytes(6)
+  octets[0] = ((octets[0] ?? 0) & 0xfc) | 0x02
+  const parsed = parseMacAddress(octets.toString('hex').match(/../g)?.join(':') ?? '')
+  if (!parsed.ok) throw new KernelError({ operation, kind: 'unexpected', detail: `random address ${parsed.reason}` })
+  return parsed.mac
+}

@@ -1,0 +1,138 @@
+import { closeSync, writeSync } from 'node:fs'
+import { Worker } from 'node:worker_threads'
+import { assertNever } from '../lib/assert-never.js'
+import { KernelError } from './errors.js'
+import type { LinkEvent, Refusal } from './link.js'
+
+/** From the watching thread; `listening` or `unusable` comes first. */
+export type WatchReply =
+  | { readonly type: 'listening'; readonly stopFd: number }
+  | { readonly type: 'unusable'; readonly refusal: Refusal }
+  | { readonly type: 'events'; readonly events: readonly LinkEvent[] }
+
+const operation = 'watchLinks'
+
+/** As many events wait for a reader; when more come they are dropped for one `overrun`. */
+const maxQueued = 8192
+
+/** The events of the calling thread's namespace, until the signal. While its thread runs, `threads` holds the promise of its end. */
+export async function* watchLinks(
+  signal: AbortSignal,
+  threads: Set<Promise<void>>,
+): AsyncGenerator<LinkEvent, void, undefined> {
+  if (signal.aborted) return
+  const watch = new Watch(signal)
+  threads.add(watch.exited)
+  void watch.exited.then(() => threads.delete(watch.exited))
+  try {
+    for (;;) {
+      const event = await watch.next()
+      if (event === undefined) return
+      yield event
+    }
+  } finally {
+    await watch.stop()
+  }
+}
+
+/** One thread and the queue behind it. */
+class Watch {
+  readonly #worker = new Worker(new URL('./watch-worker.js', import.meta.url))
+  readonly #signal: AbortSignal
+  /** When the thread is gone and its descriptors are closed. */
+  readonly exited: Promise<void>
+  #queue: LinkEvent[] = []
+  #stopFd: number | undefined
+  #state: 'running' | 'stopping' | 'over' = 'running'
+  #error: KernelError | undefined
+  #wake: () => void = () => {}
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal
+    this.#worker.on('message', (reply: WatchReply) => {
+      this.#take(reply)
+    })
+    this.#worker.on('error', error => {
+      this.#fail(error.message)
+    })
+    this.exited = new Promise(resolve => {
+      this.#worker.once('exit', code => {
+        this.#finish(code)
+        resolve()
+      })
+    })
+    signal.addEventListener('abort', this.#requestStop, { once: true })
+    // Node waits for its threads, and this one would sit in poll(2) for ever.
+    process.once('exit', this.#requestStop)
+  }
+
+  /** The next event; undefined at the end. Throws KernelError when the thread failed. */
+  async next(): Promise<LinkEvent | undefined> {
+    for (;;) {
+      if (this.#state === 'stopping') return undefined
+      const event = this.#queue.shift()
+      if (event !== undefined) return event
+      if (this.#error !== undefined) throw this.#error
+      if (this.#state === 'over') return undefined
+      await new Promise<void>(resolve => {
+        this.#wake = resolve
+      })
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#requestStop()
+    await this.exited
+  }
+
+  readonly #requestStop = (): void => {
+    if (this.#state !== 'running') return
+    this.#state = 'stopping'
+    if (this.#stopFd !== undefined) signalEvent(this.#stopFd)
+    this.#wake()
+  }
+
+  #take(reply: WatchReply): void {
+    switch (reply.type) {
+      case 'listening':
+        this.#stopFd = reply.stopFd
+        // The stop came before there was anything to stop it with.
+        if (this.#state === 'stopping') signalEvent(reply.stopFd)
+        this.#push([{ type: 'subscribed' }])
+        return
+      case 'unusable':
+        this.#error = new KernelError({ kind: 'refused', operation, refusal: reply.refusal })
+        return
+      case 'events':
+        this.#push(reply.events)
+        return
+      default:
+        assertNever(reply)
+    }
+  }
+
+  #push(events: readonly LinkEvent[]): void {
+    if (this.#queue.length + events.length > maxQueued) this.#queue = [{ type: 'overrun' }]
+    else this.#queue.push(...events)
+    this.#wake()
+  }
+
+  #fail(detail: string): void {
+    this.#error ??= new KernelError({ kind: 'worker-died', operation, detail })
+  }
+
+  #finish(code: number): void {
+    if (this.#state === 'running') this.#fail(`exit code ${code}`)
+    this.#state = 'over'
+    if (this.#stopFd !== undefined) closeSync(this.#stopFd)
+    this.#signal.removeEventListener('abort', this.#requestStop)
+    process.removeListener('exit', this.#requestStop)
+    this.#wake()
+  }
+}
+
+/** eventfd(2) takes eight bytes in host order. */
+function signalEvent(fd: number): void {
+  const one = new BigUint64Array([1n])
+  writeSync(fd, one)
+}

@@ -1,0 +1,112 @@
+import { constants } from 'node:os'
+import { KernelError, type KernelProblem, type Where } from './errors.js'
+import type { Link, Refusal } from './link.js'
+import {
+  decodeLink,
+  encodeLinkChange,
+  encodeLinkDump,
+  encodeLinkQuery,
+  isDeviceMessage,
+  type LinkSettings,
+  RTM_GETLINK,
+  RTM_NEWLINK,
+  RTM_SETLINK,
+} from './netlink/link-message.js'
+import type { NetlinkAnswer, NetlinkSocket } from './netlink/socket.js'
+import { isAborted } from './operations.js'
+import type { Syscalls } from './syscall.js'
+
+/** What every operation in the worker thread works with. */
+export interface WorkerContext {
+  readonly syscalls: Syscalls
+  /** Of the namespace in which the Kernel was opened. */
+  readonly route: NetlinkSocket
+}
+
+/** What an operation answers, and how to take it back when nobody waits for the answer any more. */
+export interface Outcome<T> {
+  readonly value: T
+  readonly undo?: () => void
+}
+
+/** Throws when the caller is gone; for between two steps. */
+export function throwIfAborted(stage: Int32Array, where: Where): void {
+  if (isAborted(stage)) throw new KernelError({ ...where, kind: 'aborted' })
+}
+
+/** The answer, if the kernel consented. */
+export function consented(answer: NetlinkAnswer, where: Where): NetlinkAnswer {
+  if (answer.errno !== 0) throw refused(answer.errno, answer.text, where)
+  return answer
+}
+
+/** The error for a positive errno, as most operations mean it. */
+export function refused(errno: number, message: string, where: Where): KernelError {
+  return new KernelError({ ...where, kind: kindOf(errno), refusal: refusalOf(errno, message) })
+}
+
+export function refusalOf(errno: number, message: string): Refusal {
+  return { errno: errnoName(errno), message }
+}
+
+function kindOf(errno: number): Extract<KernelProblem, { refusal: Refusal }>['kind'] {
+  switch (errno) {
+    case constants.errno.EEXIST:
+      return 'exists'
+    case constants.errno.ENODEV:
+      return 'no-device'
+    case constants.errno.EPERM:
+    case constants.errno.EACCES:
+      return 'not-permitted'
+    default:
+      return 'refused'
+  }
+}
+
+function errnoName(errno: number): string {
+  // Not among Node's constants.
+  if (errno === 95) return 'EOPNOTSUPP'
+  const found = Object.entries(constants.errno).find(([, value]) => value === errno)
+  return found?.[0] ?? `errno ${errno}`
+}
+
+/** The device of exactly this name. The kernel also finds it by its alternative names, which are not ours. */
+export function findLink({ route }: WorkerContext, name: string, operation: string): Link | undefined {
+  const where = { operation, device: name }
+  const answer = route.request({ type: RTM_GETLINK, payload: encodeLinkQuery(0, name) })
+  if (answer.errno === constants.errno.ENODEV) return undefined
+  const link = linksIn(consented(answer, where))[0]
+  return link?.name === name ? link : undefined
+}
+
+export function readLink({ route }: WorkerContext, index: number, where: Where): Link {
+  const answer = consented(route.request({ type: RTM_GETLINK, payload: encodeLinkQuery(index, undefined) }), where)
+  const link = linksIn(answer)[0]
+  if (link === undefined)
+    throw new KernelError({ ...where, kind: 'unexpected', detail: 'the kernel answered without the device' })
+  return link
+}
+
+export function dumpLinks({ route }: WorkerContext, operation: string, statistics: boolean): Link[] {
+  return linksIn(consented(route.dump({ type: RTM_GETLINK, payload: encodeLinkDump(statistics) }), { operation }))
+}
+
+function linksIn(answer: NetlinkAnswer): Link[] {
+  return answer.messages
+    .filter(message => message.type === RTM_NEWLINK && isDeviceMessage(message.payload))
+    .map(message => decodeLink(message.payload))
+}
+
+/** Below this, the minimum of RFC 8200 §5, the kernel takes IPv6 off a device. */
+const minIpv6MtuBytes = 1280
+
+/** Sets up a device and keeps the host's own protocols off it, as far as the host has them. */
+export function setSilently({ route }: WorkerContext, index: number, settings: LinkSettings, where: Where): void {
+  const set = (silent: 'ip' | 'ipv4-only') =>
+    route.request({ type: RTM_SETLINK, payload: encodeLinkChange(index, { ...settings, silent }) })
+  const hasIpv6 = settings.mtuBytes === undefined || settings.mtuBytes >= minIpv6MtuBytes
+  const answer = set(hasIpv6 ? 'ip' : 'ipv4-only')
+  // A kernel without IPv6 refuses the whole message before it does anything.
+  const retry = hasIpv6 && answer.errno === constants.errno.EAFNOSUPPORT
+  consented(retry ? set('ipv4-only') : answer, where)
+}
