@@ -42,7 +42,7 @@ export interface OvsdbOptions<T, M extends Monitored<T>> {
   /** The database's schema as this program knows it; its `name` is the database. */
   readonly schema: DatabaseSchema<T>
   readonly monitor: M
-  /** A lock to hold (RFC 7047 §4.1.8). Every transaction then asserts it, so that it fails once another client holds it. */
+  /** A lock to hold (RFC 7047 §4.1.8); its name is an `<id>`: letters, digits and underscores. Every transaction then asserts it, so that it fails once another client holds it. */
   readonly lock?: string
   readonly onEvent?: (event: OvsdbEvent) => void
   /** How soon to connect again, and how long to bear silence. */

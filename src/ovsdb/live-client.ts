@@ -20,6 +20,9 @@ import type { DatabaseSchema } from './schema.js'
 import { type LockState, Session, type SessionEvent, type SessionWish } from './session.js'
 import type { Committed, Transaction } from './transaction.js'
 
+/** RFC 7047 §3.1, `<id>`. */
+const lockName = /^[a-zA-Z_][a-zA-Z0-9_]*$/
+
 /** Somebody who waits for the replica to come to a state. */
 interface Waiter {
   /** Tries once more; true when it has settled. */
@@ -46,6 +49,7 @@ export class LiveClient<T, M extends Monitored<T>> implements OvsdbClient<T, Rep
 
   constructor(options: OvsdbOptions<T, M>) {
     const { schema, monitor, lock } = options
+    if (lock !== undefined && !lockName.test(lock)) throw new TypeError(`a lock's name is an <id>, not ${lock}`)
     const columns = new Map(
       Object.entries<readonly string[] | undefined>(monitor).map(([name, of]) => [name, of ?? []]),
     )
