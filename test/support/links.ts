@@ -65,11 +65,13 @@ export function createVethPair(
   const syscalls = loadTestSyscalls()
   const fd = syscalls.open(peerNamespace.path, O_CLOEXEC)
   try {
-    const payload = encodeVeth({ up: true, silent: 'ip', ...here }, { up: true, ...peer }, fd)
+    // The peer comes up with the message; this end cannot, since its peer is not known to it yet.
+    const payload = encodeVeth({ up: true, ...peer }, here, fd)
     request(`create veth ${here.name}`, { type: RTM_NEWLINK, flags: NLM_F_CREATE | NLM_F_EXCL, payload })
   } finally {
     syscalls.close(fd)
   }
+  changeLink({ name: here.name, up: true, silent: 'ip' })
 }
 
 const O_CLOEXEC = 0o2000000

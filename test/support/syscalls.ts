@@ -37,6 +37,8 @@ export interface TestSyscalls {
 
 export interface ReceivedBytes {
   readonly length: number
+  /** The sender's address, such as `struct sockaddr_ll`. */
+  readonly address: Buffer
   readonly controlLength: number
 }
 
@@ -116,12 +118,15 @@ function receive(
   const iovec = Buffer.alloc(16)
   iovec.writeBigUInt64LE(koffi.address(buffer), 0)
   iovec.writeBigUInt64LE(BigInt(buffer.length), 8)
+  const address = Buffer.alloc(128)
   const header = Buffer.alloc(56)
+  header.writeBigUInt64LE(koffi.address(address), 0)
+  header.writeUInt32LE(address.length, 8)
   header.writeBigUInt64LE(koffi.address(iovec), 16)
   header.writeBigUInt64LE(1n, 24)
   header.writeBigUInt64LE(koffi.address(control), 32)
   header.writeBigUInt64LE(BigInt(control.length), 40)
   const length = unlessEmpty('recvmsg', recvmsg, fd, header, 0)
   if (length === undefined) return undefined
-  return { length, controlLength: Number(header.readBigUInt64LE(40)) }
+  return { length, address, controlLength: Number(header.readBigUInt64LE(40)) }
 }

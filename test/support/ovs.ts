@@ -1,0 +1,162 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Child } from '../../src/embedded/child.js'
+import {
+  createDatabase,
+  epochReached,
+  prepareDatabase,
+  requestEpoch,
+  rowsOf,
+  transact,
+} from '../../src/embedded/database.js'
+import { layoutOf } from '../../src/embedded/layout.js'
+import { startOvsdbServer, startVswitchd } from '../../src/embedded/processes.js'
+import { findPrograms } from '../../src/embedded/programs.js'
+import { type Dump, dumpDatabase } from './dump.js'
+import { lane } from './lane.js'
+import { isAlive } from './process.js'
+import { until } from './until.js'
+
+/** A real Open vSwitch of the test's own, in the namespace the test is in, with the lane's datapath. */
+export interface PrivateOvs extends AsyncDisposable {
+  /** `unix:<path>`, as `--ovsdb` takes it. */
+  readonly endpoint: string
+  /** What a bridge's `datapath_type` has to be in this lane. */
+  readonly datapathType: 'netdev' | 'system'
+  readonly vswitchd: ProcessControl
+  readonly ovsdbServer: ProcessControl
+  /** One OVSDB transaction (RFC 7047 §4.1.3) by somebody else; rejects when any operation failed. */
+  transact(...operations: readonly unknown[]): Promise<readonly unknown[]>
+  /** A transaction, and then ovs-vswitchd has put it into effect. */
+  configure(...operations: readonly unknown[]): Promise<readonly unknown[]>
+  /** The rows of one table that fit `where`. */
+  select(table: string, where?: readonly unknown[]): Promise<readonly Readonly<Record<string, unknown>>[]>
+  /** All that lasts in the database, for a comparison of before and after. */
+  dump(): Promise<Dump>
+}
+
+/** Nothing brings a process back that the test has taken down. */
+export interface ProcessControl {
+  readonly pid: number
+  /** SIGSTOP: it is there, and answers nothing. */
+  stop(): void
+  /** SIGCONT */
+  continue(): void
+  /** SIGKILL; resolves when it is dead. */
+  kill(): Promise<void>
+  /** Kills it if it still runs, starts it, and resolves when it is ready. */
+  restart(): Promise<void>
+}
+
+/** Starts it in a directory of its own; disposing kills it and leaves its devices to the namespace's end. */
+export async function startPrivateOvs(signal: AbortSignal): Promise<PrivateOvs> {
+  const layout = layoutOf(mkdtempSync(join(tmpdir(), 'ovs-')))
+  const programs = findPrograms({})
+  const running = new Map<string, Child>()
+  const control = (name: string, start: () => Promise<Child>): ProcessControl =>
+    controlOf(
+      () => running.get(name),
+      async () => void running.set(name, await start()),
+    )
+  const ovsdbServer = control('ovsdb-server', () => startOvsdbServer(layout, programs, signal))
+  const vswitchd = control('ovs-vswitchd', () => startVswitchd(layout, programs, signal))
+  const dispose = async (): Promise<void> => {
+    for (const child of running.values()) {
+      child.kill('SIGKILL')
+      await child.exited
+    }
+    rmSync(layout.directory, { recursive: true })
+  }
+  try {
+    await createDatabase(layout, programs, signal)
+    await ovsdbServer.restart()
+    await prepareDatabase(layout, programs, lane === 'userspace' ? { 'userspace-tso-enable': 'true' } : {}, signal)
+    await vswitchd.restart()
+  } catch (error) {
+    await dispose()
+    throw error
+  }
+  const socket = layout.databaseSocket
+  return {
+    endpoint: `unix:${socket}`,
+    datapathType: lane === 'userspace' ? 'netdev' : 'system',
+    vswitchd,
+    ovsdbServer,
+    transact: (...operations) => transact(socket, operations, signal),
+    configure: async (...operations) => {
+      const results = await transact(socket, operations, signal)
+      await epochReached(socket, await requestEpoch(socket, signal), signal)
+      return results
+    },
+    select: async (table, where = []) => rowsOf((await transact(socket, [{ op: 'select', table, where }], signal))[0]),
+    dump: () => dumpDatabase(socket, signal),
+    [Symbol.asyncDispose]: dispose,
+  }
+}
+
+function controlOf(current: () => Child | undefined, start: () => Promise<void>): ProcessControl {
+  const child = (): Child => {
+    const found = current()
+    if (found === undefined) throw new Error('the process was never started')
+    return found
+  }
+  const kill = async (): Promise<void> => {
+    const { pid, exited } = child()
+    child().kill('SIGKILL')
+    await exited
+    await until(`process ${pid} is dead`, () => !isAlive(pid))
+  }
+  return {
+    get pid() {
+      return child().pid
+    },
+    stop: () => child().kill('SIGSTOP'),
+    continue: () => child().kill('SIGCONT'),
+    kill,
+    restart: async () => {
+      if (current() !== undefined) await kill()
+      await start()
+    },
+  }
+}
+
+/** A port as somebody else would add it. */
+export interface ForeignPort {
+  readonly name: string
+  /** `internal` for a device of ovs-vswitchd's own; '' (if not given) for one that is there. */
+  readonly type?: string
+  readonly tag?: number
+}
+
+/** Adds a bridge with ports the way another program would, and waits until it is in effect. */
+export async function addForeignBridge(ovs: PrivateOvs, name: string, ports: readonly ForeignPort[]): Promise<void> {
+  const all: readonly ForeignPort[] = [{ name, type: 'internal' }, ...ports]
+  const row = {
+    name,
+    datapath_type: ovs.datapathType,
+    ports: ['set', all.map((_, i) => ['named-uuid', `port${i}`])],
+  }
+  await ovs.configure(
+    ...all.flatMap((port, i) => [
+      {
+        op: 'insert',
+        table: 'Interface',
+        'uuid-name': `interface${i}`,
+        row: { name: port.name, type: port.type ?? '' },
+      },
+      {
+        op: 'insert',
+        table: 'Port',
+        'uuid-name': `port${i}`,
+        row: {
+          name: port.name,
+          interfaces: ['named-uuid', `interface${i}`],
+          ...(port.tag !== undefined && { tag: port.tag }),
+        },
+      },
+    ]),
+    { op: 'insert', table: 'Bridge', 'uuid-name': 'bridge', row },
+    { op: 'mutate', table: 'Open_vSwitch', where: [], mutations: [['bridges', 'insert', ['named-uuid', 'bridge']]] },
+  )
+}

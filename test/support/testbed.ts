@@ -1,0 +1,45 @@
+import { createNamespace, enterNamespace, type Namespace, type TestNamespace } from './namespace.js'
+import { type PrivateOvs, startPrivateOvs } from './ovs.js'
+
+/** A test's world: a namespace for its main thread, an Open vSwitch in it, and all that it adds. */
+export interface Testbed extends AsyncDisposable {
+  readonly namespace: TestNamespace
+  readonly ovs: PrivateOvs
+  /** A namespace that stands for a container. */
+  createContainer(label?: string): Namespace
+  /** Disposes `resource` at the end of the test, the latest first, before Open vSwitch and the namespaces go. */
+  use<T extends Disposable | AsyncDisposable>(resource: T): T
+}
+
+/** Enters a fresh namespace and starts Open vSwitch in it; disposing undoes everything, also when the test failed. */
+export async function startTestbed(signal: AbortSignal): Promise<Testbed> {
+  const resources: (Disposable | AsyncDisposable)[] = []
+  const use = <T extends Disposable | AsyncDisposable>(resource: T): T => {
+    resources.push(resource)
+    return resource
+  }
+  const dispose = async (): Promise<void> => {
+    const resource = resources.pop()
+    if (resource === undefined) return
+    try {
+      if (Symbol.asyncDispose in resource) await resource[Symbol.asyncDispose]()
+      else resource[Symbol.dispose]()
+    } finally {
+      await dispose()
+    }
+  }
+  const namespace = use(enterNamespace())
+  try {
+    const ovs = use(await startPrivateOvs(signal))
+    return {
+      namespace,
+      ovs,
+      use,
+      createContainer: label => use(createNamespace(label)),
+      [Symbol.asyncDispose]: dispose,
+    }
+  } catch (error) {
+    await dispose()
+    throw error
+  }
+}
