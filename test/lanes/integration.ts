@@ -3,18 +3,24 @@
  * A single argument keeps the files whose name contains it.
  */
 import { readdir } from 'node:fs/promises'
-import { after } from 'node:test'
+import { after, afterEach, beforeEach } from 'node:test'
 
 const filter = process.argv[2] ?? ''
 const folder = new URL('../integration/', import.meta.url)
 const files = (await readdir(folder)).filter(name => name.endsWith('.test.js') && name.includes(filter)).sort()
 
-// A test that leaves a socket or a child behind would otherwise hold the lane until its deadline, saying nothing.
-after(() => {
-  setTimeout(() => {
-    process.stderr.write(`still open 10 s after the last test: ${process.getActiveResourcesInfo().join(' ')}\n`)
+// node:test ends a test that has a timeout of its own. This is for those that have none, or that left something open:
+// without it they would hold the lane until its deadline, saying nothing.
+let watch: NodeJS.Timeout | undefined
+function expectMoreWithin(ms: number, what: string): void {
+  clearTimeout(watch)
+  watch = setTimeout(() => {
+    process.stderr.write(`${ms / 1000} s ${what}; open: ${process.getActiveResourcesInfo().join(' ')}\n`)
     process.exit(1)
-  }, 10_000).unref()
-})
+  }, ms).unref()
+}
+beforeEach(context => expectMoreWithin(90_000, `in "${context.name}"`))
+afterEach(context => expectMoreWithin(90_000, `since "${context.name}"`))
+after(() => expectMoreWithin(10_000, 'after the last test'))
 
 for (const file of files) await import(new URL(file, folder).href)
