@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { encodeJson, newFramer, parseJson } from '../../src/ovsdb/framing.js'
+
+const stream = '{"a":"{\\"}\\\\"} {"b":["ü€😀","]"]}\n{"c":[1,[2],{}]}'
+const values = [{ a: '{"}\\' }, { b: ['ü€😀', ']'] }, { c: [1, [2], {}] }]
+
+for (const size of [1, 2, 3, 7, 1000]) {
+  test(`a stream read ${size} bytes at a time gives the same values`, () => {
+    const framer = newFramer()
+    const bytes = Buffer.from(stream)
+    const read: unknown[] = []
+    for (let i = 0; i < bytes.length; i += size) read.push(...framer.push(bytes.subarray(i, i + size)))
+    assert.deepEqual(read, values)
+  })
+}
+
+for (const [what, bytes] of [
+  ['bytes between messages', Buffer.from('{}x{}')],
+  ['a closing bracket without an opening one', Buffer.from(']')],
+  ['brackets that do not match', Buffer.from('{]')],
+  ['bytes that are not UTF-8', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])],
+] as const) {
+  test(`${what} are a protocol problem`, () => {
+    assert.throws(() => newFramer().push(bytes), isProtocol)
+  })
+}
+
+function isProtocol(error: unknown): boolean {
+  return error instanceof Error && 'problem' in error && JSON.stringify(error.problem).includes('"protocol"')
+}
+
+test('a message beyond the limit is a protocol problem before it is complete', () => {
+  const framer = newFramer(10)
+  framer.push(Buffer.from('{"a":'))
+  assert.throws(() => framer.push(Buffer.from('"123456')), isProtocol)
+})
+
+for (const [text, value] of [
+  ['9007199254740991', 9007199254740991],
+  ['9007199254740993', 9007199254740993n],
+  ['-9223372036854775808', -9223372036854775808n],
+  ['["9007199254740993",9007199254740993]', ['9007199254740993', 9007199254740993n]],
+  [
+    '{"a":{"b":[9223372036854775807]},"c":"\\"9007199254740993"}',
+    { a: { b: [9223372036854775807n] }, c: '"9007199254740993' },
+  ],
+  ['0.12345678901234567890', 0.12345678901234568],
+  ['1234567890123456789.5', 1234567890123456800],
+  ['1234567890123456789e2', 123456789012345680000],
+  ['["\\u00009007199254740993",9007199254740993]', ['\u00009007199254740993', 9007199254740993n]],
+] as const) {
+  test(`${text} is read exactly`, () => {
+    assert.deepEqual(parseJson(text), value)
+  })
+}
+
+test('a bigint is written as the integer it is', () => {
+  assert.equal(
+    encodeJson({ a: [9007199254740993n, 'x"', null, true, 1.5] }),
+    '{"a":[9007199254740993,"x\\"",null,true,1.5]}',
+  )
+})

@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { dueMs, heard, initialReconnect, lost, type Reconnect, step, useful } from '../../src/ovsdb/reconnect.js'
+
+const patience = { minBackoffMs: 1000, maxBackoffMs: 8000, connectTimeoutMs: 3000, probeIntervalMs: 5000 }
+
+test('the first attempt is due at once', () => {
+  assert.equal(step(initialReconnect(100, patience), 100, patience).action, 'connect')
+})
+
+test('an attempt without an answer is given up after its timeout', () => {
+  const { next } = step(initialReconnect(0, patience), 0, patience)
+  assert.equal(step(next, 2999, patience).action, undefined)
+  assert.equal(step(next, 3000, patience).action, 'disconnect')
+})
+
+test('the pause doubles with each attempt that fails, up to the longest', () => {
+  let state: Reconnect = initialReconnect(0, patience)
+  const pauses = [1, 2, 3, 4, 5].map(() => {
+    state = lost(state, 0, patience, 0)
+    return dueMs(state, patience)
+  })
+  assert.deepEqual(pauses, [1000, 2000, 4000, 8000, 8000])
+})
+
+test('jitter shortens a pause by at most a quarter', () => {
+  assert.equal(dueMs(lost(initialReconnect(0, patience), 50, patience, 1), patience), 800)
+})
+
+test('a connection that was useful starts again from the shortest pause', () => {
+  const failed = lost(lost(initialReconnect(0, patience), 0, patience, 0), 0, patience, 0)
+  assert.equal(dueMs(lost(useful(heard(failed, 10), patience), 10, patience, 0), patience), 1010)
+})
+
+test('a connection that came to nothing does not shorten the pause', () => {
+  const failed = lost(lost(initialReconnect(0, patience), 0, patience, 0), 0, patience, 0)
+  assert.equal(dueMs(lost(heard(failed, 10), 10, patience, 0), patience), 4010)
+})
+
+test('silence is answered by one probe, and more silence by giving up', () => {
+  const active = heard(initialReconnect(0, patience), 0)
+  assert.equal(step(active, 4999, patience).action, undefined)
+  const probed = step(active, 5000, patience)
+  assert.equal(probed.action, 'probe')
+  assert.equal(step(probed.next, 9999, patience).action, undefined)
+  assert.equal(step(probed.next, 10_000, patience).action, 'disconnect')
+})
+
+test('an answer to the probe starts the silence anew', () => {
+  const { next } = step(heard(initialReconnect(0, patience), 0), 5000, patience)
+  assert.equal(dueMs(heard(next, 6000), patience), 11_000)
+})
