@@ -1,5 +1,6 @@
+import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
-import { KernelError, type KernelProblem } from './errors.js'
+import { KernelError } from './errors.js'
 import {
   abort,
   newStage,
@@ -34,26 +35,24 @@ export async function openChannel(): Promise<Channel> {
   return new WorkerChannel(worker)
 }
 
-function started(worker: Worker): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const fail = (problem: KernelProblem) => {
-      reject(new KernelError(problem))
-    }
-    const died = (detail: string) => {
-      fail({ kind: 'worker-died', operation: 'openKernel', detail })
-    }
-    worker.once('error', error => {
-      died(error.message)
-    })
-    worker.once('exit', code => {
-      died(`exit code ${code}`)
-    })
-    worker.once('message', (reply: WorkerReply) => {
-      worker.removeAllListeners()
-      if (reply.type === 'unusable') fail(reply.problem)
-      else resolve()
-    })
-  })
+async function started(worker: Worker): Promise<void> {
+  const settled = new AbortController()
+  const { signal } = settled
+  const died = async (): Promise<never> => {
+    // A thread that throws emits `error`, at which once() rejects.
+    const [code]: unknown[] = await once(worker, 'exit', { signal })
+    throw new Error(`exit code ${String(code)}`)
+  }
+  try {
+    const [reply]: WorkerReply[] = await Promise.race([once(worker, 'message', { signal }), died()])
+    if (reply?.type === 'unusable') throw new KernelError(reply.problem)
+  } catch (error) {
+    if (error instanceof KernelError) throw error
+    const detail = error instanceof Error ? error.message : String(error)
+    throw new KernelError({ kind: 'worker-died', operation: 'openKernel', detail }, { cause: error })
+  } finally {
+    settled.abort()
+  }
 }
 
 class WorkerChannel implements Channel {

@@ -77,7 +77,7 @@ export interface Acknowledgement {
 export function decodeAcknowledgement(message: NetlinkMessage): Acknowledgement {
   const { payload } = message
   if (payload.length < 4) return { errno: 0, text: '' }
-  const errno = -viewOf(payload).getInt32(0, littleEndian)
+  const errno = 0 - viewOf(payload).getInt32(0, littleEndian)
   if ((message.flags & NLM_F_ACK_TLVS) === 0) return { errno, text: '' }
   const attributes = decodeAttributes(payload.subarray(attributesOffset(message)))
   return { errno, text: readText(attributes, NLMSGERR_ATTR_MSG) ?? '' }

@@ -1,0 +1,450 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { closeSync, openSync, readdirSync } from 'node:fs'
+import { test } from 'node:test'
+import koffi from 'koffi'
+import {
+  type Kernel,
+  KernelError,
+  type KernelProblem,
+  type LinkEvent,
+  type LinkName,
+  type MacAddress,
+  openKernel,
+  parseLinkName,
+  parseMacAddress,
+  type TapSpec,
+  type VethSpec,
+} from '../../src/kernel/index.js'
+
+const libc = koffi.load('libc.so.6')
+const unshare = libc.func('int unshare(int)')
+const setns = libc.func('int setns(int, int)')
+const CLONE_NEWNET = 0x40000000
+
+/** A kernel over an empty namespace; threads begin in the namespace of the thread that starts them. */
+async function inNewNamespace(use: (kernel: Kernel, fd: number) => Promise<void>): Promise<void> {
+  const home = openSync('/proc/thread-self/ns/net', 'r')
+  try {
+    assert.equal(unshare(CLONE_NEWNET), 0, 'these tests need root')
+    const own = openSync('/proc/thread-self/ns/net', 'r')
+    try {
+      await using kernel = await openKernel()
+      await use(kernel, own)
+    } finally {
+      closeSync(own)
+    }
+  } finally {
+    assert.equal(setns(home, CLONE_NEWNET), 0)
+    closeSync(home)
+  }
+}
+
+async function withNamedNetns(use: (name: string) => Promise<void>): Promise<void> {
+  const name = `kt-${randomBytes(4).toString('hex')}`
+  execFileSync('ip', ['netns', 'add', name])
+  try {
+    await use(name)
+  } finally {
+    execFileSync('ip', ['netns', 'del', name])
+  }
+}
+
+function name(text: string): LinkName {
+  const parsed = parseLinkName(text)
+  assert.ok(parsed.ok)
+  return parsed.name
+}
+
+function mac(text: string): MacAddress {
+  const parsed = parseMacAddress(text)
+  assert.ok(parsed.ok)
+  return parsed.mac
+}
+
+function tap(text: string, more: Partial<TapSpec> = {}): TapSpec {
+  return { name: name(text), alias: 'a test', multiQueue: false, ...more }
+}
+
+function veth(text: string, netns: string, more: Partial<VethSpec> = {}): VethSpec {
+  return { name: name(text), alias: 'a test', netns, peerName: name('veth0'), ...more }
+}
+
+function taps(count: number): TapSpec[] {
+  return Array.from({ length: count }, (_, i) => tap(`t${i}`))
+}
+
+function deadline(): AbortSignal {
+  return AbortSignal.timeout(20_000)
+}
+
+async function problemOf(promise: Promise<unknown>): Promise<KernelProblem> {
+  const error: unknown = await promise.then(
+    () => assert.fail('it should have been refused'),
+    (reason: unknown) => reason,
+  )
+  assert.ok(error instanceof KernelError, String(error))
+  return error.problem
+}
+
+async function names(kernel: Kernel): Promise<string[]> {
+  return (await kernel.listLinks(deadline())).map(link => link.name).filter(n => n !== 'lo')
+}
+
+/** The events from now on until one meets `last`. */
+async function eventsDuring(
+  kernel: Kernel,
+  act: () => Promise<unknown>,
+  last: (event: LinkEvent) => boolean,
+): Promise<LinkEvent[]> {
+  const events: LinkEvent[] = []
+  for await (const event of kernel.watchLinks(deadline())) {
+    if (event.type === 'subscribed') await act()
+    else events.push(event)
+    if (last(event)) return events
+  }
+  return assert.fail(`the stream ended after ${events.length} events`)
+}
+
+test('a tap is made as it was asked for', () =>
+  inNewNamespace(async kernel => {
+    const spec = tap('tap0', { mtuBytes: 1400, ownerUid: 1234, multiQueue: true, alias: 'für 0' })
+    const [made] = await kernel.createTaps([spec], deadline())
+    assert.ok(made !== undefined)
+    const { name: n, kind, tun, mtuBytes, up, alias, group } = made
+    assert.deepEqual(
+      { n, kind, tun, mtuBytes, up, alias, group },
+      {
+        n: 'tap0',
+        kind: 'tun',
+        tun: { ownerUid: 1234, persistent: true, multiQueue: true },
+        mtuBytes: 1400,
+        up: true,
+        alias: 'für 0',
+        group: 0,
+      },
+    )
+    assert.deepEqual(await kernel.getLink('tap0', deadline()), made)
+  }))
+
+test('a tap keeps the host silent: no IPv6 address comes by itself and no ARP is answered', () =>
+  inNewNamespace(async kernel => {
+    await kernel.createTaps([tap('tap0')], deadline())
+    assert.match(execFileSync('ip', ['-d', 'link', 'show', 'tap0'], { encoding: 'utf8' }), /addrgenmode none/)
+    const sysctl = execFileSync('unshare', [
+      '-m',
+      'sh',
+      '-c',
+      'mount -t sysfs s /sys; cat /proc/sys/net/ipv4/conf/tap0/arp_ignore',
+    ])
+    assert.equal(sysctl.toString().trim(), '8')
+  }))
+
+test('a tap with an MTU too small for IPv6 is made all the same', () =>
+  inNewNamespace(async kernel => {
+    const [made] = await kernel.createTaps([tap('tap0', { mtuBytes: 576 })], deadline())
+    assert.equal(made?.mtuBytes, 576)
+  }))
+
+test('a name that is taken is refused by its index, and the taps before it are gone', () =>
+  inNewNamespace(async kernel => {
+    await kernel.createTaps([tap('old')], deadline())
+    const problem = await problemOf(kernel.createTaps([tap('a'), tap('b'), tap('old')], deadline()))
+    assert.equal(problem.kind, 'exists')
+    assert.equal(problem.specIndex, 2)
+    assert.equal(problem.device, 'old')
+    assert.deepEqual(await names(kernel), ['old'])
+  }))
+
+test('an MTU that the kernel refuses leaves nothing and comes with its own words', () =>
+  inNewNamespace(async kernel => {
+    const problem = await problemOf(kernel.createTaps([tap('a'), tap('b', { mtuBytes: 40 })], deadline()))
+    assert.ok(problem.kind === 'refused')
+    assert.deepEqual(problem.refusal, { errno: 'EINVAL', message: 'mtu less than device minimum' })
+    assert.deepEqual(await names(kernel), [])
+  }))
+
+test('an alias of more than 255 bytes leaves nothing', () =>
+  inNewNamespace(async kernel => {
+    const problem = await problemOf(kernel.createTaps([tap('a', { alias: 'x'.repeat(256) })], deadline()))
+    assert.equal(problem.kind, 'refused')
+    assert.deepEqual(await names(kernel), [])
+  }))
+
+test('a tap is born, goes up, and at most its carrier is told of once more', () =>
+  inNewNamespace(async kernel => {
+    const events = await eventsDuring(
+      kernel,
+      () => kernel.createTaps([tap('tap0'), tap('end')], deadline()),
+      event => event.type === 'changed' && event.link.name === 'end' && event.link.up,
+    )
+    const ups = events.flatMap(event => (event.type === 'changed' && event.link.name === 'tap0' ? [event.link.up] : []))
+    assert.ok(ups.length <= 3, `${ups.length} events`)
+    assert.deepEqual(ups.slice(0, 2), [false, true])
+  }))
+
+test('a veth has its peer, up and with its address, in the other namespace', () =>
+  withNamedNetns(netns =>
+    inNewNamespace(async kernel => {
+      const spec = veth('ct0', netns, { mac: mac('02-00-00-00-00-AA'), mtuBytes: 1400 })
+      const { link, peerMac } = await kernel.createVeth(spec, deadline())
+      assert.deepEqual(
+        [link.name, link.kind, link.up, link.alias, link.mtuBytes, peerMac],
+        ['ct0', 'veth', true, 'a test', 1400, '02:00:00:00:00:aa'],
+      )
+      const peer = execFileSync('ip', ['-n', netns, '-o', 'link', 'show', 'veth0'], { encoding: 'utf8' })
+      assert.match(peer, new RegExp(`^${link.peerIndex}: veth0@.*[<,]UP.* mtu 1400 .*02:00:00:00:00:aa`))
+      assert.doesNotMatch(execFileSync('ip', ['-6', 'addr', 'show', 'dev', 'ct0'], { encoding: 'utf8' }), /inet6/)
+    }),
+  ))
+
+test('a peer without an address given gets a random one of its own, and it is told', () =>
+  withNamedNetns(netns =>
+    inNewNamespace(async kernel => {
+      const { peerMac } = await kernel.createVeth(veth('ct0', netns), deadline())
+      assert.match(peerMac, /^[0-9a-f][26ae]:/)
+      assert.match(
+        execFileSync('ip', ['-n', netns, 'link', 'show', 'veth0'], { encoding: 'utf8' }),
+        new RegExp(peerMac),
+      )
+    }),
+  ))
+
+test('a peer may bear the name of a device on this side', () =>
+  withNamedNetns(netns =>
+    inNewNamespace(async kernel => {
+      await kernel.createTaps([tap('veth0')], deadline())
+      await kernel.createVeth(veth('ct0', netns), deadline())
+      assert.match(execFileSync('ip', ['-n', netns, 'link', 'show', 'veth0'], { encoding: 'utf8' }), /[<,]UP/)
+      assert.deepEqual((await names(kernel)).toSorted(), ['ct0', 'veth0'])
+    }),
+  ))
+
+test('a veth whose own name is taken is refused by that name', () =>
+  withNamedNetns(netns =>
+    inNewNamespace(async kernel => {
+      await kernel.createTaps([tap('ct0')], deadline())
+      const problem = await problemOf(kernel.createVeth(veth('ct0', netns), deadline()))
+      assert.deepEqual([problem.kind, problem.device], ['exists', 'ct0'])
+    }),
+  ))
+
+test('a veth whose peer exists in the other namespace is refused by the name of the peer and leaves nothing', () =>
+  withNamedNetns(netns =>
+    inNewNamespace(async kernel => {
+      await kernel.createVeth(veth('ct0', netns), deadline())
+      const problem = await problemOf(kernel.createVeth(veth('ct1', netns), deadline()))
+      assert.deepEqual([problem.kind, problem.device], ['exists', 'veth0'])
+      assert.deepEqual(await names(kernel), ['ct0'])
+    }),
+  ))
+
+for (const [what, netns] of [
+  ['that is not there', 'kt-none'],
+  ['that is a file of another kind', '/etc/hostname'],
+  ['of another type', '/proc/self/ns/mnt'],
+  ['with a relative path', '../netns/x'],
+  ['of no name', ''],
+] as const) {
+  test(`a namespace ${what} is no-netns`, () =>
+    inNewNamespace(async kernel => {
+      const problem = await problemOf(kernel.createVeth(veth('ct0', netns), deadline()))
+      assert.equal(problem.kind, 'no-netns')
+    }))
+}
+
+test('a veth alias that the kernel refuses leaves nothing on either side', () =>
+  withNamedNetns(netns =>
+    inNewNamespace(async kernel => {
+      const problem = await problemOf(kernel.createVeth(veth('ct0', netns, { alias: 'x'.repeat(256) }), deadline()))
+      assert.equal(problem.kind, 'refused')
+      assert.deepEqual(await names(kernel), [])
+    }),
+  ))
+
+test('a veth costs three link events at most', () =>
+  withNamedNetns(netns =>
+    inNewNamespace(async kernel => {
+      const events = await eventsDuring(
+        kernel,
+        async () => {
+          await kernel.createVeth(veth('ct0', netns), deadline())
+          await kernel.createTaps([tap('end')], deadline())
+        },
+        event => event.type === 'changed' && event.link.name === 'end' && event.link.up,
+      )
+      const ours = events.filter(event => event.type === 'changed' && event.link.name === 'ct0')
+      assert.ok(ours.length <= 3, `${ours.length} events`)
+    }),
+  ))
+
+test('a device that is not there reads as undefined', () =>
+  inNewNamespace(async kernel => {
+    assert.equal(await kernel.getLink('nothing', deadline()), undefined)
+  }))
+
+test('an alternative name is not a name', () =>
+  inNewNamespace(async kernel => {
+    await kernel.createTaps([tap('tap0')], deadline())
+    execFileSync('ip', ['link', 'property', 'add', 'dev', 'tap0', 'altname', 'other'])
+    assert.equal(await kernel.getLink('other', deadline()), undefined)
+    assert.deepEqual((await kernel.deleteLinks([{ name: 'other' }], deadline())).missing, ['other'])
+  }))
+
+test('setLink changes what it is given and keeps the rest', () =>
+  inNewNamespace(async kernel => {
+    await kernel.createTaps([tap('tap0')], deadline())
+    await kernel.setLink('tap0', { promiscuous: true, mtuBytes: 9000 }, deadline())
+    const changed = await kernel.getLink('tap0', deadline())
+    assert.deepEqual(
+      [changed?.promiscuous, changed?.mtuBytes, changed?.up, changed?.alias],
+      [true, 9000, true, 'a test'],
+    )
+    await kernel.setLink('tap0', { promiscuous: false, up: false, alias: '' }, deadline())
+    const again = await kernel.getLink('tap0', deadline())
+    assert.deepEqual([again?.promiscuous, again?.mtuBytes, again?.up, again?.alias], [false, 9000, false, ''])
+  }))
+
+test('setLink of a device that is not there is no-device', () =>
+  inNewNamespace(async kernel => {
+    const problem = await problemOf(kernel.setLink('nothing', { up: true }, deadline()))
+    assert.deepEqual([problem.kind, problem.device], ['no-device', 'nothing'])
+  }))
+
+test('two hundred taps go by group, and a foreign device stays', () =>
+  inNewNamespace(async kernel => {
+    const specs = taps(200)
+    const made = await kernel.createTaps([...specs, tap('foreign')], deadline())
+    const before = await kernel.getLink('foreign', deadline())
+    const targets = made.filter(link => link.name !== 'foreign')
+    const { deleted, missing, failed } = await kernel.deleteLinks([...targets, { name: 'nothing' }], deadline())
+    assert.equal(deleted.length, 200)
+    assert.deepEqual([missing, failed], [['nothing'], []])
+    assert.deepEqual(await kernel.listLinks(deadline()).then(all => all.filter(link => link.name !== 'lo')), [before])
+  }))
+
+test('a later device of the same name is left alone when the index is given', () =>
+  inNewNamespace(async kernel => {
+    const [first] = await kernel.createTaps([tap('tap0')], deadline())
+    await kernel.deleteLinks([{ name: 'tap0' }], deadline())
+    await kernel.createTaps([tap('tap0')], deadline())
+    assert.ok(first !== undefined)
+    const { deleted, missing } = await kernel.deleteLinks([{ name: 'tap0', index: first.index }], deadline())
+    assert.deepEqual([deleted, missing, await names(kernel)], [[], ['tap0'], ['tap0']])
+  }))
+
+test('a device that cannot be deleted does not hold up the others', () =>
+  inNewNamespace(async kernel => {
+    await kernel.createTaps(taps(3), deadline())
+    const targets = ['t0', 'lo', 't1', 't2'].map(n => ({ name: n }))
+    const { deleted, failed } = await kernel.deleteLinks(targets, deadline())
+    assert.deepEqual(deleted.toSorted(), ['t0', 't1', 't2'])
+    assert.deepEqual(
+      failed.map(({ name: n, error }) => [n, error.errno]),
+      [['lo', 'EOPNOTSUPP']],
+    )
+  }))
+
+test('deleting a veth takes its peer along', () =>
+  withNamedNetns(netns =>
+    inNewNamespace(async kernel => {
+      await kernel.createVeth(veth('ct0', netns), deadline())
+      await kernel.deleteLinks([{ name: 'ct0' }], deadline())
+      assert.doesNotMatch(execFileSync('ip', ['-n', netns, 'link'], { encoding: 'utf8' }), /veth0/)
+    }),
+  ))
+
+test('a signal that has fired lets nothing happen', () =>
+  inNewNamespace(async kernel => {
+    const problem = await problemOf(kernel.createTaps([tap('tap0')], AbortSignal.abort()))
+    assert.equal(problem.kind, 'aborted')
+    assert.deepEqual(await names(kernel), [])
+  }))
+
+test('a call that waits behind another is dropped by its signal', () =>
+  inNewNamespace(async kernel => {
+    const before = kernel.createTaps(taps(100), deadline())
+    const caller = new AbortController()
+    const waiting = problemOf(kernel.createTaps([tap('late')], caller.signal))
+    caller.abort()
+    assert.equal((await waiting).kind, 'aborted')
+    assert.equal((await before).length, 100)
+    assert.equal(await kernel.getLink('late', deadline()), undefined)
+  }))
+
+test('taps of a call that is aborted in the middle are gone before the next call', () =>
+  inNewNamespace(async kernel => {
+    const caller = new AbortController()
+    for await (const event of kernel.watchLinks(deadline())) {
+      if (event.type === 'subscribed') {
+        const aborted = problemOf(kernel.createTaps(taps(2000), caller.signal))
+        for (;;) {
+          const seen = execFileSync('ip', ['-br', 'link'], { encoding: 'utf8' })
+          if (seen.includes('t5@') || /\bt5\s/.test(seen)) break
+        }
+        caller.abort()
+        assert.equal((await aborted).kind, 'aborted')
+        assert.deepEqual(await names(kernel), [])
+        return
+      }
+    }
+  }))
+
+test('closing the kernel rejects what waits and leaves nothing of it', () =>
+  inNewNamespace(async () => {
+    const kernel = await openKernel()
+    const waiting = problemOf(kernel.createTaps(taps(50), deadline()))
+    await kernel[Symbol.asyncDispose]()
+    assert.equal((await waiting).kind, 'aborted')
+    assert.equal((await problemOf(kernel.listLinks(deadline()))).kind, 'aborted')
+    await using again = await openKernel()
+    assert.deepEqual(await names(again), [])
+  }))
+
+test('a watch tells of what comes, changes and goes', () =>
+  inNewNamespace(async kernel => {
+    const events = await eventsDuring(
+      kernel,
+      async () => {
+        await kernel.createTaps([tap('tap0')], deadline())
+        await kernel.setLink('tap0', { mtuBytes: 1300 }, deadline())
+        await kernel.deleteLinks([{ name: 'tap0' }], deadline())
+      },
+      event => event.type === 'gone',
+    )
+    const gone = events.at(-1)
+    assert.ok(gone?.type === 'gone')
+    assert.equal(gone.name, 'tap0')
+    assert.ok(
+      events.some(event => event.type === 'changed' && event.link.mtuBytes === 1300 && event.link.index === gone.index),
+    )
+  }))
+
+test('a watch that is aborted, or whose kernel is closed, ends without a throw and leaves no descriptor', () =>
+  inNewNamespace(async () => {
+    const kernel = await openKernel()
+    const openBefore = readdirSync('/proc/self/fd').length
+    const caller = new AbortController()
+    const seen: string[] = []
+    for await (const { type } of kernel.watchLinks(caller.signal)) {
+      seen.push(type)
+      caller.abort()
+    }
+    assert.equal(readdirSync('/proc/self/fd').length, openBefore)
+    for await (const { type } of kernel.watchLinks(deadline())) {
+      seen.push(type)
+      void kernel[Symbol.asyncDispose]()
+    }
+    assert.deepEqual(seen, ['subscribed', 'subscribed'])
+    assert.ok(readdirSync('/proc/self/fd').length <= openBefore)
+  }))
+
+test('the probe tells what there is and changes nothing', () =>
+  inNewNamespace(async kernel => {
+    const before = execFileSync('tc', ['qdisc', 'show'], { encoding: 'utf8' })
+    const facts = await kernel.probe(deadline())
+    assert.equal(facts.tunDevice, true)
+    assert.equal(facts.netAdmin, true)
+    assert.equal(execFileSync('tc', ['qdisc', 'show'], { encoding: 'utf8' }), before)
+  }))
