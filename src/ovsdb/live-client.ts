@@ -203,6 +203,8 @@ export class LiveClient<T, M extends Monitored<T>> implements OvsdbClient<T, Rep
     const connection = openConnection(this.#options.endpoint, {
       onConnect: () => {
         this.#heard()
+        // The probe may be due before the attempt would have been given up.
+        this.#step()
         this.#setStatus({ state: 'loading' })
         session.open(connection.rpc).catch((error: unknown) => connection.close(problemOf(error)))
       },

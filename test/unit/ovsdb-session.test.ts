@@ -1,0 +1,274 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { schema as generated, type Tables } from '../../src/gen/vswitch.js'
+import {
+  type Change,
+  newTransaction,
+  type OvsdbClient,
+  OvsdbError,
+  type OvsdbProblem,
+  openOvsdb,
+  type Replicated,
+} from '../../src/ovsdb/index.js'
+import { type FakeOvsdbServer, type Received, startFakeOvsdbServer } from '../support/fake-ovsdb-server.js'
+
+const monitor = { Bridge: ['name', 'ports'], Port: ['name', 'tag'] } as const
+type Client = OvsdbClient<Tables, Replicated<Tables, typeof monitor>>
+
+const column = { type: 'string' }
+const liveSchema = {
+  name: 'Open_vSwitch',
+  version: '8.0.0',
+  tables: {
+    Bridge: {
+      columns: { name: column, ports: { type: { key: 'uuid', min: 0, max: 'unlimited' } } },
+      indexes: [['name']],
+    },
+    Port: { columns: { name: column, tag: { type: { key: 'integer', min: 0 } } }, indexes: [['name']] },
+  },
+}
+const br0 = '0a1b2c3d-0000-4000-8000-000000000001'
+const br1 = '0a1b2c3d-0000-4000-8000-000000000002'
+const noTransaction = '00000000-0000-0000-0000-000000000000'
+
+function open(server: FakeOvsdbServer, patience = {}): Client {
+  return openOvsdb({
+    endpoint: { kind: 'unix', path: server.socketPath },
+    schema: generated,
+    monitor,
+    patience: { minBackoffMs: 10, maxBackoffMs: 20, ...patience },
+  })
+}
+
+/** Answers the handshake with `dump`; `others` gets the rest. */
+function serving(dump: unknown, others: (request: Received) => void = () => undefined): (request: Received) => void {
+  return request => {
+    if (request.method === 'get_schema') request.answer(liveSchema)
+    else if (request.method === 'monitor_cond_since') request.answer([false, noTransaction, dump])
+    else others(request)
+  }
+}
+
+function bridges(...rows: readonly (readonly [string, string])[]): unknown {
+  return { Bridge: Object.fromEntries(rows.map(([uuid, name]) => [uuid, { initial: { name } }])) }
+}
+
+function soon(): AbortSignal {
+  return AbortSignal.timeout(5000)
+}
+
+function problemKind(kind: OvsdbProblem['kind']): (error: unknown) => boolean {
+  return error => error instanceof OvsdbError && error.problem.kind === kind
+}
+
+function comment(): ReturnType<typeof newTransaction<Tables>> {
+  const tx = newTransaction(generated)
+  tx.comment('x')
+  return tx
+}
+
+test('a transaction whose connection is cut has an unknown outcome', async () => {
+  const handle = serving({}, request => request.socket.destroy())
+  await using server = await startFakeOvsdbServer(handle)
+  await using client = open(server)
+  await client.ready(soon())
+  await assert.rejects(client.transact(comment(), { signal: soon() }), problemKind('outcome-unknown'))
+})
+
+test('a transaction that is given up while under way has an unknown outcome', async () => {
+  const giveUp = new AbortController()
+  await using server = await startFakeOvsdbServer(serving({}, () => giveUp.abort(new Error('enough'))))
+  await using client = open(server)
+  await client.ready(soon())
+  await assert.rejects(client.transact(comment(), { signal: giveUp.signal }), (error: unknown) => {
+    assert.ok(problemKind('outcome-unknown')(error) && error instanceof OvsdbError)
+    assert.equal(error.cause, giveUp.signal.reason)
+    return true
+  })
+})
+
+test('a transaction that is given up beforehand is not sent', async () => {
+  const seen: string[] = []
+  await using server = await startFakeOvsdbServer(serving({}, ({ method }) => seen.push(method)))
+  await using client = open(server)
+  await client.ready(soon())
+  const signal = AbortSignal.abort()
+  await assert.rejects(client.transact(comment(), { signal }), problemKind('aborted-before-send'))
+  assert.deepEqual(seen, [])
+})
+
+for (const [method, dump, update, notification] of [
+  [
+    'monitor_cond_since',
+    [false, noTransaction, bridges([br0, 'br0'])],
+    [noTransaction, { Bridge: { [br1]: { insert: { name: 'br1' } } } }],
+    'update3',
+  ],
+  ['monitor_cond', bridges([br0, 'br0']), [{ Bridge: { [br1]: { insert: { name: 'br1' } } } }], 'update2'],
+  [
+    'monitor',
+    { Bridge: { [br0]: { new: { name: 'br0' } } } },
+    [{ Bridge: { [br1]: { new: { name: 'br1' } } } }],
+    'update',
+  ],
+] as const) {
+  test(`a server that knows ${method} at most is followed by it`, async () => {
+    await using server = await startFakeOvsdbServer(request => {
+      if (request.method === 'get_schema') request.answer(liveSchema)
+      else if (request.method !== method) request.refuse('unknown method')
+      else {
+        const answer = JSON.stringify({ id: request.id, result: dump, error: null })
+        const more = JSON.stringify({ method: notification, params: [request.params[1], ...update], id: null })
+        // In one write: the update must not be taken before the dump.
+        request.socket.write(answer + more)
+      }
+    })
+    await using client = open(server)
+    await client.waitFor(replica => replica.find('Bridge', 'name', 'br1'), soon())
+    assert.deepEqual(
+      [...client.replica.rows('Bridge')].map(row => row.name),
+      ['br0', 'br1'],
+    )
+  })
+}
+
+test('a column that the server lacks is not asked for and reads as its default', async () => {
+  const { tables, ...rest } = liveSchema
+  const older = { ...rest, tables: { ...tables, Port: { columns: { name: column } } } }
+  let asked: unknown
+  await using server = await startFakeOvsdbServer(request => {
+    if (request.method === 'get_schema') return request.answer(older)
+    asked = request.params[2]
+    request.answer([false, noTransaction, { Port: { [br0]: { initial: { name: 'p' } } } }])
+  })
+  await using client = open(server)
+  await client.ready(soon())
+  assert.deepEqual(asked, { Bridge: [{ columns: ['name', 'ports'] }], Port: [{ columns: ['name'] }] })
+  assert.equal(client.replica.find('Port', 'name', 'p')?.tag, undefined)
+})
+
+test('a name passes from a row that goes to a row that comes in one update', async () => {
+  const swap = { Bridge: { [br1]: { insert: { name: 'br0' } }, [br0]: { delete: null } } }
+  const handle = serving(bridges([br0, 'br0']), request => {
+    request.socket.write(JSON.stringify({ method: 'update3', params: ['replica', noTransaction, swap], id: null }))
+  })
+  await using server = await startFakeOvsdbServer(handle)
+  await using client = open(server)
+  await client.ready(soon())
+  const revision = client.replica.revision
+  void client.transact(comment(), { signal: soon() }).catch(() => undefined)
+  await client.waitFor(({ revision: now }) => (now > revision ? true : undefined), soon())
+  assert.equal(client.replica.find('Bridge', 'name', 'br0')?._uuid, br1)
+})
+
+for (const [what, bytes] of [
+  ['bytes that are no JSON', 'HTTP/1.1 400'],
+  ['an answer to no request', '{"id":77,"result":[],"error":null}'],
+  [
+    'an update of a row that is not there',
+    `{"method":"update3","params":["replica","",{"Bridge":{"${br1}":{"modify":{"name":"x"}}}}],"id":null}`,
+  ],
+  ['the end of the monitor', '{"method":"monitor_canceled","params":["replica"],"id":null}'],
+] as const) {
+  test(`${what} ends the connection, and the next one begins anew`, async () => {
+    const handle = serving(bridges([br0, 'br0']), request => request.socket.write(bytes))
+    await using server = await startFakeOvsdbServer(handle)
+    await using client = open(server)
+    await client.ready(soon())
+    await assert.rejects(client.transact(comment(), { signal: soon() }), problemKind('outcome-unknown'))
+    assert.equal(client.status.state, 'waiting')
+    await client.ready(soon())
+    assert.equal(server.connectionCount, 2)
+  })
+}
+
+test('a dump that has not changed since the loss is no change to anybody', async () => {
+  const handle = serving(bridges([br0, 'br0'], [br1, 'br1']), request => request.socket.destroy())
+  await using server = await startFakeOvsdbServer(handle)
+  await using client = open(server)
+  await client.ready(soon())
+  const before = client.replica.find('Bridge', 'name', 'br0')
+  const changes: Change<Replicated<Tables, typeof monitor>>[] = []
+  using _subscription = client.subscribe(batch => changes.push(...batch))
+  const { revision } = client.replica
+  await client.transact(comment(), { signal: soon() }).catch(() => undefined)
+  await client.ready(soon())
+  assert.equal(server.connectionCount, 2)
+  assert.deepEqual(changes, [])
+  assert.equal(client.replica.revision, revision)
+  assert.equal(client.replica.find('Bridge', 'name', 'br0'), before)
+})
+
+test('the echo of the server is answered', async () => {
+  const handle = serving({}, request => {
+    request.socket.write('{"method":"echo","params":["hello"],"id":"echo"}')
+    setImmediate(() => request.answer([{}]))
+  })
+  await using server = await startFakeOvsdbServer(handle)
+  await using client = open(server)
+  await client.ready(soon())
+  await client.transact(comment(), { signal: soon() })
+  await client.transact(comment(), { signal: soon() })
+  assert.deepEqual(server.answers[0], { result: ['hello'], error: null, id: 'echo' })
+})
+
+test('a server that falls silent is given up after a probe', async () => {
+  const probes: string[] = []
+  await using server = await startFakeOvsdbServer(serving({}, ({ method }) => probes.push(method)))
+  await using client = open(server, { probeIntervalMs: 50 })
+  await client.ready(soon())
+  const problem = await client.waitFor(
+    () => (client.status.state === 'waiting' ? client.status.problem : undefined),
+    soon(),
+  )
+  assert.deepEqual(probes, ['echo'])
+  assert.equal(problem.kind, 'not-connected')
+})
+
+test('a listener that throws harms no other', async () => {
+  const failures: unknown[] = []
+  await using server = await startFakeOvsdbServer(serving(bridges([br0, 'br0'])))
+  const endpoint = { kind: 'unix', path: server.socketPath } as const
+  await using client = openOvsdb({
+    endpoint,
+    schema: generated,
+    monitor,
+    onEvent: event => {
+      if (event.kind === 'listener-failed') failures.push(event.error)
+    },
+  })
+  const thrown = new Error('mine')
+  let told = 0
+  client.subscribe(() => {
+    throw thrown
+  })
+  client.subscribe(changes => {
+    told += changes.length
+  })
+  await client.ready(soon())
+  assert.deepEqual([failures, told], [[thrown], 1])
+})
+
+test('closing the client ends every wait', async () => {
+  await using server = await startFakeOvsdbServer(serving({}))
+  const client = open(server)
+  await client.ready(soon())
+  const waiting = client.waitFor(replica => replica.find('Bridge', 'name', 'never'), soon())
+  const transacting = client.transact(comment(), { signal: soon() })
+  const ended = Promise.all([
+    assert.rejects(waiting, problemKind('not-connected')),
+    assert.rejects(transacting, problemKind('outcome-unknown')),
+  ])
+  await client[Symbol.asyncDispose]()
+  await ended
+  await assert.rejects(client.ready(soon()), problemKind('not-connected'))
+})
+
+test('a wait ends with the reason of its signal', async () => {
+  await using server = await startFakeOvsdbServer(serving({}))
+  await using client = open(server)
+  const giveUp = new AbortController()
+  const waiting = client.waitFor(() => undefined, giveUp.signal)
+  giveUp.abort(new Error('enough'))
+  await assert.rejects(waiting, /enough/)
+})
