@@ -1,5 +1,6 @@
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
+import { removeDevices } from './device.js'
 import type { Host } from './host.js'
 import { type Bridge, foreignPorts, getBridge, holderOf } from './inventory.js'
 import type { BridgeName } from './names.js'
@@ -15,9 +16,9 @@ import {
   randomId,
   type TapRecord,
 } from './ownership.js'
-import { BridgeError, bridgeNotFound, nameTaken } from './problem.js'
+import { BridgeError, bridgeNotFound, nameTaken, notOwned } from './problem.js'
 import { realised } from './realise.js'
-import { markDefunct, reap, removeDevices } from './reap.js'
+import { markDefunct, reap } from './reap.js'
 import { removePorts } from './remove-ports.js'
 import type { KeptRecord } from './tap-records.js'
 import { undoingOnFailure } from './undo.js'
@@ -128,10 +129,6 @@ function requireRoot(replica: OvsReplica): OvsRows['Open_vSwitch'] {
     throw new BridgeError({ kind: 'backend-unavailable', reason: 'OVSDB_UNAVAILABLE', message })
   }
   return root
-}
-
-function notOwned(name: string, why: string): BridgeError {
-  return new BridgeError({ kind: 'not-owned', reason: 'NOT_OWNED', message: `${name} ${why}` })
 }
 
 /** What became of a destroyed bridge. */

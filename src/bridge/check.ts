@@ -3,7 +3,6 @@ import type { KernelFacts } from '../kernel/index.js'
 import type { Call } from './call.js'
 import type { Host } from './host.js'
 import { type DatapathType, rootOf } from './ovs.js'
-import { translate } from './translate.js'
 
 /** A thing the service rests on. */
 export interface Dependency {
@@ -32,9 +31,7 @@ export interface Health {
 
 /** Looks at everything and writes nothing. What cannot be reached is told, not thrown. */
 export async function checkOvs(host: Host, call: Call): Promise<Health> {
-  const facts = await host.kernel.probe(call.signal).catch((error: unknown) => {
-    throw translate(error)
-  })
+  const facts = await host.kernel.probe(call.signal)
   const root = rootOf(host.ovsdb.replica)
   const ovsdbConnected = host.ovsdb.status.state === 'ready'
   const vswitchdAnswers = await host.vswitchdAnswers(call.signal)

@@ -6,7 +6,6 @@ import { newTransaction, OvsdbError } from '../ovsdb/index.js'
 import type { Call } from './call.js'
 import { type OvsClient, type OvsReplica, rootOf } from './ovs.js'
 import { BridgeError } from './problem.js'
-import { translate } from './translate.js'
 
 export type OvsTransaction = Transaction<Tables>
 
@@ -112,7 +111,7 @@ export class Committer {
         const waiting = this.#queue.indexOf(job)
         if (waiting >= 0) {
           this.#queue.splice(waiting, 1)
-          reject(translate(abortReason(call.signal)))
+          reject(abortReason(call.signal))
         } else reject(sentAndLeft(call.signal))
       }
       const job: Job = {
@@ -120,12 +119,12 @@ export class Committer {
         caller: call.caller,
         settle: outcome => {
           call.signal.removeEventListener('abort', onAbort)
-          if (!outcome.ok) reject(translate(outcome.error))
+          if (!outcome.ok) reject(outcome.error)
           else if (result !== undefined) resolve({ result: result.value, epoch: outcome.receipt.epoch })
         },
       }
       if (call.signal.aborted) {
-        reject(translate(abortReason(call.signal)))
+        reject(abortReason(call.signal))
         return
       }
       call.signal.addEventListener('abort', onAbort, { once: true })
@@ -139,11 +138,7 @@ export class Committer {
   async applied(receipt: Receipt<unknown>, call: Call): Promise<void> {
     const { epoch } = receipt
     if (epoch === undefined) return
-    try {
-      await this.#ovsdb.waitFor(replica => (hasReached(replica, epoch) ? true : undefined), call.signal)
-    } catch (error) {
-      throw translate(error)
-    }
+    await this.#ovsdb.waitFor(replica => (hasReached(replica, epoch) ? true : undefined), call.signal)
   }
 
   /** Calls of one turn of the event loop go together. */

@@ -1,6 +1,6 @@
 import type { Kernel } from '../kernel/index.js'
 import type { Committer } from './commit.js'
-import type { DeviceRemovals } from './devices.js'
+import type { DeviceRemovals } from './device.js'
 import type { BridgeName } from './names.js'
 import type { DatapathType, OvsClient } from './ovs.js'
 import type { TapNames } from './tap-name.js'

@@ -69,12 +69,12 @@ export interface TapFilter {
   readonly includeDefunct: boolean
 }
 
-/** By name. Errors: `not-found` for a bridge that is not managed. */
+/** In no order. Errors: `not-found` for a bridge that is not managed. */
 export function listTaps(host: Host, filter: TapFilter): Tap[] {
   if (filter.bridge !== undefined) managedBridge(host, filter.bridge)
   const taps: Tap[] = []
   for (const { record } of host.records.all()) if (matches(record, filter)) taps.push(tapOf(host, record))
-  return taps.sort((a, b) => compare(a.name, b.name))
+  return taps
 }
 
 function matches(record: TapRecord, filter: TapFilter): boolean {
@@ -98,10 +98,10 @@ export function getBridge(host: Host, name: BridgeName): Bridge {
   return bridgesOf(host, [managedBridge(host, name)])[0] as Bridge
 }
 
-/** The managed bridges, by name. */
+/** The managed bridges, in no order. */
 export function listBridges(host: Host): Bridge[] {
   const rows = [...host.ovsdb.replica.rows('Bridge')].filter(row => ownerOf(row.external_ids) === host.instance)
-  return bridgesOf(host, rows).sort((a, b) => compare(a.name, b.name))
+  return bridgesOf(host, rows)
 }
 
 function bridgesOf(host: Host, rows: readonly OvsRows['Bridge'][]): Bridge[] {
@@ -115,11 +115,6 @@ function bridgesOf(host: Host, rows: readonly OvsRows['Bridge'][]): Bridge[] {
     vlans: [...(vlans.get(row.name) ?? [])].sort((a, b) => a - b),
     datapathType: row.datapath_type === '' ? 'system' : row.datapath_type,
   }))
-}
-
-/** Code-unit order: the same on every machine, and what page tokens rest on. */
-export function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0
 }
 
 /** Who has `name` in Open vSwitch or in our records, in words; undefined: nobody. Defunct taps of ours do not count. */

@@ -47,6 +47,11 @@ export function parseVlanId(value: number): Parsed<VlanId> {
   return parsed(value as VlanId)
 }
 
+/** An outer VLAN: 0 would be no tag. */
+export function parseOuterVlan(value: number): Parsed<VlanId> {
+  return value === 0 ? refused('is 0; an outer VLAN is 1 to 4095') : parseVlanId(value)
+}
+
 /** 68 is the least that IPv4 allows (RFC 791); 65535 the most that a device takes. */
 export function parseMtu(value: number): Parsed<MtuBytes> {
   if (!Number.isInteger(value) || value < 68 || value > 65535)

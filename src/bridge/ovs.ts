@@ -5,7 +5,7 @@ import type { Monitored, OvsdbClient, Replica, Replicated } from '../ovsdb/index
 export const monitored = {
   Open_vSwitch: ['bridges', 'next_cfg', 'cur_cfg', 'ovs_version', 'db_version', 'datapath_types', 'other_config'],
   Bridge: ['name', 'ports', 'datapath_type', 'external_ids'],
-  Port: ['name', 'interfaces', 'tag', 'vlan_mode', 'qos', 'external_ids'],
+  Port: ['name', 'interfaces', 'tag', 'trunks', 'vlan_mode', 'qos', 'external_ids'],
   Interface: ['name', 'type', 'ofport', 'error', 'ifindex', 'mtu', 'external_ids'],
   QoS: ['type', 'external_ids'],
 } as const satisfies Monitored<Tables>

@@ -17,6 +17,7 @@ export type Reason =
   | 'DEADLINE_EXCEEDED'
   | 'CANCELLED'
   | 'SHUTTING_DOWN'
+  | 'DEVICE_NOT_FOUND'
 
 /** One field of a request that cannot be taken, spelled as a client writes it: `taps[17].mac`. */
 export interface Violation {
@@ -33,7 +34,10 @@ interface Told {
 export type Problem = Told &
   (
     | { readonly kind: 'invalid'; readonly reason: 'INVALID_FIELD'; readonly violations: readonly Violation[] }
-    | { readonly kind: 'not-found'; readonly reason: 'BRIDGE_NOT_FOUND' | 'TAP_NOT_FOUND' | 'NETNS_NOT_FOUND' }
+    | {
+        readonly kind: 'not-found'
+        readonly reason: 'BRIDGE_NOT_FOUND' | 'TAP_NOT_FOUND' | 'NETNS_NOT_FOUND' | 'DEVICE_NOT_FOUND'
+      }
     | { readonly kind: 'already-exists'; readonly reason: 'NAME_TAKEN' }
     | { readonly kind: 'not-owned'; readonly reason: 'NOT_OWNED' }
     | { readonly kind: 'unsupported'; readonly reason: 'UNSUPPORTED' }
@@ -85,4 +89,14 @@ export function nameTaken(name: string, by: string): BridgeError {
     reason: 'NAME_TAKEN',
     message: `${name} is already the name of ${by}`,
   })
+}
+
+export function deviceNotFound(name: string): BridgeError {
+  const message = `no network device is named ${name}`
+  return new BridgeError({ kind: 'not-found', reason: 'DEVICE_NOT_FOUND', message })
+}
+
+/** `why` goes on from the name: “is a port of the instance other”. */
+export function notOwned(name: string, why: string): BridgeError {
+  return new BridgeError({ kind: 'not-owned', reason: 'NOT_OWNED', message: `${name} ${why}` })
 }

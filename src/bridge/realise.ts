@@ -4,7 +4,6 @@ import type { Receipt } from './commit.js'
 import type { Host } from './host.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
 import { BridgeError } from './problem.js'
-import { translate } from './translate.js'
 
 /** An interface that is to work. `ifindex` is the kernel's, so that a dead device under the row does not count. */
 export interface Expected {
@@ -37,7 +36,7 @@ export async function realised(
       grace.signal,
     )
   } catch (error) {
-    if (call.signal.aborted || abortedBy(error, grace.signal) === undefined) throw translate(error)
+    if (call.signal.aborted || abortedBy(error, grace.signal) === undefined) throw error
     throw notRealised(host, interfaces, error)
   }
 }

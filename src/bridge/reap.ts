@@ -1,19 +1,20 @@
 import { abortScope, sleep } from '../lib/abort.js'
 import type { Call } from './call.js'
 import type { Part } from './commit.js'
+import { removeDevices } from './device.js'
 import type { Host } from './host.js'
-import { compare, type Tap, tapOf } from './inventory.js'
+import { type Tap, tapOf } from './inventory.js'
 import type { PortName } from './names.js'
-import { defunctMark, deviceAlias, type TapRecord } from './ownership.js'
-import { BridgeError, tapNotFound } from './problem.js'
+import { defunctMark, type TapRecord } from './ownership.js'
+import { tapNotFound } from './problem.js'
 import { removePorts, removeTaps } from './remove-ports.js'
 import type { KeptRecord } from './tap-records.js'
 
 const reapIntervalMs = 5_000
 
 /**
- * Marks a tap defunct in OVSDB, then removes its device. Its port goes with the next reaping; a host tap's at once, since
- * its device goes with it. A crash in between leaves a mark that the next start follows.
+ * Marks a tap defunct in OVSDB, then removes its device. Its port goes with the next reaping; at once that of a host
+ * tap, whose device goes with it, and that of an adopted device, which stays and is its owner's again. A crash in between leaves a mark that the next start follows.
  *
  * Errors: `not-found`; `device-refused` when the device cannot be removed, the tap then stays defunct for the reaper.
  */
@@ -25,17 +26,18 @@ export async function destroyTap(host: Host, name: PortName, call: Call): Promis
 }
 
 function mark(host: Host, name: PortName): Part<TapRecord> {
-  const isHost = host.records.get(name)?.record.backing.kind === 'host'
+  const kind = host.records.get(name)?.record.backing.kind
+  const portGoesAtOnce = kind === 'host' || kind === 'adopted'
   return {
     owns: [name],
     needs: [],
-    reconfigures: isHost,
+    reconfigures: portGoesAtOnce,
     write: (transaction, replica) => {
       const kept = host.records.get(name)
       if (kept === undefined || kept.record.defunct) throw tapNotFound(name)
       markDefunct(transaction, [kept])
       const port = replica.find('Port', 'name', name)
-      if (isHost && port?.qos === kept.uuid) removePorts(transaction, replica, [port])
+      if (portGoesAtOnce && port?.qos === kept.uuid) removePorts(transaction, replica, [port])
       return () => kept.record
     },
   }
@@ -46,32 +48,11 @@ export function markDefunct(transaction: Parameters<Part<void>['write']>[0], tap
   for (const { uuid } of taps) transaction.setKeys('QoS', uuid, 'external_ids', defunctMark())
 }
 
-/** Removes the devices that we made for these taps, and only those: by our mark on the device. */
-export async function removeDevices(host: Host, taps: readonly TapRecord[], call: Call): Promise<void> {
-  const names = taps.flatMap(({ name, backing }) =>
-    backing.kind === 'tuntap' || backing.kind === 'container' ? [name] : [],
-  )
-  const links = names.length > 16 ? await host.kernel.listLinks(call.signal) : await linksNamed(host, names, call)
-  const wanted = new Set<string>(names)
-  const alias = deviceAlias(host.instance)
-  const deletion = await host.removals.remove(links.filter(link => wanted.has(link.name) && link.alias === alias))
-  const [failed] = deletion.failed
-  if (failed === undefined) return
-  const message =
-    `the device ${failed.name} could not be removed: ${failed.error.errno} ${failed.error.message}`.trimEnd()
-  throw new BridgeError({ kind: 'device-refused', reason: 'DEVICE_REFUSED', message })
-}
-
-async function linksNamed(host: Host, names: readonly string[], call: Call) {
-  const links = await Promise.all(names.map(name => host.kernel.getLink(name, call.signal)))
-  return links.filter(link => link !== undefined)
-}
-
 /** Removes all that defunct taps left, in one transaction; answers with their names, sorted. */
 export async function reapTaps(host: Host, call: Call): Promise<PortName[]> {
   const names: PortName[] = []
   for (const { record } of host.records.all()) if (record.defunct) names.push(record.name)
-  return await reap(host, names.sort(compare), call)
+  return await reap(host, names.sort(), call)
 }
 
 /** Removes what is left of those of the taps that are defunct, and returns when ovs-vswitchd has dropped their ports. */

@@ -1,6 +1,7 @@
 import type { Uuid } from '../ovsdb/index.js'
 import type { OvsTransaction } from './commit.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
+import { movePorts } from './placement.js'
 import type { KeptRecord } from './tap-records.js'
 
 /** Takes ports off their bridges; what nothing refers to any more, the database drops. Ports that are on none are passed over. */
@@ -14,9 +15,7 @@ export function removePorts(transaction: OvsTransaction, replica: OvsReplica, po
     byBridge.set(bridge._uuid, entry)
   }
   for (const { bridge, ports: doomed } of byBridge.values()) {
-    // A bridge that goes meanwhile takes its ports along; the wait turns that into a race to be planned again.
-    transaction.wait('Bridge', bridge._uuid, { name: bridge.name })
-    transaction.mutate('Bridge', bridge._uuid, 'ports', 'delete', doomed)
+    movePorts(transaction, bridge, 'delete', doomed)
   }
 }
 

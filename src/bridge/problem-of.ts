@@ -4,12 +4,16 @@ import { assertNever } from '../lib/assert-never.js'
 import { OvsdbError } from '../ovsdb/index.js'
 import { BridgeError, type Problem } from './problem.js'
 
-/** What an error of the rooms below means to a caller of the domain. Anything unknown stays as it is: a defect. */
-export function translate(error: unknown): unknown {
-  if (error instanceof OvsdbError) return new BridgeError(ofOvsdb(error), { cause: error })
-  if (error instanceof KernelError) return new BridgeError(ofKernel(error), { cause: error })
-  if (error instanceof Aborted) return new BridgeError(ofAbort(error), { cause: error })
-  return error
+/**
+ * What an error means to a caller of the domain, whichever room threw it: the operations let the errors of the rooms below
+ * pass, and this is where they are put into the domain's terms. Undefined for anything else: a defect.
+ */
+export function problemOf(error: unknown): Problem | undefined {
+  if (error instanceof BridgeError) return error.problem
+  if (error instanceof OvsdbError) return ofOvsdb(error)
+  if (error instanceof KernelError) return ofKernel(error)
+  if (error instanceof Aborted) return ofAbort(error)
+  return undefined
 }
 
 function ofAbort({ why, message }: Aborted): Problem {

@@ -1,0 +1,136 @@
+import type { Deletion, Kernel, Link, LinkTarget, TapSpec, VethSpec } from '../kernel/index.js'
+import type { Call } from './call.js'
+import type { Host } from './host.js'
+import { peerNameOf } from './names.js'
+import { deviceAlias, type TapRecord } from './ownership.js'
+import type { PlacedRecord, Placement } from './placement.js'
+import { BridgeError } from './problem.js'
+import type { UndoStep } from './undo.js'
+
+/**
+ * Makes the devices that stand behind taps: all, or none once `undo` has run. A container's record comes back with the
+ * MAC that its peer has got. Host taps have none yet.
+ */
+export async function makeDevices(
+  host: Host,
+  wanted: readonly PlacedRecord[],
+  call: Call,
+  undo: (step: UndoStep) => void,
+): Promise<Placement[]> {
+  const alias = deviceAlias(host.instance)
+  const made = new Map<string, Link>()
+  undo(() => host.removals.remove([...made.values()]))
+  const tuntaps = wanted.flatMap(record => tuntapSpec(record, alias) ?? [])
+  const links = tuntaps.length === 0 ? [] : await host.kernel.createTaps(tuntaps, call.signal)
+  for (const link of links) made.set(link.name, link)
+  const placements: Placement[] = []
+  for (const record of wanted) {
+    const spec = vethSpec(record, alias)
+    const veth = spec && (await host.kernel.createVeth(spec, call.signal))
+    if (veth !== undefined) made.set(record.name, veth.link)
+    placements.push({ record: { ...record, mac: veth?.peerMac ?? record.mac }, ifindex: made.get(record.name)?.index })
+  }
+  return placements
+}
+
+function tuntapSpec({ name, mtu, backing }: TapRecord, alias: string): TapSpec | undefined {
+  if (backing.kind !== 'tuntap') return undefined
+  const { multiQueue, ownerUid } = backing
+  const optional = { ...(mtu !== undefined && { mtuBytes: mtu }), ...(ownerUid !== undefined && { ownerUid }) }
+  return { name, alias, multiQueue, ...optional }
+}
+
+function vethSpec({ name, mtu, mac, backing }: TapRecord, alias: string): VethSpec | undefined {
+  if (backing.kind !== 'container') return undefined
+  const optional = { ...(mtu !== undefined && { mtuBytes: mtu }), ...(mac !== undefined && { mac }) }
+  return { name, alias, netns: backing.netns, peerName: peerNameOf(backing.vethIndex), ...optional }
+}
+
+/** Removes the devices that we made for these taps, and only those: by our mark on the device. */
+export async function removeDevices(host: Host, taps: readonly TapRecord[], call: Call): Promise<void> {
+  const names = taps.flatMap(({ name, backing }) =>
+    backing.kind === 'tuntap' || backing.kind === 'container' ? [name] : [],
+  )
+  const links = await linksNamed(host, names, call)
+  const alias = deviceAlias(host.instance)
+  const deletion = await host.removals.remove(links.filter(link => link.alias === alias))
+  const [failed] = deletion.failed
+  if (failed === undefined) return
+  const message =
+    `the device ${failed.name} could not be removed: ${failed.error.errno} ${failed.error.message}`.trimEnd()
+  throw new BridgeError({ kind: 'device-refused', reason: 'DEVICE_REFUSED', message })
+}
+
+/** More than this, and one listing of all devices costs less. */
+const manyNames = 16
+
+/** Those of the devices that are there. */
+export async function linksNamed(host: Host, names: readonly string[], call: Call): Promise<Link[]> {
+  if (names.length > manyNames) {
+    const wanted = new Set(names)
+    return (await host.kernel.listLinks(call.signal)).filter(link => wanted.has(link.name))
+  }
+  const links = await Promise.all(names.map(name => host.kernel.getLink(name, call.signal)))
+  return links.filter(link => link !== undefined)
+}
+
+interface Doomed {
+  readonly targets: readonly LinkTarget[]
+  readonly resolve: (deletion: Deletion) => void
+  readonly reject: (error: unknown) => void
+}
+
+/**
+ * Removes devices, those that wait together in one group. A single removal holds the kernel for an RCU grace period, 16 ms,
+ * and two hundred in a group hardly longer.
+ */
+export class DeviceRemovals {
+  readonly #kernel: Kernel
+  readonly #lifetime: AbortSignal
+  #waiting: Doomed[] = []
+  #running = false
+
+  constructor(kernel: Kernel, lifetime: AbortSignal) {
+    this.#kernel = kernel
+    this.#lifetime = lifetime
+  }
+
+  /**
+   * Resolves when what was there of the targets is gone. A target that cannot be deleted is told in `failed`.
+   * It goes on when its caller has left: a removal that was begun is finished.
+   */
+  remove(targets: readonly LinkTarget[]): Promise<Deletion> {
+    if (targets.length === 0) return Promise.resolve({ deleted: [], missing: [], failed: [] })
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ targets, resolve, reject })
+      void this.#run()
+    })
+  }
+
+  async #run(): Promise<void> {
+    if (this.#running) return
+    this.#running = true
+    try {
+      while (this.#waiting.length > 0) await this.#removeAll(this.#waiting.splice(0))
+    } finally {
+      this.#running = false
+    }
+  }
+
+  async #removeAll(batch: readonly Doomed[]): Promise<void> {
+    try {
+      const targets = batch.flatMap(doomed => doomed.targets)
+      const deletion = await this.#kernel.deleteLinks(targets, this.#lifetime)
+      for (const doomed of batch) {
+        const own = new Set(doomed.targets.map(target => target.name))
+        doomed.resolve({
+          deleted: deletion.deleted.filter(name => own.has(name)),
+          missing: deletion.missing.filter(name => own.has(name)),
+          failed: deletion.failed.filter(({ name }) => own.has(name)),
+        })
+      }
+    } catch (error) {
+      for (const doomed of batch) doomed.reject(error)
+    }
+  }
+}

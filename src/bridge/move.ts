@@ -1,0 +1,284 @@
+import type { Uuid } from '../ovsdb/index.js'
+import type { Call } from './call.js'
+import type { Part } from './commit.js'
+import { linksNamed, makeDevices } from './device.js'
+import type { Host } from './host.js'
+import { managedBridge, type Tap, tapOf } from './inventory.js'
+import type { BridgeName, MacAddress, PortName, VlanId } from './names.js'
+import { untagged } from './names.js'
+import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
+import { ownerOf, randomId, type TapRecord } from './ownership.js'
+import {
+  awaitPlacements,
+  keepRecord,
+  movePorts,
+  type PlacedRecord,
+  type Placement,
+  placing,
+  writePlacements,
+} from './placement.js'
+import { BridgeError, deviceNotFound, invalid, nameTaken, notOwned, tapNotFound } from './problem.js'
+import { removePorts } from './remove-ports.js'
+import { clearDefunct } from './tap.js'
+import { undoingOnFailure } from './undo.js'
+
+/** Where a tap is to go; what is undefined stays as it is. */
+export interface Destination {
+  readonly bridge: BridgeName | undefined
+  readonly vlan: VlanId | undefined
+}
+
+/** The record of a tap that is not defunct. */
+function recordOf(host: Host, name: PortName): TapRecord {
+  const kept = host.records.get(name)
+  if (kept === undefined || kept.record.defunct) throw tapNotFound(name)
+  return kept.record
+}
+
+/**
+ * Puts a detached tap back on a bridge, or takes over a device that somebody else made.
+ *
+ * Errors: `not-found` bridge or device, `already-exists` for a tap that is on a bridge, `not-owned` for a port of another
+ * instance or of a kind that is no tap, `not-realised`, those of a commit. What it had done is then undone.
+ */
+export async function addTap(
+  host: Host,
+  name: PortName,
+  to: Destination & { readonly mac: MacAddress | undefined },
+  call: Call,
+): Promise<Tap> {
+  const bridge = to.bridge ?? host.defaultBridge
+  managedBridge(host, bridge)
+  await clearDefunct(host, [name], call)
+  const before = host.records.get(name)?.record
+  if (before?.bridge !== undefined) throw nameTaken(name, `a tap on bridge ${before.bridge}`)
+  if (before === undefined) return await adopt(host, name, { ...to, bridge }, call)
+  const after = { ...before, bridge, vlan: to.vlan ?? before.vlan, mac: to.mac ?? before.mac }
+  return await relocate(host, before, after, call)
+}
+
+/**
+ * Puts a tap on another bridge or VLAN. The port moves as it stands, in one transaction: ovs-vswitchd never sees the tap
+ * on two bridges or on none.
+ *
+ * Errors: `not-found`, `invalid` for a detached tap without a bridge, `not-realised`, those of a commit; the tap is then
+ * where it was.
+ */
+export async function moveTap(host: Host, name: PortName, to: Destination, call: Call): Promise<Tap> {
+  const before = recordOf(host, name)
+  const bridge = to.bridge ?? before.bridge
+  if (bridge === undefined) {
+    throw invalid([{ field: 'bridge', description: `is empty, and ${name} is detached` }])
+  }
+  managedBridge(host, bridge)
+  return await relocate(host, before, { ...before, bridge, vlan: to.vlan ?? before.vlan }, call)
+}
+
+/**
+ * Makes a tap a dot1q-tunnel port with this outer VLAN (ovs-vswitchd.conf.db(5), Port.vlan_mode), or with undefined an
+ * access port of its VLAN again. Errors: `not-found`, those of a commit.
+ */
+export async function setTapQinQ(host: Host, name: PortName, outerVlan: VlanId | undefined, call: Call): Promise<Tap> {
+  const before = recordOf(host, name)
+  const { bridge } = before
+  const after = { ...before, qinqOuterVlan: outerVlan }
+  if (bridge !== undefined) return await relocate(host, before, { ...after, bridge }, call)
+  await host.committer.commit(recording(host, before, after), call)
+  return tapOf(host, after)
+}
+
+/** Changes the record of a detached tap. */
+function recording(host: Host, before: TapRecord, after: TapRecord): Part<void> {
+  return {
+    owns: [after.name],
+    needs: [],
+    reconfigures: false,
+    write: transaction => {
+      refuseChanged(host, before)
+      keepRecord(host, transaction, after)
+      return () => undefined
+    },
+  }
+}
+
+/** A tap that another call has changed since this one looked at it. */
+function refuseChanged(host: Host, before: TapRecord): void {
+  const now = recordOf(host, before.name)
+  if (now.id !== before.id || now.bridge !== before.bridge) {
+    const message = `${before.name} was moved by another call meanwhile`
+    throw new BridgeError({ kind: 'busy', reason: 'CONFLICT', message })
+  }
+}
+
+/** Makes a tap of ours be as `after` says, or leaves it as `before` says. */
+async function relocate(host: Host, before: TapRecord, after: PlacedRecord, call: Call): Promise<Tap> {
+  return await undoingOnFailure(host, call, async undo => {
+    const placement = await withDevice(host, after, call, undo)
+    undo(() => putBack(host, before, after))
+    const receipt = await host.committer.commit(
+      placing(host, [placement], () => refuseChanged(host, before)),
+      call,
+    )
+    await awaitPlacements(host, receipt, [placement], call)
+    return tapOf(host, placement.record)
+  })
+}
+
+/** The device of a tap; it is made anew if somebody has removed it and we know how. */
+async function withDevice(
+  host: Host,
+  record: PlacedRecord,
+  call: Call,
+  undo: (step: () => Promise<unknown>) => void,
+): Promise<Placement> {
+  if (record.backing.kind === 'host') return { record, ifindex: undefined }
+  const [link] = await linksNamed(host, [record.name], call)
+  if (link !== undefined) return { record, ifindex: link.index }
+  if (record.backing.kind === 'adopted') throw deviceNotFound(record.name)
+  const [made] = await makeDevices(host, [record], call, undo)
+  return made ?? { record, ifindex: undefined }
+}
+
+async function putBack(host: Host, before: TapRecord, after: TapRecord): Promise<void> {
+  const { bridge } = before
+  const part: Part<void> = {
+    owns: [before.name],
+    needs: [],
+    reconfigures: true,
+    undoes: true,
+    write: (transaction, replica) => {
+      const now = host.records.get(before.name)?.record
+      if (now?.id !== after.id || now.bridge !== after.bridge || now.vlan !== after.vlan) return () => undefined
+      if (bridge !== undefined) writePlacements(host, transaction, replica, [{ ...before, bridge }])
+      else {
+        const port = replica.find('Port', 'name', before.name)
+        if (port !== undefined) removePorts(transaction, replica, [port])
+        keepRecord(host, transaction, before)
+      }
+      return () => undefined
+    },
+  }
+  await host.committer.commit(part, { signal: host.lifetime, caller: 'undo' })
+}
+
+/**
+ * Takes a tap off its bridge; device and record stay. A tap that is detached already is returned as it is. A host tap's
+ * device goes with its port. Errors: `not-found`, those of a commit.
+ */
+export async function removeTap(host: Host, name: PortName, call: Call): Promise<Tap> {
+  const part: Part<TapRecord> = {
+    owns: [name],
+    needs: [],
+    reconfigures: true,
+    write: (transaction, replica) => {
+      const record = { ...recordOf(host, name), bridge: undefined }
+      const port = replica.find('Port', 'name', name)
+      if (port !== undefined) removePorts(transaction, replica, [port])
+      keepRecord(host, transaction, record)
+      return () => record
+    },
+  }
+  const before = recordOf(host, name)
+  if (before.bridge === undefined) return tapOf(host, before)
+  const receipt = await host.committer.commit(part, call)
+  await host.committer.applied(receipt, call)
+  return tapOf(host, receipt.result)
+}
+
+/** Interface types of which a port can be handed over: devices, not tunnels or patches. */
+const deviceTypes = new Set(['', 'system', 'tap', 'internal'])
+
+/** Takes over a device that somebody else made, and the port that it may have. */
+async function adopt(
+  host: Host,
+  name: PortName,
+  to: { readonly bridge: BridgeName; readonly vlan: VlanId | undefined; readonly mac: MacAddress | undefined },
+  call: Call,
+): Promise<Tap> {
+  const [link] = await linksNamed(host, [name], call)
+  if (link === undefined) throw deviceNotFound(name)
+  const record: PlacedRecord = {
+    name,
+    id: randomId(),
+    bridge: to.bridge,
+    vlan: to.vlan ?? untagged,
+    mac: to.mac,
+    mtu: undefined,
+    backing: { kind: 'adopted' },
+    qinqOuterVlan: undefined,
+    defunct: false,
+  }
+  const placement = { record, ifindex: link.index }
+  let former: FormerPort | undefined
+  const refuse = () => {
+    if (host.records.get(name) !== undefined) throw nameTaken(name, 'a tap')
+    former = formerPort(host, name)
+  }
+  refuse()
+  return await undoingOnFailure(host, call, async undo => {
+    undo(() => giveBack(host, record, former))
+    const receipt = await host.committer.commit(placing(host, [placement], refuse), call)
+    await awaitPlacements(host, receipt, [placement], call)
+    return tapOf(host, record)
+  })
+}
+
+/** A port as somebody else had it. */
+interface FormerPort {
+  readonly port: OvsRows['Port']
+  readonly bridge: OvsRows['Bridge']
+  readonly interfaceIds: ReadonlyMap<string, string>
+}
+
+function formerPort(host: Host, name: PortName): FormerPort | undefined {
+  const { replica } = host.ovsdb
+  if (replica.find('Bridge', 'name', name) !== undefined) throw nameTaken(name, 'a bridge')
+  const port = replica.find('Port', 'name', name)
+  const bridge = port && bridgeOf(replica, port)
+  if (port === undefined || bridge === undefined) {
+    if (replica.find('Interface', 'name', name) === undefined) return undefined
+    throw notOwned(name, 'is a member of a bond')
+  }
+  const owner = ownerOf(port.external_ids)
+  if (owner !== undefined) throw notOwned(name, `is a port of the instance ${owner}`)
+  const [only, ...others] = port.interfaces.map(uuid => replica.get('Interface', uuid))
+  if (only === undefined || others.length > 0) throw notOwned(name, 'is a bond')
+  if (!deviceTypes.has(only.type)) throw notOwned(name, `is a port of type ${only.type}, not a device`)
+  return { port, bridge, interfaceIds: only.external_ids }
+}
+
+/** Leaves a device that could not be taken over as it was: without a port, or with the port that it had. */
+async function giveBack(host: Host, record: PlacedRecord, former: FormerPort | undefined): Promise<void> {
+  const part: Part<void> = {
+    owns: [record.name],
+    needs: [],
+    reconfigures: true,
+    undoes: true,
+    write: (transaction, replica) => {
+      const kept = host.records.get(record.name)
+      if (kept?.record.id !== record.id) return () => undefined
+      const port = replica.find('Port', 'name', record.name)
+      if (former === undefined) removePorts(transaction, replica, port === undefined ? [] : [port])
+      else restorePort(transaction, replica, former)
+      transaction.delete('QoS', kept.uuid)
+      return () => undefined
+    },
+  }
+  await host.committer.commit(part, { signal: host.lifetime, caller: 'undo' })
+}
+
+function restorePort(
+  transaction: Parameters<Part<void>['write']>[0],
+  replica: OvsReplica,
+  { port, bridge, interfaceIds }: FormerPort,
+): void {
+  const { tag, vlan_mode, trunks, qos, external_ids } = port
+  transaction.update('Port', port._uuid, { tag, vlan_mode, trunks, qos, external_ids })
+  const [iface]: readonly Uuid[] = port.interfaces
+  if (iface !== undefined) transaction.update('Interface', iface, { external_ids: interfaceIds })
+  const now = replica.get('Port', port._uuid)
+  const on = now && bridgeOf(replica, now)
+  if (on === undefined || on._uuid === bridge._uuid) return
+  movePorts(transaction, on, 'delete', [port._uuid])
+  movePorts(transaction, bridge, 'insert', [port._uuid])
+}

@@ -1,0 +1,162 @@
+import type { NamedUuid, Uuid } from '../ovsdb/index.js'
+import type { Call } from './call.js'
+import type { OvsTransaction, Part, Receipt } from './commit.js'
+import type { Host } from './host.js'
+import { managedBridge } from './inventory.js'
+import type { BridgeName } from './names.js'
+import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
+import { deviceAlias, interfaceMarks, portMarks, type TapRecord, writeTapRecord } from './ownership.js'
+import { type Expected, realised } from './realise.js'
+
+/** A tap's record that says on which bridge it is to be. */
+export type PlacedRecord = TapRecord & { readonly bridge: BridgeName }
+
+/** A tap that is to be on a bridge, with its device at hand. */
+export interface Placement {
+  readonly record: PlacedRecord
+  /** The kernel's index of the device; undefined for a host tap, whose device Open vSwitch makes with the port. */
+  readonly ifindex: number | undefined
+}
+
+/** Columns that say how a port treats VLANs. */
+export type PortVlans = Pick<OvsRows['Port'], 'tag' | 'vlan_mode' | 'trunks'>
+
+/** Tag 0 too: a port without a tag would be a trunk and see every VLAN. */
+export function portVlans({ vlan, qinqOuterVlan }: TapRecord): PortVlans {
+  if (qinqOuterVlan !== undefined) return { tag: qinqOuterVlan, vlan_mode: 'dot1q-tunnel', trunks: [] }
+  return { tag: vlan, vlan_mode: undefined, trunks: [] }
+}
+
+/**
+ * Puts ports and records of taps where their records say, in one transaction. A port that is there is changed or moved as
+ * it stands, its interface with it; one that is not is inserted. Each bridge is touched by one `mutate`, whatever it
+ * carries. `refuse` runs when the transaction is planned.
+ */
+export function placing(host: Host, placements: readonly Placement[], refuse: () => void): Part<void> {
+  const bridgesNow = placements.flatMap(({ record }) => host.records.get(record.name)?.record.bridge ?? [])
+  return {
+    owns: placements.map(({ record }) => record.name),
+    needs: [...new Set([...placements.map(({ record }) => record.bridge), ...bridgesNow])],
+    reconfigures: true,
+    write: (transaction, replica) => {
+      refuse()
+      writePlacements(
+        host,
+        transaction,
+        replica,
+        placements.map(({ record }) => record),
+      )
+      return () => undefined
+    },
+  }
+}
+
+/** Adds the operations of {@link placing}. */
+export function writePlacements(
+  host: Host,
+  transaction: OvsTransaction,
+  replica: OvsReplica,
+  records: readonly PlacedRecord[],
+): void {
+  const arriving = new Map<string, (Uuid | NamedUuid)[]>()
+  const leaving = new Map<string, { readonly from: OvsRows['Bridge']; readonly ports: Uuid[] }>()
+  for (const record of records) {
+    const port = replica.find('Port', 'name', record.name)
+    const from = port && bridgeOf(replica, port)
+    const row = keepRecord(host, transaction, record)
+    if (port === undefined) listIn(arriving, record.bridge).push(insertPort(host, transaction, record, row))
+    else updatePort(host, transaction, port, record, row)
+    if (port === undefined || from === undefined || from.name === record.bridge) continue
+    const left = leaving.get(from.name) ?? { from, ports: [] }
+    left.ports.push(port._uuid)
+    leaving.set(from.name, left)
+    listIn(arriving, record.bridge).push(port._uuid)
+  }
+  for (const { from, ports } of leaving.values()) movePorts(transaction, from, 'delete', ports)
+  for (const [name, ports] of arriving) movePorts(transaction, managedBridge(host, name), 'insert', ports)
+}
+
+function listIn<T>(lists: Map<string, T[]>, name: string): T[] {
+  const list = lists.get(name) ?? []
+  lists.set(name, list)
+  return list
+}
+
+/** The wait fails the transaction when the bridge has gone meanwhile; a `mutate` of a missing row would pass in silence. */
+export function movePorts(
+  transaction: OvsTransaction,
+  bridge: OvsRows['Bridge'],
+  mutator: 'insert' | 'delete',
+  ports: readonly (Uuid | NamedUuid)[],
+): void {
+  transaction.wait('Bridge', bridge._uuid, { name: bridge.name })
+  transaction.mutate('Bridge', bridge._uuid, 'ports', mutator, ports)
+}
+
+/** Writes the record into the tap's row, which is made where it has none. */
+export function keepRecord(host: Host, transaction: OvsTransaction, record: TapRecord): Uuid | NamedUuid {
+  const values = { type: 'linux-noop', external_ids: writeTapRecord(host.instance, record) }
+  const kept = host.records.get(record.name)
+  if (kept === undefined) return transaction.insert('QoS', values)
+  transaction.update('QoS', kept.uuid, values)
+  return kept.uuid
+}
+
+function insertPort(host: Host, transaction: OvsTransaction, record: PlacedRecord, row: Uuid | NamedUuid): NamedUuid {
+  const { name, backing, mac, mtu } = record
+  const isHost = backing.kind === 'host'
+  const iface = transaction.insert('Interface', {
+    name,
+    type: isHost ? 'internal' : '',
+    external_ids: interfaceMarks(mac),
+    ...(isHost && mtu !== undefined && { mtu_request: mtu }),
+  })
+  return transaction.insert('Port', {
+    name,
+    interfaces: [iface],
+    ...portVlans(record),
+    qos: row,
+    external_ids: portMarks(host.instance, 'tap'),
+  })
+}
+
+function updatePort(
+  host: Host,
+  transaction: OvsTransaction,
+  port: OvsRows['Port'],
+  record: PlacedRecord,
+  row: Uuid | NamedUuid,
+): void {
+  transaction.wait('Port', port._uuid, { name: port.name })
+  transaction.update('Port', port._uuid, { ...portVlans(record), qos: row })
+  transaction.setKeys('Port', port._uuid, 'external_ids', portMarks(host.instance, 'tap'))
+  const [iface] = port.interfaces
+  if (iface !== undefined) transaction.setKeys('Interface', iface, 'external_ids', interfaceMarks(record.mac))
+}
+
+/**
+ * Returns when the placements of a receipt pass packets. The devices that Open vSwitch has made for host taps are brought
+ * up on the way.
+ */
+export async function awaitPlacements(
+  host: Host,
+  receipt: Receipt<void>,
+  placements: readonly Placement[],
+  call: Call,
+): Promise<void> {
+  await host.committer.applied(receipt, call)
+  const expected: Expected[] = []
+  for (const { record, ifindex } of placements) {
+    const index = record.backing.kind === 'host' ? await openHostDevice(host, record, call) : ifindex
+    expected.push({ name: record.name, ifindex: index })
+  }
+  await realised(host, receipt, expected, call)
+}
+
+/** Its index; undefined when Open vSwitch has not made it, which the interface's error then explains. */
+async function openHostDevice(host: Host, { name }: TapRecord, call: Call): Promise<number | undefined> {
+  const device = await host.kernel.getLink(name, call.signal)
+  if (device === undefined) return undefined
+  await host.kernel.setLink(name, { up: true, promiscuous: true, alias: deviceAlias(host.instance) }, call.signal)
+  return device.index
+}

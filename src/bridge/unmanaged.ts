@@ -1,0 +1,62 @@
+import type { Link } from '../kernel/index.js'
+import type { Call } from './call.js'
+import type { Part } from './commit.js'
+import { linksNamed } from './device.js'
+import type { Host } from './host.js'
+import type { PortName } from './names.js'
+import { ownerOf } from './ownership.js'
+import { BridgeError, deviceNotFound, notOwned } from './problem.js'
+import { removePorts } from './remove-ports.js'
+
+/**
+ * Deletes a tuntap or veth device that we do not manage, and its port if it has one: for cleaning up after somebody's crash.
+ *
+ * Errors: `not-found` when there is neither device nor port; `not-owned` for what this or another instance manages, for a
+ * bridge, and for a device that is more than a tap; `device-refused`.
+ */
+export async function destroyUnmanagedTap(host: Host, name: PortName, call: Call): Promise<void> {
+  const [link] = await linksNamed(host, [name], call)
+  refuseManaged(host, name)
+  const port = host.ovsdb.replica.find('Port', 'name', name)
+  if (link === undefined && port === undefined) throw deviceNotFound(name)
+  if (link !== undefined && !isDisposable(link))
+    throw notOwned(name, `is a device of kind ${link.kind || 'hardware'}, not a tap`)
+  if (port !== undefined) {
+    const receipt = await host.committer.commit(removal(host, name), call)
+    await host.committer.applied(receipt, call)
+  }
+  // The device of an internal port has gone with it.
+  if (link === undefined || link.kind === 'openvswitch') return
+  const { failed } = await host.removals.remove([link])
+  for (const { error } of failed) {
+    const message = `the device ${name} could not be removed: ${error.errno} ${error.message}`.trimEnd()
+    throw new BridgeError({ kind: 'device-refused', reason: 'DEVICE_REFUSED', message })
+  }
+}
+
+function isDisposable(link: Link): boolean {
+  return link.tun !== undefined || link.kind === 'veth' || link.kind === 'openvswitch'
+}
+
+function refuseManaged(host: Host, name: PortName): void {
+  if (host.records.get(name) !== undefined) throw notOwned(name, 'is a tap that this service manages: use DestroyTap')
+  const { replica } = host.ovsdb
+  if (replica.find('Bridge', 'name', name) !== undefined) throw notOwned(name, 'is a bridge')
+  const port = replica.find('Port', 'name', name)
+  const owner = port && ownerOf(port.external_ids)
+  if (owner !== undefined) throw notOwned(name, `is a port of the instance ${owner}`)
+}
+
+function removal(host: Host, name: PortName): Part<void> {
+  return {
+    owns: [name],
+    needs: [],
+    reconfigures: true,
+    write: (transaction, replica) => {
+      refuseManaged(host, name)
+      const port = replica.find('Port', 'name', name)
+      if (port !== undefined) removePorts(transaction, replica, [port])
+      return () => undefined
+    },
+  }
+}

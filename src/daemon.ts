@@ -1,0 +1,197 @@
+import { join } from 'node:path'
+import type { Server } from '@grpc/grpc-js'
+import type { Logger } from 'pino'
+import { Committer } from './bridge/commit.js'
+import { DeviceRemovals } from './bridge/device.js'
+import type { Host } from './bridge/host.js'
+import { type DatapathType, monitored, type OvsClient } from './bridge/ovs.js'
+import { runReaper } from './bridge/reap.js'
+import { reconcile } from './bridge/reconcile.js'
+import { TapNames } from './bridge/tap-name.js'
+import { TapRecords } from './bridge/tap-records.js'
+import { vswitchdAnswers } from './bridge/vswitchd.js'
+import type { Config, OvsConfig } from './config.js'
+import { type EmbeddedEvent, startEmbedded } from './embedded/index.js'
+import { descriptors } from './gen/descriptors.js'
+import { BridgeServiceService } from './gen/ovs/bridge/v1/service.js'
+import { schema } from './gen/vswitch.js'
+import { type Kernel, openKernel } from './kernel/index.js'
+import { abortScope, shuttingDown } from './lib/abort.js'
+import { Disposables } from './lib/disposables.js'
+import { openOvsdb, type Status } from './ovsdb/index.js'
+import { Calls } from './server/call.js'
+import { serveHealth } from './server/health.js'
+import { listen } from './server/listen.js'
+import { createReflection, serveReflection } from './server/reflection.js'
+import { bridgeService } from './server/service.js'
+
+/** A daemon that serves. Disposing it drains its calls, then takes down what it started, in reverse. */
+export interface Daemon extends AsyncDisposable {
+  /** What it listens on, with the ports that the kernel chose. */
+  readonly addresses: readonly string[]
+  /** Which Open vSwitch it manages, in words. */
+  readonly ovs: string
+  readonly host: Host
+}
+
+/** How long a start waits for the database; later the daemon serves without, as UNAVAILABLE, until it comes. */
+const databaseWithinMs = 5_000
+
+/** Starts everything that `config` asks for, or throws with nothing left behind. */
+export async function startDaemon(config: Config, log: Logger): Promise<Daemon> {
+  const parts = new Disposables()
+  try {
+    return await compose(config, log, parts)
+  } catch (error) {
+    await parts[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+async function compose(config: Config, log: Logger, parts: Disposables): Promise<Daemon> {
+  const kernel = parts.use(await openKernel())
+  const socket = await openOvs(config.ovs, config.stateDir, kernel, log, parts)
+  const lifetime = new AbortController()
+  const ovsdb = parts.use(connect(config, socket, log))
+  parts.defer(() => lifetime.abort(shuttingDown()))
+  const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, log }, parts)
+  await recover(host, log)
+  const calls = new Calls({ log })
+  const listening = parts.use(
+    await listen({
+      addresses: config.listen,
+      register: server => register(server, host, calls, parts),
+      calls,
+      drainTimeoutMs: config.drainTimeoutMs,
+      ownDirectories: ['/run/ovs-bridged', config.stateDir],
+    }),
+  )
+  void runReaper(host)
+  const version = host.ovsdb.status.state === 'ready' ? '' : ' (not there yet)'
+  return {
+    addresses: listening.addresses,
+    ovs: `${config.ovs.kind === 'embedded' ? 'its own' : "the host's"}, unix:${socket}, datapath ${host.datapathType}${version}`,
+    host,
+    [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose](),
+  }
+}
+
+/** The socket of the database that is to be managed. */
+async function openOvs(
+  ovs: OvsConfig,
+  stateDir: string,
+  kernel: Kernel,
+  log: Logger,
+  parts: Disposables,
+): Promise<string> {
+  if (ovs.kind === 'host') return ovs.endpoint.path
+  using scope = abortScope({ deadline: Date.now() + 60_000 })
+  const embedded = parts.use(
+    await startEmbedded({
+      directory: join(stateDir, 'ovs'),
+      signal: scope.signal,
+      onEvent: event => logEmbedded(log, event),
+      removeLinks: (names, signal) => removeLeftLinks(kernel, names, signal),
+    }),
+  )
+  return embedded.endpoint.slice('unix:'.length)
+}
+
+/** Devices that a killed ovs-vswitchd had made for itself: persistent, and without anybody's alias. */
+async function removeLeftLinks(
+  kernel: Kernel,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const wanted = new Set(names)
+  const links = await kernel.listLinks(signal)
+  const left = links.filter(link => wanted.has(link.name) && link.tun?.persistent === true && link.alias === '')
+  return (await kernel.deleteLinks(left, signal)).deleted
+}
+
+function connect(config: Config, socket: string, log: Logger): OvsClient {
+  return openOvsdb({
+    endpoint: { kind: 'unix', path: socket },
+    schema,
+    monitor: monitored,
+    // RFC 7047 §4.1.8 takes an <id>, which has no dashes; an instance's name has no underscores.
+    lock: `ovs_bridged_${config.instance.replaceAll('-', '_')}`,
+    onEvent: event => {
+      if (event.kind === 'status') log.info({ ovsdb: event.status.state }, 'ovsdb')
+      else if (event.kind === 'loaded') log.info(event, 'ovsdb')
+      else log.warn(event, 'ovsdb')
+    },
+  })
+}
+
+interface Foundations {
+  readonly kernel: Kernel
+  readonly ovsdb: OvsClient
+  readonly socket: string
+  readonly lifetime: AbortSignal
+  readonly log: Logger
+}
+
+async function openHost(config: Config, on: Foundations, parts: Disposables): Promise<Host> {
+  const { kernel, ovsdb, lifetime, log } = on
+  const { instance } = config
+  await settled(ovsdb, instance)
+  return {
+    instance,
+    defaultBridge: config.defaultBridge,
+    datapathType: await datapathType(config.ovs, kernel, lifetime),
+    ovsdb,
+    kernel,
+    committer: new Committer(ovsdb, instance, lifetime),
+    records: parts.use(new TapRecords(ovsdb, instance)),
+    tapNames: new TapNames(config.tapNameFormat),
+    removals: new DeviceRemovals(kernel, lifetime),
+    vswitchdAnswers: signal => vswitchdAnswers(on.socket, signal),
+    lifetime,
+    notice: (level, message, details = {}) => log[level](details, message),
+  }
+}
+
+/** Waits a moment for the database. Throws when another daemon of this instance holds it. */
+async function settled(ovsdb: OvsClient, instance: string): Promise<void> {
+  using scope = abortScope({ deadline: Date.now() + databaseWithinMs })
+  await ovsdb.ready(scope.signal).catch(() => undefined)
+  if (ovsdb.status.state !== 'locked-out') return
+  throw new Error(
+    `another daemon of the instance ${instance} manages this Open vSwitch; give this one another --instance`,
+  )
+}
+
+async function datapathType(ovs: OvsConfig, kernel: Kernel, signal: AbortSignal): Promise<DatapathType> {
+  if (ovs.kind === 'embedded') return 'netdev'
+  if (ovs.datapath !== 'auto') return ovs.datapath
+  return (await kernel.probe(signal)).openvswitch ? 'system' : 'netdev'
+}
+
+/** Finishes what a killed daemon had begun, now or when the database comes. */
+async function recover(host: Host, log: Logger): Promise<void> {
+  const run = async () => {
+    using scope = abortScope({ deadline: Date.now() + 30_000, parents: [host.lifetime] })
+    const done = await reconcile(host, { signal: scope.signal, caller: 'reconcile' })
+    if (done.reaped.length + done.orphans.length > 0) log.info(done, 'finished what the last run had begun')
+  }
+  const failed = (error: unknown) => {
+    if (!host.lifetime.aborted) log.warn({ err: error }, 'could not finish what the last run had begun')
+  }
+  if (host.ovsdb.status.state === 'ready') await run().catch(failed)
+  else void host.ovsdb.ready(host.lifetime).then(run).catch(failed)
+}
+
+function register(server: Server, host: Host, calls: Calls, parts: Disposables): void {
+  server.addService(BridgeServiceService, bridgeService(host, calls))
+  serveReflection(server, createReflection(descriptors))
+  const health = serveHealth(server, [BridgeServiceService.checkOvs.path.split('/')[1] ?? ''])
+  const follow = (status: Status) => health.report(status.state === 'ready')
+  follow(host.ovsdb.status)
+  parts.use(host.ovsdb.onStatus(follow))
+}
+
+function logEmbedded(log: Logger, event: EmbeddedEvent): void {
+  if (event.kind === 'clean-failed') log.warn({ links: event.links, err: event.error }, 'embedded Open vSwitch')
+  else log.info({ event }, 'embedded Open vSwitch')
+}

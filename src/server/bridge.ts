@@ -1,0 +1,46 @@
+import { destroyBridge, ensureBridge } from '../bridge/bridge.js'
+import type { Host } from '../bridge/host.js'
+import { getBridge, listBridges } from '../bridge/inventory.js'
+import { parseBridgeName } from '../bridge/names.js'
+import type {
+  DestroyBridgeRequest,
+  DestroyBridgeResponse,
+  EnsureBridgeRequest,
+  EnsureBridgeResponse,
+  GetBridgeRequest,
+  GetBridgeResponse,
+  ListBridgesRequest,
+  ListBridgesResponse,
+} from '../gen/ovs/bridge/v1/bridge.js'
+import type { UnaryHandler } from './call.js'
+import { bridgeMessage } from './convert.js'
+import { optional, takeFields } from './fields.js'
+import { page } from './page.js'
+
+export function ensureBridgeOn(host: Host): UnaryHandler<EnsureBridgeRequest, EnsureBridgeResponse> {
+  return async (request, call) => {
+    const { bridge } = takeFields({ bridge: optional(request.bridge, parseBridgeName) })
+    return { bridge: bridgeMessage(await ensureBridge(host, bridge ?? host.defaultBridge, call)) }
+  }
+}
+
+export function getBridgeOn(host: Host): UnaryHandler<GetBridgeRequest, GetBridgeResponse> {
+  return async request => {
+    const { bridge } = takeFields({ bridge: parseBridgeName(request.bridge) })
+    return { bridge: bridgeMessage(getBridge(host, bridge)) }
+  }
+}
+
+export function listBridgesOn(host: Host): UnaryHandler<ListBridgesRequest, ListBridgesResponse> {
+  return async request => {
+    const { items, nextPageToken } = page(listBridges(host), bridge => bridge.name, request)
+    return { bridges: items.map(bridgeMessage), nextPageToken }
+  }
+}
+
+export function destroyBridgeOn(host: Host): UnaryHandler<DestroyBridgeRequest, DestroyBridgeResponse> {
+  return async (request, call) => {
+    const { bridge } = takeFields({ bridge: parseBridgeName(request.bridge) })
+    return await destroyBridge(host, bridge, call)
+  }
+}

@@ -1,0 +1,74 @@
+import type { Dependency, Health } from '../bridge/check.js'
+import type { Bridge, Tap, TapState } from '../bridge/inventory.js'
+import type { TapBacking } from '../bridge/ownership.js'
+import { Bridge as BridgeMessage } from '../gen/ovs/bridge/v1/bridge.js'
+import { CheckOvsResponse, Dependency as DependencyMessage } from '../gen/ovs/bridge/v1/check.js'
+import { TapKind, Tap as TapMessage, TapState as TapStateEnum } from '../gen/ovs/bridge/v1/tap.js'
+import { type Parsed, parsed, refused } from '../lib/parsed.js'
+
+const kinds = {
+  tuntap: TapKind.TUNTAP,
+  host: TapKind.HOST,
+  container: TapKind.CONTAINER,
+  adopted: TapKind.ADOPTED,
+} satisfies Record<TapBacking['kind'], TapKind>
+
+const states = {
+  active: TapStateEnum.ACTIVE,
+  detached: TapStateEnum.DETACHED,
+  defunct: TapStateEnum.DEFUNCT,
+} satisfies Record<TapState, TapStateEnum>
+
+export function tapMessage(tap: Tap): TapMessage {
+  const { backing } = tap
+  return TapMessage.fromPartial({
+    name: tap.name,
+    bridge: tap.bridge ?? '',
+    vlan: tap.vlan,
+    mac: tap.mac ?? '',
+    kind: kinds[backing.kind],
+    state: states[tap.state],
+    bond: tap.bond ?? '',
+    qinqOuterVlan: tap.qinqOuterVlan,
+    ovsError: tap.ovsError,
+    mtu: tap.mtuBytes,
+    ...(backing.kind === 'container' && { netns: backing.netns, vethIndex: backing.vethIndex }),
+    ...(backing.kind === 'tuntap' && { ownerUid: backing.ownerUid, multiQueue: backing.multiQueue }),
+  })
+}
+
+/** A filter by kind; UNSPECIFIED stands for all. */
+export function parseKind(kind: TapKind): Parsed<TapBacking['kind'] | undefined> {
+  switch (kind) {
+    case TapKind.UNSPECIFIED:
+      return parsed(undefined)
+    case TapKind.TUNTAP:
+      return parsed('tuntap')
+    case TapKind.HOST:
+      return parsed('host')
+    case TapKind.CONTAINER:
+      return parsed('container')
+    case TapKind.ADOPTED:
+      return parsed('adopted')
+    default:
+      return refused(`is ${kind}, which is no TapKind`)
+  }
+}
+
+export function bridgeMessage(bridge: Bridge): BridgeMessage {
+  return BridgeMessage.fromPartial({
+    name: bridge.name,
+    preExist: bridge.preExist,
+    vlans: [...bridge.vlans],
+    datapathType: bridge.datapathType,
+  })
+}
+
+export function healthMessage(health: Health): CheckOvsResponse {
+  return CheckOvsResponse.fromPartial({
+    ...health,
+    datapathTypes: [...health.datapathTypes],
+    dependencies: health.dependencies.map((dependency: Dependency) => DependencyMessage.fromPartial(dependency)),
+    warnings: [...health.warnings],
+  })
+}

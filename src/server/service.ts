@@ -1,0 +1,46 @@
+import type { Host } from '../bridge/host.js'
+import type { BridgeServiceServer } from '../gen/ovs/bridge/v1/service.js'
+import { destroyBridgeOn, ensureBridgeOn, getBridgeOn, listBridgesOn } from './bridge.js'
+import { bulkTimeoutMs, type Calls } from './call.js'
+import { checkOvsOn } from './check.js'
+import {
+  addTapOn,
+  createContainerTapOn,
+  createHostTapOn,
+  createTapOn,
+  createTapsOn,
+  destroyTapOn,
+  destroyUnmanagedTapOn,
+  getTapOn,
+  listTapsOn,
+  moveTapOn,
+  reapTapsOn,
+  removeTapOn,
+  reserveTapNameOn,
+  setTapQinQOn,
+} from './tap.js'
+
+/** The handlers of ovs.bridge.v1.BridgeService over one host. */
+export function bridgeService(host: Host, calls: Calls): BridgeServiceServer {
+  return {
+    checkOvs: calls.unary(checkOvsOn(host)),
+    ensureBridge: calls.unary(ensureBridgeOn(host)),
+    getBridge: calls.unary(getBridgeOn(host)),
+    listBridges: calls.unary(listBridgesOn(host)),
+    destroyBridge: calls.unary(destroyBridgeOn(host)),
+    createTap: calls.unary(createTapOn(host)),
+    createTaps: calls.unary(createTapsOn(host), { timeoutMs: ({ taps }) => bulkTimeoutMs(taps.length) }),
+    createContainerTap: calls.unary(createContainerTapOn(host)),
+    createHostTap: calls.unary(createHostTapOn(host)),
+    reserveTapName: calls.unary(reserveTapNameOn(host)),
+    addTap: calls.unary(addTapOn(host)),
+    removeTap: calls.unary(removeTapOn(host)),
+    moveTap: calls.unary(moveTapOn(host)),
+    setTapQinQ: calls.unary(setTapQinQOn(host)),
+    getTap: calls.unary(getTapOn(host)),
+    listTaps: calls.unary(listTapsOn(host)),
+    destroyTap: calls.unary(destroyTapOn(host)),
+    destroyUnmanagedTap: calls.unary(destroyUnmanagedTapOn(host)),
+    reapTaps: calls.unary(reapTapsOn(host)),
+  }
+}
