@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { type Config, parseConfig } from '../../src/config.js'
+import { formatAddress } from '../../src/lib/socket-address.js'
+
+function parse(argv: readonly string[], env: Readonly<Record<string, string>> = {}): Config {
+  const result = parseConfig(['serve', ...argv], env, '1.2.3')
+  assert(result.kind === 'serve', JSON.stringify(result))
+  return result.config
+}
+
+function refusal(argv: readonly string[], env: Readonly<Record<string, string>> = {}): string {
+  const result = parseConfig(argv, env, '1.2.3')
+  assert(result.kind === 'say')
+  assert.equal(result.exitCode, 2)
+  return result.text
+}
+
+test("without flags the host's Open vSwitch is served on a unix socket", () => {
+  assert.deepEqual(parse([]), {
+    ovs: { kind: 'host', endpoint: { kind: 'unix', path: '/var/run/openvswitch/db.sock' }, datapath: 'auto' },
+    listen: [{ kind: 'unix', path: '/run/ovs-bridged/ovs-bridged.sock' }],
+    stateDir: '/var/lib/ovs-bridged',
+    defaultBridge: 'ovsbr0',
+    tapNameFormat: { prefix: 'tap', suffix: '' },
+    bondNameFormat: { prefix: 'bond', suffix: '' },
+    instance: 'default',
+    logLevel: 'info',
+    drainTimeoutMs: 10_000,
+  })
+})
+
+test('--embedded asks for an Open vSwitch of its own', () => {
+  assert.deepEqual(parse(['--embedded']).ovs, { kind: 'embedded' })
+})
+
+test('every flag is taken', () => {
+  const config = parse(
+    (
+      '--ovsdb unix:/tmp/db.sock --datapath netdev --listen unix:/tmp/a --listen [::1]:5 --state-dir /s --default-bridge b ' +
+      '--tap-name-format t%v --bond-name-format b%vx --instance i-1 --log-level debug --drain-timeout 500ms'
+    ).split(' '),
+  )
+  assert.deepEqual(config, {
+    ovs: { kind: 'host', endpoint: { kind: 'unix', path: '/tmp/db.sock' }, datapath: 'netdev' },
+    listen: [
+      { kind: 'unix', path: '/tmp/a' },
+      { kind: 'tcp', host: '::1', port: 5 },
+    ],
+    stateDir: '/s',
+    defaultBridge: 'b',
+    tapNameFormat: { prefix: 't', suffix: '' },
+    bondNameFormat: { prefix: 'b', suffix: 'x' },
+    instance: 'i-1',
+    logLevel: 'debug',
+    drainTimeoutMs: 500,
+  })
+})
+
+test('a variable stands for a flag that is not given', () => {
+  const env = { OVS_BRIDGED_DEFAULT_BRIDGE: 'env0', OVS_BRIDGED_EMBEDDED: 'true' }
+  assert.equal(parse([], env).defaultBridge, 'env0')
+  assert.equal(parse([], env).ovs.kind, 'embedded')
+  assert.equal(parse(['--default-bridge', 'flag0'], env).defaultBridge, 'flag0')
+})
+
+test('several addresses stand in their variable with commas', () => {
+  const { listen } = parse([], { OVS_BRIDGED_LISTEN: 'unix:/a,127.0.0.1:1' })
+  assert.deepEqual(listen.map(formatAddress), ['unix:/a', '127.0.0.1:1'])
+})
+
+test('an empty variable counts for nothing', () => {
+  assert.equal(parse([], { OVS_BRIDGED_LOG_LEVEL: '' }).logLevel, 'info')
+})
+
+for (const [spelling, taken] of [
+  ['unix:/run/a.sock', 'unix:/run/a.sock'],
+  ['unix:///run//a.sock', 'unix:/run/a.sock'],
+  ['localhost:1', '127.0.0.1:1'],
+  ['[::1]:65535', '[::1]:65535'],
+] as const) {
+  test(`--listen ${spelling} is ${taken}`, () => {
+    assert.deepEqual(parse(['--listen', spelling]).listen.map(formatAddress), [taken])
+  })
+}
+
+for (const [argv, sentence] of [
+  [
+    '--listen 0.0.0.0:1',
+    '--listen "0.0.0.0:1" is not on the loopback, and everywhere else plaintext would let anybody in',
+  ],
+  ['--listen [::]:1', '--listen "[::]:1" is not on the loopback, and everywhere else plaintext would let anybody in'],
+  ['--listen unix:run/a', '--listen "unix:run/a" is not unix: and an absolute path'],
+  ['--listen example.org:1', '--listen "example.org:1" has a host that is not an IP address'],
+  ['--listen 127.0.0.1:65536', '--listen "127.0.0.1:65536" is neither unix:/PATH nor HOST:PORT'],
+  ['--listen 50051', '--listen "50051" is neither unix:/PATH nor HOST:PORT'],
+  ['--ovsdb tcp:127.0.0.1:6640', '--ovsdb "tcp:127.0.0.1:6640" is not unix: and an absolute path'],
+  ['--datapath kernel', '--datapath "kernel" is none of auto, system, netdev'],
+  ['--tap-name-format tap', '--tap-name-format "tap" must hold %v exactly once'],
+  ['--tap-name-format %v%v', '--tap-name-format "%v%v" must hold %v exactly once'],
+  ['--instance A', '--instance "A" is not 1 to 32 of a-z, 0-9 and -'],
+  ['--state-dir var', '--state-dir "var" is not an absolute path'],
+  ['--log-level loud', '--log-level "loud" is none of fatal, error, warn, info, debug, trace, silent'],
+  ['--drain-timeout 10', '--drain-timeout "10" is not a whole number with a unit: 500ms, 10s, 2m'],
+  ['--drain-timeout 61m', '--drain-timeout "61m" is longer than an hour'],
+  [
+    '--embedded --ovsdb unix:/a',
+    '--embedded and --ovsdb exclude each other: an embedded Open vSwitch has its own database',
+  ],
+  [
+    '--embedded --datapath system',
+    "--embedded and --datapath system exclude each other: the kernel's datapath is the host's",
+  ],
+  ['--default-bridge 0123456789abcdef', '--default-bridge "0123456789abcdef" is 16 bytes long, the limit is 15'],
+  ['--embeded', "unknown option '--embeded'\n(Did you mean --embedded?)"],
+  ['--listen', "option '--listen <address>' argument missing"],
+] as const) {
+  test(`${argv} is refused in a sentence`, () => {
+    assert.equal(refusal(['serve', ...argv.split(' ')]), `${sentence}\n`)
+  })
+}
+
+test('a format whose names would be too long is refused', () => {
+  assert.match(
+    refusal(['serve', '--tap-name-format', 'elevenchars%v']),
+    /^--tap-name-format "elevenchars%v" gives names/,
+  )
+})
+
+test('a bad variable is named as such', () => {
+  assert.equal(
+    refusal(['serve'], { OVS_BRIDGED_EMBEDDED: 'maybe' }),
+    'OVS_BRIDGED_EMBEDDED "maybe" is neither true nor false\n',
+  )
+})
+
+test('an unknown command is refused', () => {
+  assert.equal(refusal(['swerve']), "unknown command 'swerve'\n(Did you mean serve?)\n")
+})
+
+test('no command at all shows the help and fails', () => {
+  assert.match(refusal([]), /Usage: ovs-bridged/)
+})
+
+test('--version prints the version', () => {
+  assert.deepEqual(parseConfig(['--version'], {}, '1.2.3'), { kind: 'say', text: '1.2.3\n', exitCode: 0 })
+})
+
+test('the help of serve tells defaults and variables', () => {
+  const help = parseConfig(['serve', '--help'], {}, '1.2.3')
+  assert(help.kind === 'say' && help.exitCode === 0)
+  assert.match(help.text.replace(/\s+/g, ' '), /--instance <name> .*\(default: default, env: OVS_BRIDGED_INSTANCE\)/)
+})

@@ -1,0 +1,405 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Metadata, status } from '@grpc/grpc-js'
+import { BridgeError, invalid } from '../../src/bridge/problem.js'
+import { BadRequest, ErrorInfo } from '../../src/gen/google/rpc/error_details.js'
+import { Status } from '../../src/gen/google/rpc/status.js'
+import { Aborted, raceAbort } from '../../src/lib/abort.js'
+import {
+  bulkTimeoutMs,
+  type Call,
+  type CallsOptions,
+  type UnaryHandler,
+  type UnaryOptions,
+} from '../../src/server/call.js'
+import { deferred, echo, echoService, type Reply, type Rig, startRig, until } from './server-rig.js'
+
+function serveEcho(
+  handler: UnaryHandler<string, string>,
+  options: Partial<CallsOptions> & { readonly unary?: UnaryOptions<string> } = {},
+): Promise<Rig> {
+  return startRig(
+    (server, calls) => server.addService({ echo: echoService.echo }, { echo: calls.unary(handler, options.unary) }),
+    options,
+  )
+}
+
+/** A handler that only its signal ends, and what ended it. */
+function waitForSignal() {
+  const started = deferred<void>()
+  const ended = deferred<unknown>()
+  const handler: UnaryHandler<string, string> = async (_request, call) => {
+    started.resolve()
+    try {
+      return await raceAbort(new Promise<string>(() => {}), call.signal)
+    } catch (error) {
+      ended.resolve(error)
+      throw error
+    }
+  }
+  return { handler, started: started.promise, ended: ended.promise }
+}
+
+function details(reply: Reply): Status {
+  const [bytes] = reply.trailers?.get('grpc-status-details-bin') ?? []
+  assert(Buffer.isBuffer(bytes))
+  return Status.decode(bytes)
+}
+
+function errorInfo(reply: Reply): ErrorInfo {
+  const any = details(reply).details.find(({ typeUrl }) => typeUrl === 'type.googleapis.com/google.rpc.ErrorInfo')
+  assert(any)
+  return ErrorInfo.decode(any.value)
+}
+
+test('a handler answers, and its call is recorded and logged once', async () => {
+  await using rig = await serveEcho(async request => `${request}!`)
+  const reply = await echo(rig.client, 'hello').reply
+  assert.deepEqual({ code: reply.code, text: reply.text }, { code: status.OK, text: 'hello!' })
+  assert.deepEqual(
+    rig.records.map(({ method, code, reason }) => ({ method, code, reason })),
+    [{ method: 'Echo', code: status.OK, reason: undefined }],
+  )
+  assert.equal(rig.lines.length, 1)
+  assert.match(JSON.stringify(rig.lines[0]), /"method":"Echo","code":"OK","durationMs":/)
+})
+
+test('a caller on a unix socket is named so, with its user agent', async () => {
+  await using rig = await serveEcho(async (_request, call) => call.caller)
+  assert.match((await echo(rig.client, 'x').reply).text, /^unix grpc-node-js\/\d/)
+})
+
+test('a BridgeError becomes its status with ErrorInfo', async () => {
+  await using rig = await serveEcho(async () => {
+    throw new BridgeError({
+      kind: 'unsupported',
+      reason: 'UNSUPPORTED',
+      message: 'no netem here',
+      metadata: { remedy: 'modprobe sch_netem' },
+    })
+  })
+  const reply = await echo(rig.client, 'x').reply
+  assert.deepEqual([reply.code, reply.text], [status.FAILED_PRECONDITION, 'no netem here'])
+  assert.deepEqual(errorInfo(reply), {
+    reason: 'UNSUPPORTED',
+    domain: 'ovs-bridged',
+    metadata: { remedy: 'modprobe sch_netem' },
+  })
+})
+
+test('bad input names each field in BadRequest', async () => {
+  const violations = [
+    { field: 'vlan', description: 'is 4096' },
+    { field: 'mac', description: 'is all zeroes' },
+  ]
+  await using rig = await serveEcho(async () => {
+    throw invalid(violations)
+  })
+  const reply = await echo(rig.client, 'x').reply
+  assert.equal(reply.code, status.INVALID_ARGUMENT)
+  const any = details(reply).details.find(({ typeUrl }) => typeUrl === 'type.googleapis.com/google.rpc.BadRequest')
+  assert(any)
+  assert.deepEqual(
+    BadRequest.decode(any.value).fieldViolations.map(({ field, description }) => ({ field, description })),
+    violations,
+  )
+})
+
+test('thousands of violations still fit into the trailers', async () => {
+  await using rig = await serveEcho(async () => {
+    throw invalid(Array.from({ length: 5_000 }, (_, i) => ({ field: `taps[${i}].mac`, description: 'ü'.repeat(500) })))
+  })
+  assert.equal((await echo(rig.client, 'x').reply).code, status.INVALID_ARGUMENT)
+})
+
+test('a message with a lone surrogate reaches the client', async () => {
+  await using rig = await serveEcho(async () => {
+    throw new BridgeError({ kind: 'not-found', reason: 'TAP_NOT_FOUND', message: 'no tap \ud800' })
+  })
+  assert.equal((await echo(rig.client, 'x').reply).text, 'no tap \ufffd')
+})
+
+test('a defect is told by an id that the log has with the cause', async () => {
+  await using rig = await serveEcho(async () => {
+    throw new TypeError('secret of the house')
+  })
+  const reply = await echo(rig.client, 'x').reply
+  assert.equal(reply.code, status.INTERNAL)
+  assert.doesNotMatch(reply.text, /secret/)
+  const { reason, metadata } = errorInfo(reply)
+  const incident = metadata['incident'] ?? ''
+  assert.equal(reason, 'INTERNAL')
+  assert.match(reply.text, new RegExp(incident))
+  const log = JSON.stringify(rig.lines)
+  assert.match(log, new RegExp(incident))
+  assert.match(log, /secret of the house/)
+})
+
+test("a client's cancel ends the handler", async () => {
+  const { handler, started, ended } = waitForSignal()
+  await using rig = await serveEcho(handler)
+  const call = echo(rig.client, 'x')
+  await started
+  call.cancel()
+  const error = await ended
+  assert(error instanceof Aborted)
+  assert.equal(error.why, 'cancelled')
+  await until(() => rig.records.length === 1, 'the call is recorded')
+  assert.equal(rig.records[0]?.code, status.CANCELLED)
+})
+
+test("a client's deadline ends the handler, as a deadline and not as a cancel", async () => {
+  const { handler, ended } = waitForSignal()
+  await using rig = await serveEcho(handler)
+  const { code } = await echo(rig.client, 'x', Date.now() + 80).reply
+  assert.equal(code, status.DEADLINE_EXCEEDED)
+  const error = await ended
+  assert(error instanceof Aborted)
+  assert.equal(error.why, 'deadline')
+  await until(() => rig.records.length === 1, 'the call is recorded')
+  assert.equal(rig.records[0]?.code, status.DEADLINE_EXCEEDED)
+})
+
+test('a call without a deadline gets the default one, with the reason', async () => {
+  const { handler } = waitForSignal()
+  await using rig = await serveEcho(handler, { defaultTimeoutMs: 40 })
+  const reply = await echo(rig.client, 'x').reply
+  assert.equal(reply.code, status.DEADLINE_EXCEEDED)
+  assert.equal(errorInfo(reply).reason, 'DEADLINE_EXCEEDED')
+})
+
+test("a client's deadline may be longer than the default", async () => {
+  await using rig = await serveEcho(
+    (_request, call) =>
+      new Promise((resolve, reject) => {
+        call.signal.addEventListener('abort', () => reject(call.signal.reason))
+        setTimeout(() => resolve('late'), 60)
+      }),
+    { defaultTimeoutMs: 20 },
+  )
+  assert.equal((await echo(rig.client, 'x', Date.now() + 5_000).reply).text, 'late')
+})
+
+test('a method may give more time for more work', async () => {
+  const { handler } = waitForSignal()
+  await using rig = await serveEcho(handler, {
+    defaultTimeoutMs: 60_000,
+    unary: { timeoutMs: request => Number(request) },
+  })
+  assert.equal((await echo(rig.client, '30').reply).code, status.DEADLINE_EXCEEDED)
+})
+
+test('a bulk call has 20 ms for each tap', () => {
+  assert.equal(bulkTimeoutMs(1_000), 50_000)
+})
+
+test('a handler that ignores its signal does not hold its caller: the outcome is unknown', async () => {
+  const finish = deferred<string>()
+  await using rig = await serveEcho(() => finish.promise, { defaultTimeoutMs: 20, unwindMs: 20 })
+  const reply = await echo(rig.client, 'x').reply
+  assert.equal(reply.code, status.UNKNOWN)
+  assert.equal(errorInfo(reply).reason, 'OUTCOME_UNKNOWN')
+  assert.equal(rig.calls.inFlight, 1)
+  finish.resolve('')
+  await until(() => rig.calls.inFlight === 0, 'the handler has settled')
+})
+
+test('an outcome that is unknown at the deadline is not told as a deadline', async () => {
+  await using rig = await serveEcho(
+    async (_request, call) => {
+      await raceAbort(new Promise(() => {}), call.signal).catch(() => undefined)
+      throw new BridgeError({ kind: 'outcome-unknown', reason: 'OUTCOME_UNKNOWN', message: 'sent, not answered' })
+    },
+    { defaultTimeoutMs: 20 },
+  )
+  const reply = await echo(rig.client, 'x').reply
+  assert.deepEqual([reply.code, reply.text], [status.UNKNOWN, 'sent, not answered'])
+})
+
+test("Node's own AbortError is told as what fired the signal", async () => {
+  const { setTimeout: wait } = await import('node:timers/promises')
+  await using rig = await serveEcho(async (_request, call) => wait(60_000, 'late', { signal: call.signal }), {
+    defaultTimeoutMs: 20,
+  })
+  assert.equal((await echo(rig.client, 'x').reply).code, status.DEADLINE_EXCEEDED)
+})
+
+test('the signal of a call that was answered does not fire afterwards', async () => {
+  const seen: Call[] = []
+  await using rig = await serveEcho(async (_request, call) => {
+    seen.push(call)
+    return ''
+  })
+  await echo(rig.client, 'x').reply
+  // Its stream is closed by the time that the next one is answered.
+  await echo(rig.client, 'x').reply
+  assert.equal(seen[0]?.signal.aborted, false)
+})
+
+test('calls cancelled at once leave nothing running', async () => {
+  await using rig = await serveEcho(waitForSignal().handler, { defaultTimeoutMs: 60_000 })
+  const calls = Array.from({ length: 300 }, () => echo(rig.client, 'x'))
+  for (const [i, call] of calls.entries()) setTimeout(() => call.cancel(), i % 7)
+  await Promise.all(calls.map(({ reply }) => reply))
+  await until(() => rig.calls.inFlight === 0, 'all handlers have ended')
+})
+
+test('stopping lets a running call finish and its answer arrive', async () => {
+  const started = deferred<void>()
+  const finish = deferred<string>()
+  await using rig = await serveEcho(async () => {
+    started.resolve()
+    return await finish.promise
+  })
+  const { reply } = echo(rig.client, 'x')
+  await started.promise
+  const stopped = rig.listening[Symbol.asyncDispose]()
+  finish.resolve('done')
+  assert.equal((await reply).text, 'done')
+  await stopped
+})
+
+test('stopping aborts what outlasts the drain, and says why', async () => {
+  const { handler, started } = waitForSignal()
+  await using rig = await startRig(
+    (server, calls) => server.addService({ echo: echoService.echo }, { echo: calls.unary(handler) }),
+    { drainTimeoutMs: 20 },
+  )
+  const { reply } = echo(rig.client, 'x')
+  await started
+  await rig.listening[Symbol.asyncDispose]()
+  const told = await reply
+  assert.equal(told.code, status.UNAVAILABLE)
+  assert.equal(errorInfo(told).reason, 'SHUTTING_DOWN')
+})
+
+test('a call that comes while draining is refused', async () => {
+  await using rig = await serveEcho(async () => 'never')
+  assert.equal(await rig.calls.drain(0), 0)
+  const reply = await echo(rig.client, 'x').reply
+  assert.equal(reply.code, status.UNAVAILABLE)
+  assert.equal(errorInfo(reply).reason, 'SHUTTING_DOWN')
+})
+
+test('a stream hands out all messages in order', async () => {
+  await using rig = await startRig((server, calls) =>
+    server.addService(
+      { count: echoService.count },
+      {
+        count: calls.serverStream<string, string>(async function* (request) {
+          for (let i = 0; i < Number(request); i++) yield String(i)
+        }),
+      },
+    ),
+  )
+  const got: string[] = []
+  for await (const message of count(rig, '2000')) got.push(String(message))
+  assert.deepEqual(
+    got,
+    Array.from({ length: 2_000 }, (_, i) => String(i)),
+  )
+})
+
+test('a stream takes no more from its source than a slow reader has room for', async () => {
+  let produced = 0
+  const big = 'x'.repeat(64 * 1024)
+  await using rig = await startRig((server, calls) =>
+    server.addService(
+      { count: echoService.count },
+      {
+        count: calls.serverStream<string, string>(async function* () {
+          for (;;) {
+            produced += 1
+            yield big
+          }
+        }),
+      },
+    ),
+  )
+  const stream = count(rig, 'x')
+  // A grpc-js client that has never read takes everything in; one that has read and stopped does not.
+  await new Promise(resolve => stream.once('data', resolve))
+  stream.pause()
+  // It stalls: for a while of many turns of the loop nothing more is produced.
+  let calm = 0
+  let before = -1
+  await until(() => {
+    calm = produced === before && produced > 0 ? calm + 1 : 0
+    before = produced
+    return calm > 2_000
+  }, 'the source is left alone')
+  assert(produced < 200, `${produced} messages were produced`)
+  stream.on('error', () => {})
+  stream.cancel()
+  await until(() => rig.calls.inFlight === 0, 'the stream has ended')
+})
+
+test("a stream's failure is told like a call's", async () => {
+  await using rig = await startRig((server, calls) =>
+    server.addService(
+      { count: echoService.count },
+      {
+        count: calls.serverStream<string, string>(async function* () {
+          yield 'one'
+          throw new BridgeError({ kind: 'not-found', reason: 'TAP_NOT_FOUND', message: 'gone' })
+        }),
+      },
+    ),
+  )
+  await assert.rejects(
+    async () => {
+      for await (const _ of count(rig, 'x')) {
+      }
+    },
+    { code: status.NOT_FOUND, details: 'gone' },
+  )
+})
+
+test('streams end at once when the service stops', async () => {
+  const started = deferred<void>()
+  await using rig = await startRig((server, calls) =>
+    server.addService(
+      { count: echoService.count },
+      {
+        count: calls.serverStream<string, string>(async function* (_request, call) {
+          started.resolve()
+          await raceAbort(new Promise(() => {}), call.signal)
+          yield ''
+        }),
+      },
+    ),
+  )
+  const ended = new Promise<number>(resolve => {
+    count(rig, 'x')
+      .on('error', (error: Error & { code?: number }) => resolve(error.code ?? -1))
+      .resume()
+  })
+  await started.promise
+  await rig.listening[Symbol.asyncDispose]()
+  assert.equal(await ended, status.UNAVAILABLE)
+})
+
+test('streams cancelled at once leave nothing running', async () => {
+  let opened = 0
+  await using rig = await startRig((server, calls) =>
+    server.addService(
+      { count: echoService.count },
+      {
+        count: calls.serverStream<string, string>(async function* (_request, call) {
+          opened += 1
+          yield 'x'
+          await raceAbort(new Promise(() => {}), call.signal)
+        }),
+      },
+    ),
+  )
+  const streams = Array.from({ length: 300 }, () => count(rig, 'x').on('error', () => {}))
+  for (const [i, stream] of streams.entries()) setTimeout(() => stream.cancel(), i % 7)
+  await Promise.all(streams.map(stream => new Promise(resolve => stream.resume().on('status', resolve))))
+  await until(() => rig.calls.inFlight === 0, `all ${opened} streams have ended`)
+})
+
+function count(rig: Rig, request: string) {
+  const { path, requestSerialize, responseDeserialize } = echoService.count
+  return rig.client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, new Metadata())
+}

@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { credentials } from '@grpc/grpc-js'
+import {
+  type HealthCheckResponse,
+  HealthClient,
+  HealthCheckResponse_ServingStatus as ServingStatus,
+} from '../../src/gen/grpc/health/v1/health.js'
+import { type Health, serveHealth } from '../../src/server/health.js'
+import { startRig } from './server-rig.js'
+
+async function startHealth() {
+  let health: Health | undefined
+  const rig = await startRig(server => {
+    health = serveHealth(server, ['test.Echo'])
+  })
+  assert(health)
+  return { health, rig, client: new HealthClient(`unix:${rig.socket}`, credentials.createInsecure()) }
+}
+
+function check(client: HealthClient, service: string): Promise<ServingStatus | undefined> {
+  return new Promise(resolve => client.check({ service }, (error, reply) => resolve(error ? undefined : reply.status)))
+}
+
+for (const service of ['', 'test.Echo']) {
+  test(`${JSON.stringify(service)} serves when that is reported, not before`, async () => {
+    const { health, rig, client } = await startHealth()
+    await using _rig = rig
+    assert.equal(await check(client, service), ServingStatus.NOT_SERVING)
+    health.report(true)
+    assert.equal(await check(client, service), ServingStatus.SERVING)
+    health.report(false)
+    assert.equal(await check(client, service), ServingStatus.NOT_SERVING)
+    client.close()
+  })
+}
+
+test('an unknown service has no status', async () => {
+  const { rig, client } = await startHealth()
+  await using _rig = rig
+  assert.equal(await check(client, 'test.Nonsense'), undefined)
+  client.close()
+})
+
+test('a watcher hears of changes, once each', async () => {
+  const { health, rig, client } = await startHealth()
+  await using _rig = rig
+  const heard: ServingStatus[] = []
+  const watch = client.watch({ service: '' })
+  watch.on('error', () => {})
+  const closed = new Promise<void>(resolve => {
+    watch.on('data', (reply: HealthCheckResponse) => {
+      heard.push(reply.status)
+      if (heard.length === 1) for (const serving of [false, true, true, false]) health.report(serving)
+      if (heard.length === 3) resolve()
+    })
+  })
+  await closed
+  assert.deepEqual(heard, [ServingStatus.NOT_SERVING, ServingStatus.SERVING, ServingStatus.NOT_SERVING])
+  watch.cancel()
+  client.close()
+})

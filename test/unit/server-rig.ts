@@ -1,0 +1,123 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Client, credentials, type Metadata, type Server, type ServiceError, status } from '@grpc/grpc-js'
+import { pino } from 'pino'
+import { type LocalAddress, parseLocalAddress } from '../../src/lib/socket-address.js'
+import { type CallRecord, Calls, type CallsOptions } from '../../src/server/call.js'
+import { type Listening, type ListenOptions, listen } from '../../src/server/listen.js'
+
+/** Two methods without a schema: what they carry is text. */
+export const echoService = {
+  echo: method('Echo', false),
+  count: method('Count', true),
+}
+
+function method<const Stream extends boolean>(name: string, responseStream: Stream) {
+  const serialize = (text: string) => Buffer.from(text)
+  const deserialize = (bytes: Buffer) => bytes.toString()
+  return {
+    path: `/test.Echo/${name}`,
+    requestStream: false as const,
+    responseStream,
+    requestSerialize: serialize,
+    requestDeserialize: deserialize,
+    responseSerialize: serialize,
+    responseDeserialize: deserialize,
+  }
+}
+
+export interface Rig extends AsyncDisposable {
+  readonly calls: Calls
+  readonly listening: Listening
+  readonly socket: string
+  readonly client: Client
+  /** Lines of the log, parsed. */
+  readonly lines: unknown[]
+  readonly records: CallRecord[]
+}
+
+/** A real server on a unix socket of its own, and a client. */
+export async function startRig(
+  register: (server: Server, calls: Calls) => void,
+  options: Partial<CallsOptions & ListenOptions> = {},
+): Promise<Rig> {
+  const directory = await mkdtemp(join(tmpdir(), 'server-test-'))
+  const socket = join(directory, 'api.sock')
+  const lines: unknown[] = []
+  const records: CallRecord[] = []
+  const log = pino({ base: null }, { write: (line: string) => lines.push(JSON.parse(line)) })
+  const calls = new Calls({ log, onCall: record => records.push(record), ...options })
+  const listening = await listen({
+    addresses: [address(`unix:${socket}`)],
+    calls,
+    drainTimeoutMs: 5_000,
+    ...options,
+    register: server => register(server, calls),
+  })
+  const client = new Client(`unix:${socket}`, credentials.createInsecure())
+  return {
+    calls,
+    listening,
+    socket,
+    client,
+    lines,
+    records,
+    async [Symbol.asyncDispose]() {
+      client.close()
+      await listening[Symbol.asyncDispose]()
+      await rm(directory, { recursive: true, force: true })
+    },
+  }
+}
+
+export function address(text: string): LocalAddress {
+  const result = parseLocalAddress(text)
+  if (!result.ok) throw new Error(`${text} ${result.reason}`)
+  return result.value
+}
+
+export interface Reply {
+  readonly code: status
+  readonly text: string
+  readonly trailers: Metadata | undefined
+}
+
+export interface EchoCall {
+  readonly reply: Promise<Reply>
+  cancel(): void
+}
+
+/** Calls Echo; never rejects. */
+export function echo(client: Client, text: string, deadline?: number): EchoCall {
+  const { path, requestSerialize, responseDeserialize } = echoService.echo
+  let cancel = () => {}
+  const reply = new Promise<Reply>(resolve => {
+    const done = (error: ServiceError | null, value?: string) => {
+      if (error === null) resolve({ code: status.OK, text: value ?? '', trailers: undefined })
+      else resolve({ code: error.code, text: error.details, trailers: error.metadata })
+    }
+    const options = deadline === undefined ? {} : { deadline }
+    const call = client.makeUnaryRequest(path, requestSerialize, responseDeserialize, text, options, done)
+    cancel = () => call.cancel()
+  })
+  return { reply, cancel: () => cancel() }
+}
+
+/** Resolves when `condition` holds; rejects after 5 s. */
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = Date.now() + 5_000
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`never came true: ${what}`)
+    await new Promise(resolve => setImmediate(resolve))
+  }
+}
+
+/** A promise with its handles outside. */
+export function deferred<T>(): { readonly promise: Promise<T>; resolve(value: T): void } {
+  let settle: (value: T) => void = () => {}
+  const promise = new Promise<T>(resolve => {
+    settle = resolve
+  })
+  return { promise, resolve: value => settle(value) }
+}
