@@ -1,7 +1,5 @@
-import { execFile } from 'node:child_process'
-import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
-import { promisify } from 'node:util'
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { EmbeddedError } from './errors.js'
 import { callJsonRpc, isRecord } from './json-rpc.js'
 import type { Layout } from './layout.js'
@@ -17,20 +15,18 @@ export interface Versions {
 
 const DATABASE = 'Open_vSwitch'
 
-/** Makes conf.db when there is none; whole or not at all. */
-export async function createDatabase(layout: Layout, programs: Programs, signal: AbortSignal): Promise<void> {
+/**
+ * Makes conf.db when there is none; whole or not at all. An empty standalone database is one record with the schema:
+ * a line `OVSDB JSON <length> <SHA-1>` and that many bytes of JSON, its line end included (ovsdb(5), "Standalone
+ * Format").
+ */
+export function createDatabase(layout: Layout, programs: Programs): void {
   if (existsSync(layout.database)) return
+  const schema = `${JSON.stringify(installedSchema(programs))}\n`
+  const hash = createHash('sha1').update(schema).digest('hex')
   const unfinished = `${layout.database}.new`
-  rmSync(unfinished, { force: true })
-  try {
-    await promisify(execFile)(programs.ovsdbTool, ['create', unfinished, programs.schema], { signal })
-  } catch (error) {
-    signal.throwIfAborted()
-    const detail = error instanceof Error ? error.message.replaceAll('\n', ' ').trim() : String(error)
-    throw new EmbeddedError({ kind: 'bad-database', path: layout.database, detail }, { cause: error })
-  }
+  writeFileSync(unfinished, `OVSDB JSON ${Buffer.byteLength(schema)} ${hash}\n${schema}`, { mode: 0o640 })
   renameSync(unfinished, layout.database)
-  rmSync(join(layout.directory, '.conf.db.new.~lock~'), { force: true })
 }
 
 /**
@@ -118,15 +114,18 @@ export function rowsOf(result: unknown): readonly Readonly<Record<string, unknow
 
 /** Converts the data to the installed schema when a package upgrade brought another; returns its version. */
 async function convertSchema(layout: Layout, programs: Programs, signal: AbortSignal): Promise<string> {
-  const installed: unknown = JSON.parse(readFileSync(programs.schema, 'utf8'))
-  if (!isRecord(installed) || typeof installed['version'] !== 'string') {
-    throw new EmbeddedError({ kind: 'bad-database', path: programs.schema, detail: 'this is no OVSDB schema' })
-  }
+  const installed = installedSchema(programs)
   const served = await callJsonRpc(layout.databaseSocket, 'get_schema', [DATABASE], signal)
-  if (!isRecord(served) || served['version'] !== installed['version'] || served['cksum'] !== installed['cksum']) {
+  if (!isRecord(served) || served['version'] !== installed.version || served['cksum'] !== installed['cksum']) {
     await callJsonRpc(layout.databaseSocket, 'convert', [DATABASE, installed], signal)
   }
-  return installed['version']
+  return installed.version
+}
+
+function installedSchema(programs: Programs): Readonly<Record<string, unknown>> & { readonly version: string } {
+  const schema: unknown = JSON.parse(readFileSync(programs.schema, 'utf8'))
+  if (isRecord(schema) && typeof schema['version'] === 'string') return { ...schema, version: schema['version'] }
+  throw new EmbeddedError({ kind: 'bad-database', path: programs.schema, detail: 'this is no OVSDB schema' })
 }
 
 /** unixctl `version` answers `ovsdb-server (Open vSwitch) 3.1.0`. */

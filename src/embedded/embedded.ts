@@ -70,7 +70,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedO
 
     const logs = boundLogs([layout.ovsdbServer, layout.vswitchd])
     undo.push(() => logs[Symbol.dispose]())
-    await createDatabase(layout, programs, signal)
+    createDatabase(layout, programs)
     const ovsdbServer = await superviseOvsdbServer(layout, programs, onEvent, signal)
     undo.push(async () => void (await ovsdbServer.stop()))
     const versions = await prepareDatabase(layout, programs, OTHER_CONFIG, signal)

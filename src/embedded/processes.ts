@@ -53,7 +53,7 @@ export function stopVswitchd(child: Child): Promise<{ readonly clean: boolean }>
 
 /** Calls until the peer is there to reply. */
 async function answers(socketPath: string, method: string, signal: AbortSignal): Promise<void> {
-  for (;;) {
+  for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 16)) {
     try {
       await callJsonRpc(socketPath, method, [], signal)
       return
@@ -61,7 +61,7 @@ async function answers(socketPath: string, method: string, signal: AbortSignal):
       signal.throwIfAborted()
       const notYet = error instanceof Error && 'code' in error && NOT_YET.has(String(error.code))
       if (!notYet) throw error
-      await sleep(2, signal)
+      await sleep(pauseMs, signal)
     }
   }
 }

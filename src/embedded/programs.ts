@@ -6,7 +6,6 @@ import { EmbeddedError } from './errors.js'
 export interface Programs {
   readonly ovsdbServer: string
   readonly vswitchd: string
-  readonly ovsdbTool: string
   /** The schema that matches these programs. */
   readonly schema: string
   /** setpriv(1) of util-linux, which binds the two processes' life to ours. */
@@ -16,7 +15,6 @@ export interface Programs {
 const DEBIAN: Programs = {
   ovsdbServer: 'ovsdb-server',
   vswitchd: 'ovs-vswitchd',
-  ovsdbTool: 'ovsdb-tool',
   schema: '/usr/share/openvswitch/vswitch.ovsschema',
   setpriv: 'setpriv',
 }
@@ -27,7 +25,6 @@ export function findPrograms(chosen: Partial<Programs>): Programs {
   return {
     ovsdbServer: findProgram(wanted.ovsdbServer),
     vswitchd: findProgram(wanted.vswitchd),
-    ovsdbTool: findProgram(wanted.ovsdbTool),
     schema: findFile(wanted.schema, [wanted.schema], constants.R_OK),
     setpriv: findProgram(wanted.setpriv),
   }

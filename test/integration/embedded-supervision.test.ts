@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { createHash, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -248,6 +249,31 @@ laneTest('a damaged database fails in one sentence with what ovsdb-server said',
   await assert.rejects(at.start(), /^EmbeddedError: ovsdb-server ended at once with status 1: .*conf\.db/)
   assert.deepEqual(linkNames(), ['lo'])
 })
+
+laneTest('a database of an older schema is converted with its rows', userspace, async context => {
+  await using at = bench(context)
+  const text = readFileSync('/usr/share/openvswitch/vswitch.ovsschema', 'utf8')
+  const older = JSON.stringify(
+    JSON.parse(text.replace(/"version": "[^"]+"/, '"version": "1.0.0"').replaceAll('"dpdk_version"', '"once"')),
+  )
+  const rows = JSON.stringify({ Open_vSwitch: { [randomUUID()]: { external_ids: ['map', [['kept', 'yes']]] } } })
+  writeFileSync(join(at.directory, 'conf.db'), record(older) + record(rows))
+  const ovs = await at.start()
+  const select = {
+    op: 'select',
+    table: 'Open_vSwitch',
+    where: [],
+    columns: ['external_ids', 'db_version'],
+  }
+  const row = { external_ids: ['map', [['kept', 'yes']]], db_version: ovs.versions.schema }
+  assert.deepEqual(await call(ovs, select), [{ rows: [row] }])
+})
+
+/** One record of a standalone database, ovsdb(5). */
+function record(json: string): string {
+  const hash = createHash('sha1').update(`${json}\n`).digest('hex')
+  return `OVSDB JSON ${Buffer.byteLength(json) + 1} ${hash}\n${json}\n`
+}
 
 laneTest('a missing program is named with its remedy', userspace, async context => {
   await using at = bench(context)

@@ -69,7 +69,7 @@ export async function startPrivateOvs(signal: AbortSignal): Promise<PrivateOvs> 
     rmSync(layout.directory, { recursive: true })
   }
   try {
-    await createDatabase(layout, programs, signal)
+    createDatabase(layout, programs)
     await ovsdbServer.restart()
     await prepareDatabase(layout, programs, lane === 'userspace' ? { 'userspace-tso-enable': 'true' } : {}, signal)
     await vswitchd.restart()
