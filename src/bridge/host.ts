@@ -1,8 +1,8 @@
 import type { Kernel } from '../kernel/index.js'
 import type { Committer } from './commit.js'
-import type { DeviceRemovals } from './device.js'
 import type { BridgeName } from './names.js'
 import type { DatapathType, OvsClient } from './ovs.js'
+import type { DeviceRemovals } from './removals.js'
 import type { TapNames } from './tap-name.js'
 import type { TapRecords } from './tap-records.js'
 

@@ -18,7 +18,7 @@ import {
   writePlacements,
 } from './placement.js'
 import { BridgeError, deviceNotFound, invalid, nameTaken, notOwned, tapNotFound } from './problem.js'
-import { removePorts } from './remove-ports.js'
+import { removePorts, removeTaps } from './remove-ports.js'
 import { clearDefunct } from './tap.js'
 import { undoingOnFailure } from './undo.js'
 
@@ -257,10 +257,11 @@ async function giveBack(host: Host, record: PlacedRecord, former: FormerPort | u
     write: (transaction, replica) => {
       const kept = host.records.get(record.name)
       if (kept?.record.id !== record.id) return () => undefined
-      const port = replica.find('Port', 'name', record.name)
-      if (former === undefined) removePorts(transaction, replica, port === undefined ? [] : [port])
-      else restorePort(transaction, replica, former)
-      transaction.delete('QoS', kept.uuid)
+      if (former === undefined) removeTaps(transaction, replica, [kept])
+      else {
+        restorePort(transaction, replica, former)
+        transaction.delete('QoS', kept.uuid)
+      }
       return () => undefined
     },
   }

@@ -1,6 +1,5 @@
-import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
-import { KernelError } from './errors.js'
+import { KernelError, type KernelProblem } from './errors.js'
 import {
   abort,
   newStage,
@@ -35,24 +34,24 @@ export async function openChannel(): Promise<Channel> {
   return new WorkerChannel(worker)
 }
 
-async function started(worker: Worker): Promise<void> {
-  const settled = new AbortController()
-  const { signal } = settled
-  const died = async (): Promise<never> => {
-    // A thread that throws emits `error`, at which once() rejects.
-    const [code]: unknown[] = await once(worker, 'exit', { signal })
-    throw new Error(`exit code ${String(code)}`)
-  }
-  try {
-    const [reply]: WorkerReply[] = await Promise.race([once(worker, 'message', { signal }), died()])
-    if (reply?.type === 'unusable') throw new KernelError(reply.problem)
-  } catch (error) {
-    if (error instanceof KernelError) throw error
-    const detail = error instanceof Error ? error.message : String(error)
-    throw new KernelError({ kind: 'worker-died', operation: 'openKernel', detail }, { cause: error })
-  } finally {
-    settled.abort()
-  }
+function started(worker: Worker): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (problem: KernelProblem | undefined) => {
+      worker.off('message', onMessage).off('error', onError).off('exit', onExit)
+      if (problem === undefined) resolve()
+      else reject(new KernelError(problem))
+    }
+    const onMessage = (reply: WorkerReply) => {
+      settle(reply.type === 'unusable' ? reply.problem : undefined)
+    }
+    const onError = (error: Error) => {
+      settle({ kind: 'worker-died', operation: 'openKernel', detail: error.message })
+    }
+    const onExit = (code: number) => {
+      settle({ kind: 'worker-died', operation: 'openKernel', detail: `exit code ${code}` })
+    }
+    worker.on('message', onMessage).on('error', onError).on('exit', onExit)
+  })
 }
 
 class WorkerChannel implements Channel {
@@ -117,10 +116,10 @@ class WorkerChannel implements Channel {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#over === 'open') {
       this.#over = 'closed'
-      for (const [id, { stage, operation, reject }] of this.#pending) {
-        if (!abort(stage)) continue
+      for (const [id, pending] of this.#pending) {
+        if (!abort(pending.stage)) continue
         this.#forget(id)
-        reject(abortedError(operation, undefined))
+        pending.reject(abortedError(pending.operation, undefined))
       }
       this.#worker.ref()
       this.#post({ type: 'close' })
@@ -148,7 +147,7 @@ class WorkerChannel implements Channel {
 
   #die(detail: string): void {
     if (this.#over === 'open') this.#over = { died: detail }
-    for (const { operation, reject } of this.#pending.values()) reject(this.#overError(operation))
+    for (const pending of this.#pending.values()) pending.reject(this.#overError(pending.operation))
     this.#pending.clear()
   }
 

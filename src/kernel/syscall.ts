@@ -88,6 +88,7 @@ function call(native: NativeFunction, ...args: readonly unknown[]): number {
 
 /** errno belongs to the thread and lasts until its next call: nothing may come between. */
 function once(native: NativeFunction, ...args: readonly unknown[]): number {
-  const result: number = native(...args)
+  const result: unknown = native(...args)
+  if (typeof result !== 'number') throw new TypeError(`a system call returned ${typeof result}`)
   return result < 0 ? -koffi.errno() : result
 }

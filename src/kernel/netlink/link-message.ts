@@ -73,6 +73,8 @@ export interface LinkSettings {
   readonly group?: number
   readonly up?: boolean
   readonly promiscuous?: boolean
+  /** The open namespace in which the device shall be; one that is there moves, and takes `name` on the way. */
+  readonly netnsFd?: number
   /** The host's own protocols keep away: no ARP answers (arp_ignore 8), no IPv6 address, so no MLD and no router solicitation. */
   readonly silent?: 'ip' | 'ipv4-only'
 }
@@ -105,14 +107,13 @@ export function encodeGroupDeletion(group: number): Uint8Array {
   return concatenate(ifinfomsg(0, 0, 0), encodeAttributes([u32(IFLA_GROUP, group)]))
 }
 
-/** RTM_NEWLINK of a veth pair: one end in the namespace open as `netnsFd`, its peer here (`drivers/net/veth.c`). */
-export function encodeVeth(far: LinkSettings, near: LinkSettings, netnsFd: number): Uint8Array {
+/** RTM_NEWLINK of a veth pair: one end where `far.netnsFd` says, its peer here (`drivers/net/veth.c`). */
+export function encodeVeth(far: LinkSettings, near: LinkSettings): Uint8Array {
   const peer = concatenate(ifinfomsgOf(0, near), encodeAttributes(settingAttributes(near)))
   return concatenate(
     ifinfomsgOf(0, far),
     encodeAttributes([
       ...settingAttributes(far),
-      u32(IFLA_NET_NS_FD, netnsFd),
       nested(IFLA_LINKINFO, [text(IFLA_INFO_KIND, 'veth'), nested(IFLA_INFO_DATA, [bytes(VETH_INFO_PEER, peer)])]),
     ]),
   )
@@ -198,7 +199,7 @@ function ifinfomsgOf(index: number, { up, promiscuous }: LinkSettings): Uint8Arr
 }
 
 function settingAttributes(settings: LinkSettings): Attribute[] {
-  const { name, mac, mtuBytes, alias, group, silent } = settings
+  const { name, mac, mtuBytes, alias, group, netnsFd, silent } = settings
   return [
     ...(name === undefined ? [] : [text(IFLA_IFNAME, name)]),
     ...(mac === undefined ? [] : [bytes(IFLA_ADDRESS, macBytes(mac))]),
@@ -206,6 +207,7 @@ function settingAttributes(settings: LinkSettings): Attribute[] {
     // Without a NUL: the kernel counts it, and an alias is taken away by an attribute of no bytes.
     ...(alias === undefined ? [] : [bytes(IFLA_IFALIAS, Buffer.from(alias))]),
     ...(group === undefined ? [] : [u32(IFLA_GROUP, group)]),
+    ...(netnsFd === undefined ? [] : [u32(IFLA_NET_NS_FD, netnsFd)]),
     ...(silent === undefined ? [] : [nested(IFLA_AF_SPEC, silence(silent))]),
   ]
 }
