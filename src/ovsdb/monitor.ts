@@ -8,10 +8,12 @@ import type { Rpc } from './rpc.js'
 export type MonitorMethod = 'monitor_cond_since' | 'monitor_cond' | 'monitor'
 
 /** What became of one row, whichever way it was told. `row` holds columns as the wire has them. */
-export type RowUpdate = { readonly table: string; readonly uuid: Uuid } & (
-  | { readonly kind: 'insert'; readonly row: unknown }
-  /** The new values of all columns. */
-  | { readonly kind: 'replace'; readonly row: unknown }
+export type RowUpdate = {
+  readonly table: string
+  readonly uuid: Uuid
+} & /** It has these values now; a column that is left out has its default. */
+(
+  | { readonly kind: 'row'; readonly row: unknown }
   /** Differences to the columns that changed; see `applyDifference`. */
   | { readonly kind: 'modify'; readonly difference: unknown }
   | { readonly kind: 'delete' }
@@ -76,17 +78,16 @@ export function parseUpdate(monitorId: string, method: string, params: readonly 
 }
 
 function parseUpdates1(json: unknown): RowUpdate[] {
-  return parseRows(json, ({ old, new: row }, table, uuid) => {
-    if (row === undefined) return { table, uuid, kind: 'delete' }
-    return { table, uuid, kind: old === undefined ? 'insert' : 'replace', row }
-  })
+  return parseRows(json, ({ new: row }, table, uuid) =>
+    row === undefined ? { table, uuid, kind: 'delete' } : { table, uuid, kind: 'row', row },
+  )
 }
 
 function parseUpdates2(json: unknown): RowUpdate[] {
   return parseRows(json, (change, table, uuid) => {
     if (change['modify'] !== undefined) return { table, uuid, kind: 'modify', difference: change['modify'] }
     if (change['delete'] !== undefined) return { table, uuid, kind: 'delete' }
-    return { table, uuid, kind: 'insert', row: change['initial'] ?? change['insert'] }
+    return { table, uuid, kind: 'row', row: change['initial'] ?? change['insert'] }
   })
 }
 

@@ -58,8 +58,7 @@ export class Table {
     switch (update.kind) {
       case 'delete':
         return undefined
-      case 'insert':
-      case 'replace':
+      case 'row':
         return decodeRow(this.#columns, update.uuid, update.row)
       case 'modify':
         if (before === undefined) throw protocolError(`an update of ${this.name} ${update.uuid}, which is not there`)

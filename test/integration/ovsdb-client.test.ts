@@ -208,6 +208,7 @@ laneTest('the second delete of one row fails the whole transaction', userspace, 
   const bridge = await addBridge(client, 'br0')
   const tx = newTransaction(schema)
   tx.mutate('Open_vSwitch', root(client), 'bridges', 'delete', [bridge])
+  tx.update('Bridge', bridge, { stp_enable: true })
   tx.delete('Bridge', bridge)
   tx.delete('Bridge', bridge)
   await assert.rejects(client.transact(tx, { signal: soon() }), problemKind('row-vanished'))

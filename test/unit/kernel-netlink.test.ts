@@ -153,7 +153,7 @@ for (const [what, index, settings, wire] of changeTable) {
 }
 
 test('a veth names its namespace outside and its near end inside', { skip }, () => {
-  const wire = encodeVeth({ name: 'v', mac: '02:00:00:00:00:01', up: true }, { name: 'h' }, 9)
+  const wire = encodeVeth({ name: 'v', mac: '02:00:00:00:00:01', up: true, netnsFd: 9 }, { name: 'h' })
   const attributes = decodeAttributes(wire.subarray(16))
   assert.deepEqual([readText(attributes, 3), readU32(attributes, 28)], ['v', 9])
   const info = readNested(attributes, 18)

@@ -357,17 +357,19 @@ test("a stream's failure is told like a call's", async () => {
 
 test('streams end at once when the service stops', async () => {
   const started = deferred<void>()
-  await using rig = await startRig((server, calls) =>
-    server.addService(
-      { count: echoService.count },
-      {
-        count: calls.serverStream<string, string>(async function* (_request, call) {
-          started.resolve()
-          await raceAbort(new Promise(() => {}), call.signal)
-          yield ''
-        }),
-      },
-    ),
+  await using rig = await startRig(
+    (server, calls) =>
+      server.addService(
+        { count: echoService.count },
+        {
+          count: calls.serverStream<string, string>(async function* (_request, call) {
+            started.resolve()
+            await raceAbort(new Promise(() => {}), call.signal)
+            yield ''
+          }),
+        },
+      ),
+    { drainTimeoutMs: 60_000 },
   )
   const ended = new Promise<number>(resolve => {
     count(rig, 'x')
@@ -375,7 +377,9 @@ test('streams end at once when the service stops', async () => {
       .resume()
   })
   await started.promise
+  const startedAt = Date.now()
   await rig.listening[Symbol.asyncDispose]()
+  assert(Date.now() - startedAt < 10_000, 'the drain was waited out')
   assert.equal(await ended, status.UNAVAILABLE)
 })
 
