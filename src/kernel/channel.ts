@@ -128,7 +128,7 @@ class WorkerChannel implements Channel {
   }
 
   #post(message: WorkerMessage): void {
-    this.#worker.postMessage(message)
+    this.#worker.postMessage(message, [])
   }
 
   #settle(reply: WorkerReply): void {
