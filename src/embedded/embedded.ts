@@ -1,4 +1,5 @@
 import { mkdirSync, readFileSync } from 'node:fs'
+import { Disposables } from '../lib/disposables.js'
 import { claimDirectory, datapathHolder, killOrphans } from './claim.js'
 import { createDatabase, prepareDatabase, type Versions } from './database.js'
 import { EmbeddedError } from './errors.js'
@@ -50,32 +51,21 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedO
   const layout = layoutOf(options.directory)
   const programs = findPrograms(options.programs ?? {})
   makeDirectory(layout)
-  const undo: (() => Promise<void> | void)[] = []
-  const takeDown = async (): Promise<void> => {
-    const step = undo.pop()
-    if (step === undefined) return
-    try {
-      await step()
-    } finally {
-      await takeDown()
-    }
-  }
+  const parts = new Disposables()
   try {
-    const claim = claimDirectory(layout)
-    undo.push(() => claim[Symbol.dispose]())
+    parts.use(claimDirectory(layout))
     const pids = await killOrphans(layout, signal)
     if (pids.length > 0) onEvent({ kind: 'orphans-killed', pids })
     const holder = datapathHolder()
     if (holder !== undefined) throw new EmbeddedError({ kind: 'datapath-held', pid: holder })
 
-    const logs = boundLogs([layout.ovsdbServer, layout.vswitchd])
-    undo.push(() => logs[Symbol.dispose]())
+    parts.use(boundLogs([layout.ovsdbServer, layout.vswitchd]))
     createDatabase(layout, programs)
     const ovsdbServer = await superviseOvsdbServer(layout, programs, onEvent, signal)
-    undo.push(async () => void (await ovsdbServer.stop()))
+    parts.defer(() => ovsdbServer.stop())
     const versions = await prepareDatabase(layout, programs, OTHER_CONFIG, signal)
     const vswitchd = await superviseVswitchd(layout, programs, options)
-    undo.push(() => stopAndClean(layout, vswitchd, options))
+    parts.defer(() => stopAndClean(layout, vswitchd, options))
 
     let disposed: Promise<void> | undefined
     return {
@@ -85,12 +75,12 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedO
         return { ovsdbServer: ovsdbServer.status, vswitchd: vswitchd.status }
       },
       [Symbol.asyncDispose]: () => {
-        disposed ??= takeDown()
+        disposed ??= parts[Symbol.asyncDispose]()
         return disposed
       },
     }
   } catch (error) {
-    await takeDown()
+    await parts[Symbol.asyncDispose]()
     throw error
   }
 }

@@ -7,6 +7,7 @@ import {
 } from '@grpc/grpc-js'
 import type { Logger } from 'pino'
 import { BridgeError } from '../bridge/problem.js'
+import { problemOf } from '../bridge/problem-of.js'
 import {
   type AbortScope,
   abortedBy,
@@ -171,7 +172,7 @@ export class Calls {
       const value = await raceAbort(this.#track(kind, scope, work(call)), grace.signal)
       return { ok: true, value }
     } catch (thrown) {
-      const cause = grace.signal.aborted ? overdue(grace.signal) : (abortedBy(thrown, scope.signal) ?? thrown)
+      const cause = grace.signal.aborted ? overdue(grace.signal) : reasonOf(thrown, scope.signal)
       failed = { failure: failure(cause), cause }
       return { ok: false, failure: failed.failure }
     } finally {
@@ -206,6 +207,12 @@ export class Calls {
     }
     this.#onCall(record)
   }
+}
+
+/** A room that only says that it was told to stop does not know why: the signal does. */
+function reasonOf(thrown: unknown, signal: AbortSignal): unknown {
+  const toldToStop = signal.aborted && problemOf(thrown)?.kind === 'cancelled'
+  return toldToStop ? abortReason(signal) : (abortedBy(thrown, signal) ?? thrown)
 }
 
 /** Milliseconds since the epoch: the client's deadline where it set one. */

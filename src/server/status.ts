@@ -1,11 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { Metadata, status } from '@grpc/grpc-js'
-import { BridgeError, type Problem, type Reason, type Violation } from '../bridge/problem.js'
+import type { Problem, Reason, Violation } from '../bridge/problem.js'
+import { problemOf } from '../bridge/problem-of.js'
 import { Any } from '../gen/google/protobuf/any.js'
 import { BadRequest, ErrorInfo } from '../gen/google/rpc/error_details.js'
 import { Status } from '../gen/google/rpc/status.js'
-import { type AbortCause, Aborted } from '../lib/abort.js'
-import { assertNever } from '../lib/assert-never.js'
 
 /** The domain of every google.rpc.ErrorInfo that we send. */
 export const errorDomain = 'ovs-bridged'
@@ -46,12 +45,12 @@ export interface Failure {
 }
 
 /**
- * The answer to a call that threw `error`. A `BridgeError` and an abort speak for themselves; everything else is a defect
- * of ours, of which the client learns nothing but an id to look for in the log.
+ * The answer to a call that threw `error`. What the domain knows as a problem speaks for itself; everything else is a
+ * defect of ours, of which the client learns nothing but an id to look for in the log.
  */
 export function failure(error: unknown): Failure {
-  if (error instanceof BridgeError) return told(error.problem)
-  if (error instanceof Aborted) return told(abortProblem(error.why, error.message))
+  const problem = problemOf(error)
+  if (problem !== undefined) return told(problem)
   const incident = randomBytes(6).toString('hex')
   const message = `internal error ${incident}; the log of ovs-bridged has the cause`
   const details = [errorInfo('INTERNAL', { incident })]
@@ -61,20 +60,6 @@ export function failure(error: unknown): Failure {
     message,
     metadata: statusDetails(status.INTERNAL, message, details),
     incident,
-  }
-}
-
-/** Why a call was given up, in the domain's terms. */
-function abortProblem(why: AbortCause, message: string): Problem {
-  switch (why) {
-    case 'deadline':
-      return { kind: 'deadline', reason: 'DEADLINE_EXCEEDED', message }
-    case 'cancelled':
-      return { kind: 'cancelled', reason: 'CANCELLED', message }
-    case 'shutting-down':
-      return { kind: 'backend-unavailable', reason: 'SHUTTING_DOWN', message }
-    default:
-      return assertNever(why)
   }
 }
 
