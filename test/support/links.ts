@@ -66,7 +66,7 @@ export function createVethPair(
   const fd = syscalls.open(peerNamespace.path, O_CLOEXEC)
   try {
     // The peer comes up with the message; this end cannot, since its peer is not known to it yet.
-    const payload = encodeVeth({ up: true, ...peer }, here, fd)
+    const payload = encodeVeth({ up: true, ...peer, netnsFd: fd }, here)
     request(`create veth ${here.name}`, { type: RTM_NEWLINK, flags: NLM_F_CREATE | NLM_F_EXCL, payload })
   } finally {
     syscalls.close(fd)

@@ -1,3 +1,4 @@
+import { Disposables } from '../../src/lib/disposables.js'
 import { createNamespace, enterNamespace, type Namespace, type TestNamespace } from './namespace.js'
 import { type PrivateOvs, startPrivateOvs } from './ovs.js'
 
@@ -13,33 +14,19 @@ export interface Testbed extends AsyncDisposable {
 
 /** Enters a fresh namespace and starts Open vSwitch in it; disposing undoes everything, also when the test failed. */
 export async function startTestbed(signal: AbortSignal): Promise<Testbed> {
-  const resources: (Disposable | AsyncDisposable)[] = []
-  const use = <T extends Disposable | AsyncDisposable>(resource: T): T => {
-    resources.push(resource)
-    return resource
-  }
-  const dispose = async (): Promise<void> => {
-    const resource = resources.pop()
-    if (resource === undefined) return
-    try {
-      if (Symbol.asyncDispose in resource) await resource[Symbol.asyncDispose]()
-      else resource[Symbol.dispose]()
-    } finally {
-      await dispose()
-    }
-  }
-  const namespace = use(enterNamespace())
+  const resources = new Disposables()
+  const namespace = resources.use(enterNamespace())
   try {
-    const ovs = use(await startPrivateOvs(signal))
+    const ovs = resources.use(await startPrivateOvs(signal))
     return {
       namespace,
       ovs,
-      use,
-      createContainer: label => use(createNamespace(label)),
-      [Symbol.asyncDispose]: dispose,
+      use: resource => resources.use(resource),
+      createContainer: label => resources.use(createNamespace(label)),
+      [Symbol.asyncDispose]: () => resources[Symbol.asyncDispose](),
     }
   } catch (error) {
-    await dispose()
+    await resources[Symbol.asyncDispose]()
     throw error
   }
 }
