@@ -118,7 +118,7 @@ export async function stopChild(child: Child, spec: StopSpec): Promise<{ readonl
   // A reply that is lost because it ended first is no refusal; a socket that is not there is one.
   const refused = asked.then(
     () => ended,
-    error => (error instanceof JsonRpcError ? ended : false),
+    (error: unknown) => (error instanceof JsonRpcError ? ended : false),
   )
   if (await endsWithin(Promise.race([ended, refused]), spec.exitMs)) {
     const exit = await child.exited

@@ -70,13 +70,11 @@ function canonical(value: unknown, rows: Rows, path: readonly string[]): unknown
   if (!Array.isArray(value)) return value
   const uuid = uuidOf(value)
   if (uuid !== undefined) return reference(uuid, rows, path)
-  const [tag, items]: readonly unknown[] = value
+  const pair: readonly unknown[] = value
+  const [tag, items] = pair
   if (tag === 'set' && Array.isArray(items)) return ['set', sorted(items.map(item => canonical(item, rows, path)))]
   if (tag === 'map' && Array.isArray(items)) {
-    return [
-      'map',
-      sorted(items.map(pair => (Array.isArray(pair) ? pair.map(half => canonical(half, rows, path)) : pair))),
-    ]
+    return ['map', sorted(items.map(entry => elements(entry).map(half => canonical(half, rows, path))))]
   }
   return value
 }
@@ -89,6 +87,10 @@ function reference(uuid: string, rows: Rows, path: readonly string[]): unknown {
   // Rows without a name may refer back, as a Mirror's port does.
   if (path.includes(uuid)) return `${target.table} above`
   return { [target.table]: canonicalRow(target.row, rows, [...path, uuid]) }
+}
+
+function elements(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : []
 }
 
 function uuidOf(value: unknown): string | undefined {

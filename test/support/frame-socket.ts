@@ -187,13 +187,13 @@ function receivePacket(syscalls: TestSyscalls, fd: number): Frame | undefined {
 }
 
 /** IEEE 802.1Q and 802.1ad. */
-const TAG_ETHER_TYPES: readonly number[] = [0x8100, 0x88a8]
+const TAG_ETHER_TYPES: ReadonlySet<number> = new Set([0x8100, 0x88a8])
 
 /** Reads the headers of a frame with any number of tags. */
 export function parseFrame(bytes: Buffer): Frame {
   let at = 12
   let vlan: number | undefined
-  while (bytes.length >= at + 6 && TAG_ETHER_TYPES.includes(bytes.readUInt16BE(at))) {
+  while (bytes.length >= at + 6 && TAG_ETHER_TYPES.has(bytes.readUInt16BE(at))) {
     vlan ??= bytes.readUInt16BE(at + 2) & 0xfff
     at += 4
   }

@@ -40,7 +40,7 @@ export function enterNamespace(): TestNamespace {
   return {
     name: inside.name,
     path: inside.path,
-    run: inside.run,
+    run: action => inside.run(action),
     [Symbol.dispose]: () => {
       syscalls.setns(origin, CLONE_NEWNET)
       syscalls.close(origin)
