@@ -18,13 +18,18 @@ const closeBracket = 0x5d
 const openBrace = 0x7b
 const closeBrace = 0x7d
 
+/** Where in a text the bytes so far end. */
+interface Scan {
+  readonly depth: number
+  readonly inString: boolean
+  readonly escaped: boolean
+}
+
 /** `maxBytes` bounds one text. A single string of V8's holds 512 MiB. */
 export function newFramer(maxBytes = 2 ** 29 - 24): Framer {
   let kept: Uint8Array[] = []
   let keptBytes = 0
-  let depth = 0
-  let inString = false
-  let escaped = false
+  let scan: Scan = { depth: 0, inString: false, escaped: false }
 
   const takeText = (end: Uint8Array): unknown => {
     const bytes = kept.length === 0 ? end : Buffer.concat([...kept, end])
@@ -36,6 +41,8 @@ export function newFramer(maxBytes = 2 ** 29 - 24): Framer {
   return {
     push(chunk) {
       const values: unknown[] = []
+      // Local while the bytes pass by: this loop sees every byte of every message.
+      let { depth, inString, escaped } = scan
       let start = 0
       for (let i = 0; i < chunk.length; i++) {
         const byte = chunk[i]
@@ -53,6 +60,7 @@ export function newFramer(maxBytes = 2 ** 29 - 24): Framer {
           } else if (depth < 0) throw protocolError('a closing bracket without its opening one')
         } else if (depth === 0 && !isSpace(byte)) throw protocolError('bytes between two messages')
       }
+      scan = { depth, inString, escaped }
       if (depth > 0) {
         kept.push(chunk.subarray(start))
         keptBytes += chunk.length - start

@@ -11,8 +11,7 @@ export type MonitorMethod = 'monitor_cond_since' | 'monitor_cond' | 'monitor'
 export type RowUpdate = {
   readonly table: string
   readonly uuid: Uuid
-} & /** It has these values now; a column that is left out has its default. */
-(
+} /** It has these values now; a column that is left out has its default. */ & (
   | { readonly kind: 'row'; readonly row: unknown }
   /** Differences to the columns that changed; see `applyDifference`. */
   | { readonly kind: 'modify'; readonly difference: unknown }

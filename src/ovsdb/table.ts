@@ -6,6 +6,9 @@ import { applyDifference, isUuid, type Uuid, type Value } from './notation.js'
 import { type ColumnReader, columnReader, decodeColumn, decodeRow, type Row } from './row.js'
 import type { DatabaseSchema } from './schema.js'
 
+/** The rows that refer to one row. Nearly always one, and then not worth a set. */
+type Sources = Uuid | Set<Uuid>
+
 /** The rows of one table and the ways to find them. */
 export class Table {
   readonly name: string
@@ -14,7 +17,7 @@ export class Table {
   /** By column, by its value. Only columns that are a unique index by themselves. */
   readonly #unique = new Map<string, Map<unknown, Uuid>>()
   /** By column, by the row referred to: the rows of this table that refer to it. */
-  readonly #referrers = new Map<string, Map<Uuid, Set<Uuid>>>()
+  readonly #referrers = new Map<string, Map<Uuid, Sources>>()
 
   constructor(name: string, schema: DatabaseSchema, columns: readonly string[]) {
     const table = schema.tables[name]
@@ -41,7 +44,8 @@ export class Table {
   *referrers(column: string, target: Uuid): Generator<Row> {
     const index = this.#referrers.get(column)
     if (index === undefined) throw new TypeError(`${this.name}.${column} is not monitored, or holds no references`)
-    for (const uuid of index.get(target) ?? []) {
+    const sources = index.get(target) ?? []
+    for (const uuid of typeof sources === 'string' ? [sources] : sources) {
       const row = this.rows.get(uuid)
       if (row !== undefined) yield row
     }
@@ -87,8 +91,8 @@ export class Table {
     for (const [column, index] of this.#referrers) {
       for (const target of referencesLost(before[column], after?.[column])) {
         const sources = index.get(target)
-        sources?.delete(uuid)
-        if (sources?.size === 0) index.delete(target)
+        if (sources instanceof Set) sources.delete(uuid)
+        if (sources === uuid || (sources instanceof Set && sources.size === 0)) index.delete(target)
       }
     }
   }
@@ -100,8 +104,9 @@ export class Table {
     for (const [column, index] of this.#referrers) {
       for (const target of referencesLost(after[column], before?.[column])) {
         const sources = index.get(target)
-        if (sources === undefined) index.set(target, new Set([uuid]))
-        else sources.add(uuid)
+        if (sources === undefined) index.set(target, uuid)
+        else if (sources instanceof Set) sources.add(uuid)
+        else index.set(target, new Set([sources, uuid]))
       }
     }
   }

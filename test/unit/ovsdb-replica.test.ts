@@ -80,6 +80,15 @@ test('a reference moves from one row to another in one update', () => {
   assert.deepEqual(referring(replica, p1), [br1])
 })
 
+test('several rows refer to one, until each of them goes', () => {
+  const replica = loaded(row('Bridge', br0, ports(p1)), row('Bridge', br1, ports(p1)))
+  assert.deepEqual(referring(replica, p1), [br0, br1])
+  replica.apply([{ table: 'Bridge', uuid: br0, kind: 'delete' }])
+  assert.deepEqual(referring(replica, p1), [br1])
+  replica.apply([{ table: 'Bridge', uuid: br1, kind: 'delete' }])
+  assert.deepEqual(referring(replica, p1), [])
+})
+
 test('references in the values of a map are known', () => {
   const replica = loaded(row('Bridge', br0, { flow_tables: ['map', [[0, ['uuid', p1]]]] }))
   replica.apply([modify('Bridge', br0, { flow_tables: ['map', [[0, ['uuid', p2]]]] })])
