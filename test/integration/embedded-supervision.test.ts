@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { EmbeddedError, type EmbeddedEvent, type EmbeddedOvs, startEmbedded } from '../../src/embedded/index.js'
-import { callJsonRpc } from '../../src/embedded/json-rpc.js'
+import { callJsonRpc, isRecord } from '../../src/embedded/json-rpc.js'
 import { laneTest } from '../support/lane.js'
 import { addAddress, deleteLink, findLink, listLinks } from '../support/links.js'
 import { enterNamespace, linkNames } from '../support/namespace.js'
@@ -259,14 +259,12 @@ laneTest('a database of an older schema is converted with its rows', userspace, 
   const rows = JSON.stringify({ Open_vSwitch: { [randomUUID()]: { external_ids: ['map', [['kept', 'yes']]] } } })
   writeFileSync(join(at.directory, 'conf.db'), record(older) + record(rows))
   const ovs = await at.start()
-  const select = {
-    op: 'select',
-    table: 'Open_vSwitch',
-    where: [],
-    columns: ['external_ids', 'db_version'],
-  }
-  const row = { external_ids: ['map', [['kept', 'yes']]], db_version: ovs.versions.schema }
-  assert.deepEqual(await call(ovs, select), [{ rows: [row] }])
+  const select = { op: 'select', table: 'Open_vSwitch', where: [], columns: ['external_ids'] }
+  assert.deepEqual(await call(ovs, select), [{ rows: [{ external_ids: ['map', [['kept', 'yes']]] }] }])
+  const path = ovs.endpoint.replace(/^unix:/, '')
+  const served = await callJsonRpc(path, 'get_schema', ['Open_vSwitch'], context.signal)
+  assert(isRecord(served))
+  assert.equal(served['version'], ovs.versions.schema)
 })
 
 /** One record of a standalone database, ovsdb(5). */
