@@ -195,7 +195,7 @@ function configOf(
 
 function givenFor(flag: Flag, option: unknown, env: Readonly<Record<string, string | undefined>>): Given {
   if (option !== undefined) {
-    const values = Array.isArray(option) ? option.map(String) : [String(option)]
+    const values = [option].flat().map(value => (typeof value === 'string' ? value : JSON.stringify(value)))
     return { source: `--${flag.name}`, values, explicit: true }
   }
   // An empty variable is how a unit file or a shell unsets one.

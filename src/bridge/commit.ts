@@ -285,7 +285,7 @@ function hasReached(replica: OvsReplica, epoch: bigint): boolean {
 function isLostRace(error: unknown): boolean {
   if (!(error instanceof OvsdbError)) return false
   const { kind } = error.problem
-  return kind === 'precondition-failed' || kind === 'rejected'
+  return kind === 'precondition-failed' || kind === 'row-vanished' || kind === 'rejected'
 }
 
 function sentAndLeft(signal: AbortSignal): BridgeError {

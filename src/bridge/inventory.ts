@@ -95,26 +95,34 @@ export function managedBridge(host: Host, name: string): OvsRows['Bridge'] {
 
 /** Errors: `not-found` when no bridge of that name is managed. */
 export function getBridge(host: Host, name: BridgeName): Bridge {
-  return bridgesOf(host, [managedBridge(host, name)])[0] as Bridge
+  return bridgeView(managedBridge(host, name), vlansByBridge(host))
 }
 
 /** The managed bridges, in no order. */
 export function listBridges(host: Host): Bridge[] {
+  const vlans = vlansByBridge(host)
   const rows = [...host.ovsdb.replica.rows('Bridge')].filter(row => ownerOf(row.external_ids) === host.instance)
-  return bridgesOf(host, rows)
+  return rows.map(row => bridgeView(row, vlans))
 }
 
-function bridgesOf(host: Host, rows: readonly OvsRows['Bridge'][]): Bridge[] {
-  const vlans = new Map<string, Set<VlanId>>(rows.map(row => [row.name, new Set()]))
+/** VLANs of the taps on each bridge; defunct ones do not count. */
+function vlansByBridge(host: Host): ReadonlyMap<string, ReadonlySet<VlanId>> {
+  const byBridge = new Map<string, Set<VlanId>>()
   for (const { record } of host.records.all()) {
-    if (!record.defunct && record.bridge !== undefined) vlans.get(record.bridge)?.add(record.vlan)
+    if (record.defunct || record.bridge === undefined) continue
+    const vlans = byBridge.get(record.bridge) ?? new Set()
+    byBridge.set(record.bridge, vlans.add(record.vlan))
   }
-  return rows.map(row => ({
+  return byBridge
+}
+
+function bridgeView(row: OvsRows['Bridge'], vlans: ReadonlyMap<string, ReadonlySet<VlanId>>): Bridge {
+  return {
     name: row.name,
     preExist: preExisted(row.external_ids),
     vlans: [...(vlans.get(row.name) ?? [])].sort((a, b) => a - b),
     datapathType: row.datapath_type === '' ? 'system' : row.datapath_type,
-  }))
+  }
 }
 
 /** Who has `name` in Open vSwitch or in our records, in words; undefined: nobody. Defunct taps of ours do not count. */

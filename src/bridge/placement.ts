@@ -82,14 +82,13 @@ function listIn<T>(lists: Map<string, T[]>, name: string): T[] {
   return list
 }
 
-/** The wait fails the transaction when the bridge has gone meanwhile; a `mutate` of a missing row would pass in silence. */
+/** Changes which ports a bridge has, whatever else it carries. */
 export function movePorts(
   transaction: OvsTransaction,
   bridge: OvsRows['Bridge'],
   mutator: 'insert' | 'delete',
   ports: readonly (Uuid | NamedUuid)[],
 ): void {
-  transaction.wait('Bridge', bridge._uuid, { name: bridge.name })
   transaction.mutate('Bridge', bridge._uuid, 'ports', mutator, ports)
 }
 
@@ -127,7 +126,6 @@ function updatePort(
   record: PlacedRecord,
   row: Uuid | NamedUuid,
 ): void {
-  transaction.wait('Port', port._uuid, { name: port.name })
   transaction.update('Port', port._uuid, { ...portVlans(record), qos: row })
   transaction.setKeys('Port', port._uuid, 'external_ids', portMarks(host.instance, 'tap'))
   const [iface] = port.interfaces

@@ -27,10 +27,7 @@ export function removeTaps(transaction: OvsTransaction, replica: OvsReplica, tap
     return port?.qos === uuid ? [port] : []
   })
   removePorts(transaction, replica, ports)
-  for (const port of ports) {
-    // Left to the database's garbage collection, the port would still refer to the record when that is deleted.
-    transaction.wait('Port', port._uuid, { name: port.name })
-    transaction.delete('Port', port._uuid)
-  }
+  // Left to the database's garbage collection, a port would still refer to its record when that is deleted.
+  for (const port of ports) transaction.delete('Port', port._uuid)
   for (const { uuid } of taps) transaction.delete('QoS', uuid)
 }

@@ -99,7 +99,7 @@ export function graceScope(signal: AbortSignal, graceMs: number): AbortScope {
   const scope = abortScope()
   let timer: NodeJS.Timeout | undefined
   const onAbort = () => {
-    const { reason } = signal
+    const reason: unknown = signal.reason
     timer = setTimeout(() => scope.abort(reason instanceof Aborted ? reason : cancelled()), graceMs)
   }
   if (signal.aborted) onAbort()

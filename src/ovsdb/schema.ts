@@ -91,7 +91,7 @@ const limits = ['minInteger', 'maxInteger', 'minReal', 'maxReal', 'minLength', '
 
 function parseBase(json: unknown): BaseType {
   const base = typeof json === 'string' ? { type: json } : record(json, 'base type')
-  const given = limits.flatMap(limit => (base[limit] === undefined ? [] : [[limit, base[limit]]]))
+  const given = limits.flatMap(limit => (base[limit] === undefined ? [] : [[limit, base[limit]] as const]))
   return {
     type: atomicType(base['type']),
     ...Object.fromEntries(given),

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { Metadata, status } from '@grpc/grpc-js'
 import type { Problem, Reason, Violation } from '../bridge/problem.js'
 import { problemOf } from '../bridge/problem-of.js'
-import { Any } from '../gen/google/protobuf/any.js'
+import type { Any } from '../gen/google/protobuf/any.js'
 import { BadRequest, ErrorInfo } from '../gen/google/rpc/error_details.js'
 import { Status } from '../gen/google/rpc/status.js'
 
@@ -72,7 +72,7 @@ function told(problem: Problem): Failure {
 }
 
 function errorInfo(reason: Reason | 'INTERNAL', metadata: Readonly<Record<string, string>>): Any {
-  const short = Object.entries(metadata).map(([key, value]) => [key, headerText(value, maxMetadataChars)])
+  const short = Object.entries(metadata).map(([key, value]) => [key, headerText(value, maxMetadataChars)] as const)
   const info: ErrorInfo = { reason, domain: errorDomain, metadata: Object.fromEntries(short) }
   return { typeUrl: 'type.googleapis.com/google.rpc.ErrorInfo', value: Buffer.from(ErrorInfo.encode(info).finish()) }
 }
