@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict'
+import { laneTest } from '../support/lane.js'
+import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
+import { RpcError } from '../support/rpc.js'
+import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+import { until } from '../support/until.js'
+
+async function stateOf(bed: ServedTestbed): Promise<unknown> {
+  return { database: await bed.ovs.dump(), links: listLinks().map(({ index, name }) => `${index} ${name}`) }
+}
+
+/** A port that another program puts on a bridge of its own. */
+function insertForeignPort(name: string): readonly unknown[] {
+  return [
+    { op: 'insert', table: 'Interface', 'uuid-name': 'interface', row: { name } },
+    { op: 'insert', table: 'Port', 'uuid-name': 'port', row: { name, interfaces: ['named-uuid', 'interface'] } },
+    {
+      op: 'mutate',
+      table: 'Bridge',
+      where: [['name', '==', 'br0']],
+      mutations: [['ports', 'insert', ['named-uuid', 'port']]],
+    },
+  ]
+}
+
+laneTest('a device that cannot be made undoes those made before it', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  createVethPair({ name: 'three' }, { name: 'eth0' }, bed.createContainer())
+  const before = await stateOf(bed)
+  const taps = ['one', 'two', 'three', 'four'].map(tap => ({ ...emptyTap, tap }))
+  await assert.rejects(bed.api.createTaps({ taps }), { code: 'ALREADY_EXISTS', reason: 'NAME_TAKEN' })
+  assert.deepEqual(await stateOf(bed), before)
+})
+
+const emptyTap = { bridge: '', tap: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }
+
+laneTest('a transaction that the database refuses undoes the device', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  bed.ovs.ovsdbServer.stop()
+  // Both wait in the server's socket; the other program's was there first.
+  const theirs = bed.ovs.transact(...insertForeignPort('wanted'))
+  await until('the other transaction has left', () => true)
+  const ours = bed.api.createTap({ tap: 'wanted' })
+  await until('the device is made', () => findLink('wanted'))
+  bed.ovs.ovsdbServer.continue()
+  await theirs
+  await assert.rejects(ours, { code: 'ALREADY_EXISTS', reason: 'NAME_TAKEN' })
+  assert.equal(findLink('wanted'), undefined)
+  assert.deepEqual(await bed.ovs.select('QoS'), [])
+})
+
+laneTest('a port that Open vSwitch cannot open is undone with its device', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const before = await stateOf(bed)
+  bed.ovs.vswitchd.stop()
+  const call = bed.api.createTap({ tap: 'doomed' })
+  await until(
+    'the port is committed',
+    async () => (await bed.ovs.select('Port', [['name', '==', 'doomed']])).length > 0,
+  )
+  deleteLink(findLink('doomed')?.index ?? 0)
+  bed.ovs.vswitchd.continue()
+  await assert.rejects(call, { code: 'FAILED_PRECONDITION', reason: 'NOT_REALISED' })
+  assert.deepEqual(await stateOf(bed), before)
+})
+
+laneTest('a bridge that goes while its tap is made takes nothing but itself', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.ensureBridge({ bridge: 'br1' })
+  bed.ovs.vswitchd.stop()
+  const tap = bed.api.createTap({ tap: 'orphan', bridge: 'br1' })
+  await until(
+    'the port is committed',
+    async () => (await bed.ovs.select('Port', [['name', '==', 'orphan']])).length > 0,
+  )
+  const [row] = await bed.ovs.select('Bridge', [['name', '==', 'br1']])
+  await bed.ovs.transact({
+    op: 'mutate',
+    table: 'Open_vSwitch',
+    where: [],
+    mutations: [['bridges', 'delete', row?.['_uuid']]],
+  })
+  bed.ovs.vswitchd.continue()
+  await assert.rejects(tap, { code: 'FAILED_PRECONDITION', reason: 'NOT_REALISED' })
+  assert.equal(findLink('orphan'), undefined)
+  assert.deepEqual(await bed.ovs.select('QoS'), [])
+})
+
+laneTest('a stopped ovs-vswitchd ends a call at its deadline, and reads go on', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createTap({ tap: 'there' })
+  const before = await stateOf(bed)
+  bed.ovs.vswitchd.stop()
+  const startedAt = performance.now()
+  await assert.rejects(bed.api.createTap({ tap: 'late' }, { timeoutMs: 2_000 }), { code: 'DEADLINE_EXCEEDED' })
+  assert(performance.now() - startedAt <= 2_500)
+  assert.equal((await bed.api.getTap({ tap: 'there' })).tap?.name, 'there')
+  assert.equal((await bed.api.checkOvs()).vswitchdAnswers, false)
+  await until('the call is undone', () => findLink('late') === undefined)
+  assert.deepEqual(await stateOf(bed), before)
+  bed.ovs.vswitchd.continue()
+  const { tap } = await bed.api.createTap({ tap: 'late' })
+  assert.deepEqual([tap?.name, tap?.ovsError], ['late', ''])
+})
+
+laneTest('without ovsdb-server calls fail at once, and work again when it is back', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.ovs.ovsdbServer.kill()
+  await until('the service has noticed', async () => !(await bed.api.checkOvs()).ovsdbConnected)
+  await assert.rejects(bed.api.createTap({ tap: 'late' }), { code: 'UNAVAILABLE', reason: 'OVSDB_UNAVAILABLE' })
+  assert.equal(findLink('late'), undefined)
+  await bed.ovs.ovsdbServer.restart()
+  await until('the service is connected', async () => (await bed.api.checkOvs()).ovsdbConnected, { deadlineMs: 15_000 })
+  assert.equal((await bed.api.createTap({ tap: 'late' })).tap?.name, 'late')
+})
+
+laneTest('a call whose transaction is cut off says that its outcome is unknown, and is undone', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const before = await stateOf(bed)
+  bed.ovs.ovsdbServer.stop()
+  const call = bed.api.createTap({ tap: 'cut' })
+  await until('the device is made', () => findLink('cut'))
+  await bed.ovs.ovsdbServer.kill()
+  const error = await call.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  )
+  assert(error instanceof RpcError)
+  assert.deepEqual([error.code, error.reason], ['UNKNOWN', 'OUTCOME_UNKNOWN'])
+  await bed.ovs.ovsdbServer.restart()
+  await until('the device is gone', () => findLink('cut') === undefined, { deadlineMs: 15_000 })
+  assert.deepEqual(await stateOf(bed), before)
+})

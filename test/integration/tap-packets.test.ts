@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict'
+import { openPacketSocket, openTap } from '../support/frame-socket.js'
+import { laneTest } from '../support/lane.js'
+import { addAddress, findLink } from '../support/links.js'
+import type { Namespace } from '../support/namespace.js'
+import { expectNoPing, ping } from '../support/ping.js'
+import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+
+/** A container on br0 through a tap of the service, with an address on its `veth<index>`. */
+async function plug(bed: ServedTestbed, tap: string, vlan: number, address: string): Promise<Namespace> {
+  const container = bed.createContainer(tap)
+  await bed.api.createContainerTap({ tap, vlan, netns: container.path, vethIndex: 0 })
+  container.run(() => addAddress('veth0', address))
+  return container
+}
+
+laneTest('containers reach each other on a VLAN, and not over VLANs', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const red = await plug(bed, 'red', 10, '10.0.0.1/24')
+  await plug(bed, 'blue', 10, '10.0.0.2/24')
+  await plug(bed, 'green', 20, '10.0.0.3/24')
+  await ping(red, '10.0.0.2')
+  await expectNoPing(red, '10.0.0.3')
+})
+
+laneTest('a container hears nothing of a host address on another VLAN, not even over ARP', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const red = await plug(bed, 'red', 10, '10.0.0.1/24')
+  const green = await plug(bed, 'green', 20, '10.0.0.3/24')
+  await bed.api.createHostTap({ tap: 'host0', vlan: 10 })
+  addAddress('host0', '10.0.0.9/24')
+  await ping(red, '10.0.0.9')
+  const wire = bed.use(green.run(() => openPacketSocket('veth0')))
+  await expectNoPing(green, '10.0.0.9')
+  const replies = wire.drain().filter(frame => frame.etherType === 0x0806 && frame.bytes.readUInt16BE(20) === 2)
+  assert.deepEqual(replies, [])
+})
+
+laneTest('a host tap with an address reaches a container', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await plug(bed, 'red', 0, '10.0.0.1/24')
+  await bed.api.createHostTap({ tap: 'host0' })
+  addAddress('host0', '10.0.0.9/24')
+  await ping(bed.namespace, '10.0.0.1')
+})
+
+laneTest('a program that opens a tuntap tap passes a frame to another tap', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const { tap: first } = await bed.api.createTap({ tap: 'one', vlan: 10, mac: '02:00:00:00:00:01' })
+  const { tap: second } = await bed.api.createTap({ tap: 'two', vlan: 10, mac: '02:00:00:00:00:02' })
+  const from = bed.use(openTap(first?.name ?? ''))
+  const to = bed.use(openTap(second?.name ?? ''))
+  const frame = Buffer.concat([Buffer.from('02000000000202000000000188b5', 'hex'), Buffer.alloc(50, 0x5a)])
+  from.send(frame)
+  const received = await to.receive('the frame', ({ etherType }) => etherType === 0x88b5)
+  assert.deepEqual(received.bytes, frame)
+})
+
+laneTest('a tap comes with the settings it was asked for', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const { tap } = await bed.api.createTap({
+    mac: '02-AA-00-00-00-01',
+    vlan: 7,
+    mtu: 1400,
+    ownerUid: 1000,
+    multiQueue: true,
+  })
+  assert.equal(tap?.name, 'tap0')
+  assert.equal(tap?.mac, '02:aa:00:00:00:01')
+  assert.deepEqual([tap?.vlan, tap?.mtu, tap?.ownerUid, tap?.multiQueue], [7, 1400, 1000, true])
+  assert.notEqual(findLink('tap0'), undefined)
+  assert.deepEqual(await bed.api.getTap({ tap: 'tap0' }), { tap })
+})
