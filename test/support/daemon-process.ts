@@ -1,0 +1,103 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { Disposables } from '../../src/lib/disposables.js'
+import type { PrivateOvs } from './ovs.js'
+import { within } from './until.js'
+
+export interface DaemonOptions {
+  /** Further flags of `serve`. */
+  readonly flags?: readonly string[]
+  /** Kept, for a daemon that is to find what one before it left; without it the daemon has one of its own. */
+  readonly stateDir?: string
+}
+
+/** A daemon as a process of its own. */
+export interface DaemonProcess extends AsyncDisposable {
+  /** Where it serves, `unix:/…`. */
+  readonly address: string
+  readonly pid: number
+  /** What it said on standard error so far. */
+  readonly stderr: () => string
+  /** Sends a signal; resolves to the exit status, or the signal's name, once it has ended. */
+  end(signal: NodeJS.Signals): Promise<number | string>
+}
+
+/**
+ * Runs the compiled daemon, for tests that kill one; on `ovs`, or with an Open vSwitch of its own, in the namespace the
+ * test is in. Resolves when it has said that it serves. Disposing kills it.
+ */
+export async function spawnDaemon(ovs: PrivateOvs | 'embedded', options: DaemonOptions = {}): Promise<DaemonProcess> {
+  const parts = new Disposables()
+  try {
+    const which = ovs === 'embedded' ? ['--embedded'] : ['--ovsdb', ovs.endpoint, '--datapath', ovs.datapathType]
+    const { flags, address } = arrange(parts, which, options)
+    const child = spawn(process.execPath, [mainProgram(), 'serve', ...flags], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const ended = new Promise<number | string>(resolve => {
+      child.once('close', (code, signal) => resolve(code ?? signal ?? ''))
+    })
+    parts.defer(async () => {
+      child.kill('SIGKILL')
+      await ended
+    })
+    let stderr = ''
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text
+    })
+    await within(
+      'a daemon that serves',
+      30_000,
+      serving(child, ended, () => stderr),
+    )
+    return {
+      address,
+      pid: child.pid ?? 0,
+      stderr: () => stderr,
+      end: signal => {
+        child.kill(signal)
+        return ended
+      },
+      [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose](),
+    }
+  } catch (error) {
+    await parts[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+/** What set-up has built to ship; for tests compiled outside the checkout, what was compiled with them. */
+function mainProgram(): string {
+  const shipped = fileURLToPath(new URL('../../../dist/main.js', import.meta.url))
+  return existsSync(shipped) ? shipped : fileURLToPath(new URL('../../src/main.js', import.meta.url))
+}
+
+/** A state directory and a socket of the test's own. */
+function arrange(
+  parts: Disposables,
+  which: readonly string[],
+  options: DaemonOptions,
+): { readonly flags: readonly string[]; readonly address: string } {
+  const own = mkdtempSync(join(tmpdir(), 'daemon-'))
+  // The two processes of a daemon that was killed may still be dying in there.
+  parts.defer(() => rmSync(own, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 }))
+  const address = `unix:${join(own, 'rpc.sock')}`
+  const stateDir = options.stateDir ?? join(own, 'state')
+  return { flags: [...which, '--listen', address, '--state-dir', stateDir, ...(options.flags ?? [])], address }
+}
+
+/** Its standard output names what it listens on, once it does. */
+async function serving(child: ChildProcess, ended: Promise<number | string>, stderr: () => string): Promise<void> {
+  const { stdout } = child
+  if (stdout === null) throw new Error('the daemon was spawned without a pipe')
+  const lines = createInterface({ input: stdout })
+  const said = new Promise<'serves'>(resolve => {
+    lines.on('line', line => {
+      if (line.includes('listens on')) resolve('serves')
+    })
+  })
+  const first = await Promise.race([said, ended])
+  if (first !== 'serves') throw new Error(`the daemon ended with ${first} before it served: ${stderr()}`)
+}
