@@ -79,3 +79,18 @@ laneTest('a namespace is empty when its test begins', {}, async context => {
     outside.map(link => link.name),
   )
 })
+
+laneTest('a dump is the same for rows that were made again', {}, async context => {
+  await using bed = await startTestbed(context.signal)
+  const makeAgain = async () => {
+    const mutations = [['bridges', 'delete', ['set', (await bed.ovs.select('Bridge')).map(row => row['_uuid'])]]]
+    await bed.ovs.configure({ op: 'mutate', table: 'Open_vSwitch', where: [], mutations })
+    await addForeignBridge(bed.ovs, 'br0', [{ name: 'in0', type: 'internal', tag: 3 }])
+    const netflow = { op: 'insert', table: 'NetFlow', 'uuid-name': 'flow', row: { targets: '127.0.0.1:2055' } }
+    const use = { op: 'update', table: 'Bridge', where: [], row: { netflow: ['named-uuid', 'flow'] } }
+    await bed.ovs.configure(netflow, use)
+    return bed.ovs.dump()
+  }
+  const before = await makeAgain()
+  assert.deepEqual(await makeAgain(), before)
+})
