@@ -39,7 +39,6 @@ laneTest('a transaction that the database refuses undoes the device', {}, async 
   bed.ovs.ovsdbServer.stop()
   // Both wait in the server's socket; the other program's was there first.
   const theirs = bed.ovs.transact(...insertForeignPort('wanted'))
-  await until('the other transaction has left', () => true)
   const ours = bed.api.createTap({ tap: 'wanted' })
   await until('the device is made', () => findLink('wanted'))
   bed.ovs.ovsdbServer.continue()
@@ -118,8 +117,10 @@ laneTest('a call whose transaction is cut off says that its outcome is unknown, 
   await using bed = await startServedTestbed(context.signal)
   const before = await stateOf(bed)
   bed.ovs.ovsdbServer.stop()
+  const { committer } = bed.service.daemon.host
+  const sent = committer.transactions
   const call = bed.api.createTap({ tap: 'cut' })
-  await until('the device is made', () => findLink('cut'))
+  await until('the transaction has left', () => committer.transactions > sent)
   await bed.ovs.ovsdbServer.kill()
   const error = await call.then(
     () => undefined,

@@ -11,6 +11,10 @@ function parseLane(value: string | undefined): Lane {
   throw new Error(`OVS_BRIDGED_LANE must be userspace or kernel, not ${value ?? 'unset'}`)
 }
 
+/** Which share of the lane's tests this process runs, `0/2`; all of them where nothing says so. */
+const [share = 0, shares = 1] = (process.env['OVS_BRIDGED_SHARD'] ?? '0/1').split('/').map(Number)
+let registered = 0
+
 /** Nothing may hold a lane for longer than this, whatever it waits for. */
 const defaultTimeoutMs = 60_000
 
@@ -25,5 +29,6 @@ export function laneTest(
   run: (context: TestContext) => Promise<void>,
 ): void {
   if (options.only !== undefined && options.only !== lane) return
+  if (registered++ % shares !== share) return
   test(name, { timeout: options.timeoutMs ?? defaultTimeoutMs }, run)
 }
