@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { abortScope, cancelled, raceAbort } from '../lib/abort.js'
+import { callJsonRpc, JsonRpcError } from '../lib/json-rpc.js'
 import { EmbeddedError, type Exit, type ProcessName } from './errors.js'
-import { callJsonRpc, JsonRpcError } from './json-rpc.js'
 import type { ProcessFiles } from './layout.js'
 
 /** A process of ours that was spawned and may have ended since. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { callJsonRpc, isRecord } from '../lib/json-rpc.js'
 import { EmbeddedError } from './errors.js'
-import { callJsonRpc, isRecord } from './json-rpc.js'
 import type { Layout } from './layout.js'
 import type { Programs } from './programs.js'
 

@@ -1,4 +1,4 @@
-import { isRecord } from './json-rpc.js'
+import { isRecord } from '../lib/json-rpc.js'
 
 /** What a log of the database tells about the devices that ovs-vswitchd made for it on the userspace datapath. */
 export interface InternalDevices {

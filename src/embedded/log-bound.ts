@@ -1,5 +1,5 @@
 import { renameSync, statSync } from 'node:fs'
-import { callJsonRpc } from './json-rpc.js'
+import { callJsonRpc } from '../lib/json-rpc.js'
 import type { ProcessFiles } from './layout.js'
 
 const MAX_LOG_BYTES = 4 * 1024 * 1024

@@ -1,7 +1,7 @@
 import { sleep } from '../lib/abort.js'
+import { callJsonRpc } from '../lib/json-rpc.js'
 import { type Child, startChild, stopChild, whenReady } from './child.js'
 import { epochReached, requestEpoch } from './database.js'
-import { callJsonRpc } from './json-rpc.js'
 import type { Layout } from './layout.js'
 import type { Programs } from './programs.js'
 

@@ -1,5 +1,5 @@
 import { rowsOf, transact } from '../../src/embedded/database.js'
-import { callJsonRpc, isRecord } from '../../src/embedded/json-rpc.js'
+import { callJsonRpc, isRecord } from '../../src/lib/json-rpc.js'
 
 /**
  * The lasting content of a database, equal for two databases that say the same: uuids give way to the names of the
