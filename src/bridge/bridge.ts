@@ -21,7 +21,7 @@ import { realised } from './realise.js'
 import { markDefunct, reap } from './reap.js'
 import { removePorts } from './remove-ports.js'
 import type { KeptRecord } from './tap-records.js'
-import { undoingOnFailure } from './undo.js'
+import { committing, type TakeBack, undoingOnFailure } from './undo.js'
 
 /**
  * Creates the bridge if there is none of that name, and takes it under management. One that is there already is marked
@@ -44,8 +44,7 @@ async function createBridge(host: Host, name: BridgeName, call: Call): Promise<B
   if (device !== undefined) throw nameTaken(name, 'a network device')
   return await undoingOnFailure(host, call, async undo => {
     const id = randomId()
-    undo(() => withdraw(host, name, id))
-    const receipt = await host.committer.commit(insertion(host, name, id), call)
+    const receipt = await committing(host, insertion(host, name, id), call, undo, withdrawal(name, id))
     await realised(host, receipt, [{ name, ifindex: undefined }], call)
     return getBridge(host, name)
   })
@@ -102,19 +101,11 @@ function adoptIfForeign(host: Host, transaction: OvsTransaction, replica: OvsRep
 }
 
 /** Takes back a bridge that could not be realised. The id tells ours from one that somebody made of that name since. */
-async function withdraw(host: Host, name: BridgeName, id: string): Promise<void> {
-  const part: Part<void> = {
-    owns: [name],
-    needs: [],
-    reconfigures: true,
-    undoes: true,
-    write: (transaction, replica) => {
-      const row = replica.find('Bridge', 'name', name)
-      if (row !== undefined && idOf(row.external_ids) === id) deleteBridgeRow(transaction, replica, row)
-      return () => undefined
-    },
+function withdrawal(name: BridgeName, id: string): TakeBack {
+  return (transaction, replica) => {
+    const row = replica.find('Bridge', 'name', name)
+    if (row !== undefined && idOf(row.external_ids) === id) deleteBridgeRow(transaction, replica, row)
   }
-  await host.committer.commit(part, { signal: host.lifetime, caller: 'undo' })
 }
 
 function deleteBridgeRow(transaction: OvsTransaction, replica: OvsReplica, row: OvsRows['Bridge']): void {

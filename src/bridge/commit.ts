@@ -72,7 +72,7 @@ export class Committer {
   readonly #ovsdb: OvsClient
   readonly #instance: string
   readonly #lifetime: AbortSignal
-  readonly #queue: Job[] = []
+  #queue: Job[] = []
   #sending = false
   #scheduled = false
   /** Epoch that ovs-vswitchd has not reached yet. */
@@ -83,6 +83,9 @@ export class Committer {
     this.#ovsdb = ovsdb
     this.#instance = instance
     this.#lifetime = lifetime
+    // Without a connection nobody waits for ovs-vswitchd: what is queued is told so at once.
+    const following = ovsdb.onStatus(() => this.#schedule())
+    lifetime.addEventListener('abort', () => following[Symbol.dispose](), { once: true })
   }
 
   /** Transactions sent so far. */
@@ -164,18 +167,20 @@ export class Committer {
   /** Those at the head of the queue that may go together now. What stays behind holds up only what shares its names. */
   #takeBatch(): Job[] {
     const batch: Job[] = []
+    const rest: Job[] = []
+    const waits = this.#pendingEpoch !== undefined && this.#ovsdb.status.state === 'ready'
     const owned = new Set<string>()
     const needed = new Set<string>()
-    for (const job of [...this.#queue]) {
+    for (const job of this.#queue) {
       const { owns, needs, reconfigures, undoes } = job.part
       const clashes = owns.some(name => owned.has(name) || needed.has(name)) || needs.some(name => owned.has(name))
-      const early = this.#pendingEpoch !== undefined && reconfigures && !undoes
+      const early = waits && reconfigures && !undoes
       for (const name of owns) owned.add(name)
       for (const name of needs) needed.add(name)
-      if (clashes || early || batch.length >= maxBatch) continue
-      batch.push(job)
-      this.#queue.splice(this.#queue.indexOf(job), 1)
+      if (clashes || early || batch.length >= maxBatch) rest.push(job)
+      else batch.push(job)
     }
+    this.#queue = rest
     return batch
   }
 

@@ -1,6 +1,6 @@
 import type { Uuid } from '../ovsdb/index.js'
 import type { Call } from './call.js'
-import type { Part } from './commit.js'
+import type { OvsTransaction, Part } from './commit.js'
 import { linksNamed, makeDevices } from './device.js'
 import type { Host } from './host.js'
 import { managedBridge, type Tap, tapOf } from './inventory.js'
@@ -20,7 +20,7 @@ import {
 import { BridgeError, deviceNotFound, invalid, nameTaken, notOwned, tapNotFound } from './problem.js'
 import { removePorts, removeTaps } from './remove-ports.js'
 import { clearDefunct } from './tap.js'
-import { undoingOnFailure } from './undo.js'
+import { committing, type TakeBack, undoingOnFailure } from './undo.js'
 
 /** Where a tap is to go; what is undefined stays as it is. */
 export interface Destination {
@@ -114,11 +114,8 @@ function refuseChanged(host: Host, before: TapRecord): void {
 async function relocate(host: Host, before: TapRecord, after: PlacedRecord, call: Call): Promise<Tap> {
   return await undoingOnFailure(host, call, async undo => {
     const placement = await withDevice(host, after, call, undo)
-    undo(() => putBack(host, before, after))
-    const receipt = await host.committer.commit(
-      placing(host, [placement], () => refuseChanged(host, before)),
-      call,
-    )
+    const part = placing(host, [placement], () => refuseChanged(host, before))
+    const receipt = await committing(host, part, call, undo, putBack(host, before, after))
     await awaitPlacements(host, receipt, [placement], call)
     return tapOf(host, placement.record)
   })
@@ -139,26 +136,19 @@ async function withDevice(
   return made ?? { record, ifindex: undefined }
 }
 
-async function putBack(host: Host, before: TapRecord, after: TapRecord): Promise<void> {
-  const { bridge } = before
-  const part: Part<void> = {
-    owns: [before.name],
-    needs: [],
-    reconfigures: true,
-    undoes: true,
-    write: (transaction, replica) => {
-      const now = host.records.get(before.name)?.record
-      if (now?.id !== after.id || now.bridge !== after.bridge || now.vlan !== after.vlan) return () => undefined
-      if (bridge !== undefined) writePlacements(host, transaction, replica, [{ ...before, bridge }])
-      else {
-        const port = replica.find('Port', 'name', before.name)
-        if (port !== undefined) removePorts(transaction, replica, [port])
-        keepRecord(host, transaction, before)
-      }
-      return () => undefined
-    },
+/** Puts a tap back to where it was, unless another call has moved it on since. */
+function putBack(host: Host, before: TapRecord, after: TapRecord): TakeBack {
+  return (transaction, replica) => {
+    const { bridge } = before
+    const now = host.records.get(before.name)?.record
+    if (now?.id !== after.id || now.bridge !== after.bridge || now.vlan !== after.vlan) return
+    if (bridge !== undefined) writePlacements(host, transaction, replica, [{ ...before, bridge }])
+    else {
+      const port = replica.find('Port', 'name', before.name)
+      if (port !== undefined) removePorts(transaction, replica, [port])
+      keepRecord(host, transaction, before)
+    }
   }
-  await host.committer.commit(part, { signal: host.lifetime, caller: 'undo' })
 }
 
 /**
@@ -216,8 +206,9 @@ async function adopt(
   }
   refuse()
   return await undoingOnFailure(host, call, async undo => {
-    undo(() => giveBack(host, record, former))
-    const receipt = await host.committer.commit(placing(host, [placement], refuse), call)
+    const receipt = await committing(host, placing(host, [placement], refuse), call, undo, (transaction, replica) =>
+      giveBack(host, transaction, replica, record, former),
+    )
     await awaitPlacements(host, receipt, [placement], call)
     return tapOf(host, record)
   })
@@ -248,28 +239,24 @@ function formerPort(host: Host, name: PortName): FormerPort | undefined {
 }
 
 /** Leaves a device that could not be taken over as it was: without a port, or with the port that it had. */
-async function giveBack(host: Host, record: PlacedRecord, former: FormerPort | undefined): Promise<void> {
-  const part: Part<void> = {
-    owns: [record.name],
-    needs: [],
-    reconfigures: true,
-    undoes: true,
-    write: (transaction, replica) => {
-      const kept = host.records.get(record.name)
-      if (kept?.record.id !== record.id) return () => undefined
-      if (former === undefined) removeTaps(transaction, replica, [kept])
-      else {
-        restorePort(transaction, replica, former)
-        transaction.delete('QoS', kept.uuid)
-      }
-      return () => undefined
-    },
+function giveBack(
+  host: Host,
+  transaction: OvsTransaction,
+  replica: OvsReplica,
+  record: PlacedRecord,
+  former: FormerPort | undefined,
+): void {
+  const kept = host.records.get(record.name)
+  if (kept?.record.id !== record.id) return
+  if (former === undefined) removeTaps(transaction, replica, [kept])
+  else {
+    restorePort(transaction, replica, former)
+    transaction.delete('QoS', kept.uuid)
   }
-  await host.committer.commit(part, { signal: host.lifetime, caller: 'undo' })
 }
 
 function restorePort(
-  transaction: Parameters<Part<void>['write']>[0],
+  transaction: OvsTransaction,
   replica: OvsReplica,
   { port, bridge, interfaceIds }: FormerPort,
 ): void {

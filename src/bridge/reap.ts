@@ -1,6 +1,6 @@
 import { abortScope, sleep } from '../lib/abort.js'
 import type { Call } from './call.js'
-import type { Part } from './commit.js'
+import type { OvsTransaction, Part } from './commit.js'
 import { removeDevices } from './device.js'
 import type { Host } from './host.js'
 import { type Tap, tapOf } from './inventory.js'
@@ -44,7 +44,7 @@ function mark(host: Host, name: PortName): Part<TapRecord> {
 }
 
 /** Marks taps defunct within a transaction. */
-export function markDefunct(transaction: Parameters<Part<void>['write']>[0], taps: readonly KeptRecord[]): void {
+export function markDefunct(transaction: OvsTransaction, taps: readonly KeptRecord[]): void {
   for (const { uuid } of taps) transaction.setKeys('QoS', uuid, 'external_ids', defunctMark())
 }
 

@@ -1,5 +1,4 @@
 import type { Call } from './call.js'
-import type { Part } from './commit.js'
 import { makeDevices } from './device.js'
 import type { Host } from './host.js'
 import { holderOf, managedBridge, type Tap, tapOf } from './inventory.js'
@@ -9,7 +8,7 @@ import { awaitPlacements, type PlacedRecord, placing } from './placement.js'
 import { invalid, nameTaken, type Violation } from './problem.js'
 import { reap } from './reap.js'
 import { removeTaps } from './remove-ports.js'
-import { undoingOnFailure } from './undo.js'
+import { committing, type TakeBack, undoingOnFailure } from './undo.js'
 
 /** A tap that somebody asks for. */
 export interface TapSpec {
@@ -41,8 +40,7 @@ export async function createTaps(host: Host, specs: readonly TapSpec[], call: Ca
   await clearDefunct(host, names, call)
   return await undoingOnFailure(host, call, async undo => {
     const placements = await makeDevices(host, wanted, call, undo)
-    undo(() => withdraw(host, wanted))
-    const receipt = await host.committer.commit(placing(host, placements, refuse), call)
+    const receipt = await committing(host, placing(host, placements, refuse), call, undo, withdrawal(host, wanted))
     await awaitPlacements(host, receipt, placements, call)
     return placements.map(({ record }) => tapOf(host, record))
   })
@@ -95,21 +93,13 @@ export async function clearDefunct(host: Host, names: readonly PortName[], call:
   if (defunct.length > 0) await reap(host, defunct, call)
 }
 
-/** Takes back the ports and records of a creation, as far as they came into being. */
-async function withdraw(host: Host, wanted: readonly PlacedRecord[]): Promise<void> {
-  const part: Part<void> = {
-    owns: wanted.map(record => record.name),
-    needs: [],
-    reconfigures: true,
-    undoes: true,
-    write: (transaction, replica) => {
-      const kept = wanted.flatMap(({ name, id }) => {
-        const there = host.records.get(name)
-        return there?.record.id === id ? [there] : []
-      })
-      removeTaps(transaction, replica, kept)
-      return () => undefined
-    },
+/** Takes back the ports and records of a creation. */
+function withdrawal(host: Host, wanted: readonly PlacedRecord[]): TakeBack {
+  return (transaction, replica) => {
+    const kept = wanted.flatMap(({ name, id }) => {
+      const there = host.records.get(name)
+      return there?.record.id === id ? [there] : []
+    })
+    removeTaps(transaction, replica, kept)
   }
-  await host.committer.commit(part, { signal: host.lifetime, caller: 'undo' })
 }
