@@ -1,5 +1,4 @@
 import { join } from 'node:path'
-import type { Server } from '@grpc/grpc-js'
 import type { Logger } from 'pino'
 import { Committer } from './bridge/commit.js'
 import type { Host } from './bridge/host.js'
@@ -16,11 +15,11 @@ import { descriptors } from './gen/descriptors.js'
 import { BridgeServiceService } from './gen/ovs/bridge/v1/service.js'
 import { schema } from './gen/vswitch.js'
 import { type Kernel, openKernel } from './kernel/index.js'
-import { abortScope, shuttingDown } from './lib/abort.js'
+import { abortScope, shuttingDown, sleep } from './lib/abort.js'
 import { Disposables } from './lib/disposables.js'
-import { openOvsdb, type Status } from './ovsdb/index.js'
+import { openOvsdb } from './ovsdb/index.js'
 import { Calls } from './server/call.js'
-import { serveHealth } from './server/health.js'
+import { createHealth, type Health } from './server/health.js'
 import { listen } from './server/listen.js'
 import { createReflection, serveReflection } from './server/reflection.js'
 import { bridgeService } from './server/service.js'
@@ -57,16 +56,22 @@ async function compose(config: Config, log: Logger, parts: Disposables): Promise
   const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, log }, parts)
   await recover(host, log)
   const calls = new Calls({ log })
+  const health = createHealth(['ovs.bridge.v1.BridgeService'])
   const listening = parts.use(
     await listen({
       addresses: config.listen,
-      register: server => register(server, host, calls, parts),
+      register: server => {
+        server.addService(BridgeServiceService, bridgeService(host, calls))
+        serveReflection(server, createReflection(descriptors))
+        health.addTo(server)
+      },
       calls,
       drainTimeoutMs: config.drainTimeoutMs,
       ownDirectories: ['/run/ovs-bridged', config.stateDir],
     }),
   )
   void runReaper(host)
+  parts.use(followHealth(host, health))
   const version = host.ovsdb.status.state === 'ready' ? '' : ' (not there yet)'
   return {
     addresses: listening.addresses,
@@ -182,13 +187,30 @@ async function recover(host: Host, log: Logger): Promise<void> {
   else void host.ovsdb.ready(host.lifetime).then(run).catch(failed)
 }
 
-function register(server: Server, host: Host, calls: Calls, parts: Disposables): void {
-  server.addService(BridgeServiceService, bridgeService(host, calls))
-  serveReflection(server, createReflection(descriptors))
-  const health = serveHealth(server, [BridgeServiceService.checkOvs.path.split('/')[1] ?? ''])
-  const follow = (status: Status) => health.report(status.state === 'ready')
-  follow(host.ovsdb.status)
-  parts.use(host.ovsdb.onStatus(follow))
+const healthIntervalMs = 2_000
+
+/** SERVING while the database is at hand and ovs-vswitchd answers, which is asked every 2 s; NOT_SERVING once disposed. */
+function followHealth(host: Host, health: Health): Disposable {
+  const ended = abortScope({ parents: [host.lifetime] })
+  const watch = async () => {
+    while (!ended.signal.aborted) {
+      const answers = await host.vswitchdAnswers(ended.signal).catch(() => false)
+      if (ended.signal.aborted) return
+      health.report(answers && host.ovsdb.status.state === 'ready')
+      await sleep(healthIntervalMs, ended.signal).catch(() => undefined)
+    }
+  }
+  const following = host.ovsdb.onStatus(({ state }) => {
+    if (state !== 'ready') health.report(false)
+  })
+  void watch()
+  return {
+    [Symbol.dispose]: () => {
+      ended.abort(shuttingDown())
+      following[Symbol.dispose]()
+      health.report(false)
+    },
+  }
 }
 
 function logEmbedded(log: Logger, event: EmbeddedEvent): void {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { laneTest } from '../support/lane.js'
 import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
+import { isServing } from '../support/rpc.js'
 import { type ServedTestbed, startServedTestbed } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -101,10 +102,12 @@ laneTest('a stopped ovs-vswitchd ends a call at its deadline, and reads go on', 
   assert.equal((await bed.api.getTap({ tap: 'there' })).tap?.name, 'there')
   assert.equal((await bed.api.checkOvs()).vswitchdAnswers, false)
   await until('the call is undone', () => findLink('late') === undefined)
+  await until('the service says that it cannot serve', async () => !(await isServing(bed.service.address)))
   assert.deepEqual(await stateOf(bed), before)
   bed.ovs.vswitchd.continue()
   const { tap } = await bed.api.createTap({ tap: 'late' })
   assert.deepEqual([tap?.name, tap?.ovsError], ['late', ''])
+  await until('the service says that it serves', () => isServing(bed.service.address))
 })
 
 laneTest('without ovsdb-server calls fail at once, and work again when it is back', {}, async context => {

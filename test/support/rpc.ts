@@ -10,6 +10,7 @@ import {
 } from '@grpc/grpc-js'
 import { BadRequest, ErrorInfo } from '../../src/gen/google/rpc/error_details.js'
 import { Status } from '../../src/gen/google/rpc/status.js'
+import { HealthCheckResponse_ServingStatus, HealthClient } from '../../src/gen/grpc/health/v1/health.js'
 import { BridgeServiceService } from '../../src/gen/ovs/bridge/v1/service.js'
 
 type Methods = typeof BridgeServiceService
@@ -86,4 +87,19 @@ function unary(client: Client, method: ServiceDefinition[string]) {
         },
       )
     })
+}
+
+/** What grpc.health.v1.Health says of the whole server. */
+export async function isServing(address: string): Promise<boolean> {
+  const client = new HealthClient(address, credentials.createInsecure())
+  try {
+    return await new Promise((resolve, reject) => {
+      client.check({ service: '' }, (error, response) => {
+        if (error === null) resolve(response.status === HealthCheckResponse_ServingStatus.SERVING)
+        else reject(new RpcError(error))
+      })
+    })
+  } finally {
+    client.close()
+  }
 }

@@ -6,15 +6,12 @@ import {
   HealthClient,
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from '../../src/gen/grpc/health/v1/health.js'
-import { type Health, serveHealth } from '../../src/server/health.js'
+import { createHealth } from '../../src/server/health.js'
 import { startRig } from './server-rig.js'
 
 async function startHealth() {
-  let health: Health | undefined
-  const rig = await startRig(server => {
-    health = serveHealth(server, ['test.Echo'])
-  })
-  assert(health)
+  const health = createHealth(['test.Echo'])
+  const rig = await startRig(server => health.addTo(server))
   return { health, rig, client: new HealthClient(`unix:${rig.socket}`, credentials.createInsecure()) }
 }
 
