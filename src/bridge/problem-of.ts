@@ -64,6 +64,13 @@ function ofKernel({ problem, message }: KernelError): Problem {
       return { kind: 'not-found', reason: 'NETNS_NOT_FOUND', message }
     case 'no-tun':
       return { kind: 'unsupported', reason: 'UNSUPPORTED', message, metadata: { remedy: 'modprobe tun' } }
+    case 'no-qdisc':
+      return {
+        kind: 'unsupported',
+        reason: 'UNSUPPORTED',
+        message,
+        metadata: { remedy: `modprobe sch_${problem.qdisc}` },
+      }
     case 'no-device':
     case 'refused':
     case 'not-permitted':

@@ -19,6 +19,8 @@ export type KernelProblem = Where &
     /** /dev/net/tun is missing or does not work. */
     | { readonly kind: 'no-tun'; readonly refusal: Refusal }
     | { readonly kind: 'not-permitted'; readonly refusal: Refusal }
+    /** The kernel has no module sch_<qdisc>. */
+    | { readonly kind: 'no-qdisc'; readonly qdisc: string; readonly refusal: Refusal }
     /** Any other no of the kernel, in its words. */
     | { readonly kind: 'refused'; readonly refusal: Refusal }
     /** An answer that cannot be read, or a defect of ours. */
@@ -55,6 +57,8 @@ function reasonOf(problem: KernelProblem): string {
       return `no network namespace ${problem.netns}: ${problem.detail}`
     case 'no-tun':
       return `/dev/net/tun is not usable (${inWords(problem.refusal)})`
+    case 'no-qdisc':
+      return `the kernel has no qdisc ${problem.qdisc}: the module sch_${problem.qdisc} is missing (${inWords(problem.refusal)})`
     case 'not-permitted':
       return `not permitted (${inWords(problem.refusal)})`
     case 'refused':

@@ -1,6 +1,19 @@
 import { openChannel } from './channel.js'
-import type { Deletion, KernelFacts, Link, LinkChange, LinkEvent, LinkTarget, TapSpec, Veth, VethSpec } from './link.js'
-import { watchLinks } from './watch.js'
+import type {
+  Deletion,
+  KernelFacts,
+  Link,
+  LinkChange,
+  LinkEvent,
+  LinkTarget,
+  Qdisc,
+  QdiscEvent,
+  QdiscSpec,
+  TapSpec,
+  Veth,
+  VethSpec,
+} from './link.js'
+import { watchLinks, watchQdiscs } from './watch.js'
 
 /**
  * The network devices of the namespace in which it was opened.
@@ -28,6 +41,19 @@ export interface Kernel extends AsyncDisposable {
   deleteLinks(targets: readonly LinkTarget[], signal: AbortSignal): Promise<Deletion>
   /** The events of the namespace, until the signal or the Kernel's end, at which it ends without a throw. */
   watchLinks(signal: AbortSignal): AsyncIterable<LinkEvent>
+  /**
+   * Makes this the root qdisc of the device, in place of whatever it was; a refusal leaves that. One of the same kind is
+   * changed as it stands, with what waits in it. Throws `no-qdisc` when the kernel has none of the kind.
+   */
+  setQdisc(index: number, spec: QdiscSpec, signal: AbortSignal): Promise<void>
+  /** Removes the root qdisc of the device if `setQdisc` made it; any other stays. */
+  removeQdisc(index: number, signal: AbortSignal): Promise<void>
+  /** The root qdisc of the device; undefined for one that the kernel does not show. */
+  getQdisc(index: number, signal: AbortSignal): Promise<Qdisc | undefined>
+  /** The root qdiscs of all devices, by the device's index. */
+  listQdiscs(signal: AbortSignal): Promise<ReadonlyMap<number, Qdisc>>
+  /** As {@link watchLinks}, of root qdiscs. A device takes its qdisc along without an event. */
+  watchQdiscs(signal: AbortSignal): AsyncIterable<QdiscEvent>
   /** Changes nothing; may have the kernel load the modules it asks for. */
   probe(signal: AbortSignal): Promise<KernelFacts>
 }
@@ -45,6 +71,11 @@ export async function openKernel(): Promise<Kernel> {
     listLinks: signal => channel.call('listLinks', undefined, signal),
     setLink: (name, change, signal) => channel.call('setLink', { name, change }, signal),
     deleteLinks: (targets, signal) => channel.call('deleteLinks', targets, signal),
+    setQdisc: (index, spec, signal) => channel.call('setQdisc', { index, spec }, signal),
+    removeQdisc: (index, signal) => channel.call('removeQdisc', index, signal),
+    getQdisc: (index, signal) => channel.call('getQdisc', index, signal),
+    listQdiscs: signal => channel.call('listQdiscs', undefined, signal),
+    watchQdiscs: signal => watchQdiscs(AbortSignal.any([signal, closing.signal]), watchThreads),
     probe: signal => channel.call('probe', undefined, signal),
     watchLinks: signal => watchLinks(AbortSignal.any([signal, closing.signal]), watchThreads),
     [Symbol.asyncDispose]: async () => {

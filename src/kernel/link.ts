@@ -116,6 +116,48 @@ export type LinkEvent =
   | { readonly type: 'gone'; readonly index: number; readonly name: string }
   | { readonly type: 'overrun' }
 
+/**
+ * How the root qdisc of a device treats what the host sends into it (tc-tbf(8), tc-netem(8)).
+ * Probabilities are fractions of 2^32 − 1, as the kernel has them.
+ */
+export type QdiscSpec =
+  | {
+      readonly kind: 'tbf'
+      readonly bytesPerSecond: number
+      readonly burstBytes: number
+      /** What may wait, beyond it packets are dropped. */
+      readonly limitBytes: number
+    }
+  | {
+      readonly kind: 'netem'
+      /** 0: no limit of its own. */
+      readonly bytesPerSecond: number
+      readonly limitPackets: number
+      readonly delayNs: number
+      readonly jitterNs: number
+      readonly loss: number
+      readonly duplicate: number
+      readonly corrupt: number
+      readonly reorder: number
+    }
+
+/** A root qdisc as it is. */
+export interface Qdisc {
+  /** `noqueue`, `fq_codel`, `tbf`… */
+  readonly kind: string
+  /** Set by `setQdisc`, of this process or one before it. */
+  readonly ours: boolean
+  /** Of a tbf or netem; a tbf's burst is only near what was set, the kernel keeps it as a time. */
+  readonly spec?: QdiscSpec
+}
+
+/** What befell the root qdiscs of the namespace; `subscribed` and `overrun` as in {@link LinkEvent}. */
+export type QdiscEvent =
+  | { readonly type: 'subscribed' }
+  | { readonly type: 'changed'; readonly index: number; readonly qdisc: Qdisc }
+  | { readonly type: 'gone'; readonly index: number }
+  | { readonly type: 'overrun' }
+
 /** What this kernel, and our rights in it, offer. */
 export interface KernelFacts {
   /** /dev/net/tun opens. */

@@ -1,5 +1,16 @@
 import type { KernelProblem } from './errors.js'
-import type { Deletion, KernelFacts, Link, LinkChange, LinkTarget, TapSpec, Veth, VethSpec } from './link.js'
+import type {
+  Deletion,
+  KernelFacts,
+  Link,
+  LinkChange,
+  LinkTarget,
+  Qdisc,
+  QdiscSpec,
+  TapSpec,
+  Veth,
+  VethSpec,
+} from './link.js'
 
 /** What the worker can be asked, and what it answers. */
 export interface Operations {
@@ -12,6 +23,13 @@ export interface Operations {
     readonly reply: undefined
   }
   readonly deleteLinks: { readonly request: readonly LinkTarget[]; readonly reply: Deletion }
+  readonly setQdisc: {
+    readonly request: { readonly index: number; readonly spec: QdiscSpec }
+    readonly reply: undefined
+  }
+  readonly removeQdisc: { readonly request: number; readonly reply: undefined }
+  readonly getQdisc: { readonly request: number; readonly reply: Qdisc | undefined }
+  readonly listQdiscs: { readonly request: undefined; readonly reply: ReadonlyMap<number, Qdisc> }
   readonly probe: { readonly request: undefined; readonly reply: KernelFacts }
 }
 

@@ -1,21 +1,36 @@
 import { constants } from 'node:os'
-import { parentPort } from 'node:worker_threads'
-import type { LinkEvent } from './link.js'
+import { parentPort, workerData } from 'node:worker_threads'
+import type { LinkEvent, QdiscEvent } from './link.js'
 import { decodeLink, isDeviceMessage, RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from './netlink/link-message.js'
 import type { NetlinkMessage } from './netlink/message.js'
+import { decodeRootQdisc, RTM_DELQDISC, RTM_NEWQDISC, RTNLGRP_TC } from './netlink/qdisc-message.js'
 import { NETLINK_ROUTE, openNetlinkListener, receiveBuffer, receiveMessages } from './netlink/socket.js'
 import { EFD_CLOEXEC, foreverMs, loadSyscalls, type Syscalls } from './syscall.js'
-import type { WatchReply } from './watch.js'
+import type { Topic, Topics, WatchReply } from './watch.js'
 import { refusalOf } from './worker-context.js'
 
-/** The thread that hears link events. It is told to end through an eventfd, for it sits in poll(2). */
+/** The thread that hears the events of one topic. It is told to end through an eventfd, for it sits in poll(2). */
 
 const backlogBytes = 4 * 1024 * 1024
 
-function start(): void {
+/** The multicast group of a topic, and what its messages say. */
+type Sources = {
+  readonly [T in Topic]: {
+    readonly group: number
+    readonly read: (message: NetlinkMessage) => Topics[T][]
+  }
+}
+
+const sources: Sources = {
+  links: { group: RTNLGRP_LINK, read: linkEventsOf },
+  qdiscs: { group: RTNLGRP_TC, read: qdiscEventsOf },
+}
+
+function start<T extends Topic>(topic: T): void {
   const port = parentPort
   if (port === null) throw new Error('this file is for a worker thread')
-  const post = (reply: WatchReply) => {
+  const { group, read } = sources[topic]
+  const post = (reply: WatchReply<T>) => {
     port.postMessage(reply)
   }
   const syscalls = loadSyscalls()
@@ -24,7 +39,7 @@ function start(): void {
     post({ type: 'unusable', refusal: refusalOf(-stopFd, 'eventfd') })
     return
   }
-  const listener = openNetlinkListener(syscalls, NETLINK_ROUTE, RTNLGRP_LINK, backlogBytes)
+  const listener = openNetlinkListener(syscalls, NETLINK_ROUTE, group, backlogBytes)
   if (!listener.ok) {
     syscalls.close(stopFd)
     post({ type: 'unusable', refusal: refusalOf(listener.errno, 'netlink socket') })
@@ -33,27 +48,32 @@ function start(): void {
   // The descriptor is now the other side's, which writes to it and closes it when this thread has ended.
   post({ type: 'listening', stopFd })
   try {
-    listen(syscalls, listener.value, stopFd, events => {
-      post({ type: 'events', events })
+    listen(syscalls, listener.value, stopFd, messages => {
+      post({ type: 'events', events: messages === 'overrun' ? [{ type: 'overrun' }] : messages.flatMap(read) })
     })
   } finally {
     syscalls.close(listener.value)
   }
 }
 
-function listen(syscalls: Syscalls, fd: number, stopFd: number, emit: (events: LinkEvent[]) => void): void {
+function listen(
+  syscalls: Syscalls,
+  fd: number,
+  stopFd: number,
+  emit: (messages: NetlinkMessage[] | 'overrun') => void,
+): void {
   const buffer = receiveBuffer()
   for (;;) {
     const { result, ready } = syscalls.poll([fd, stopFd], foreverMs)
     if (result < 0 || ready[1] === true) return
     const received = receiveMessages(syscalls, fd, buffer)
-    if (typeof received !== 'number') emit(received.flatMap(eventsOf))
-    else if (received === -constants.errno.ENOBUFS) emit([{ type: 'overrun' }])
+    if (typeof received !== 'number') emit(received)
+    else if (received === -constants.errno.ENOBUFS) emit('overrun')
     else return
   }
 }
 
-function eventsOf({ type, payload }: NetlinkMessage): LinkEvent[] {
+function linkEventsOf({ type, payload }: NetlinkMessage): LinkEvent[] {
   if (!isDeviceMessage(payload)) return []
   switch (type) {
     case RTM_NEWLINK:
@@ -67,4 +87,10 @@ function eventsOf({ type, payload }: NetlinkMessage): LinkEvent[] {
   }
 }
 
-start()
+function qdiscEventsOf({ type, payload }: NetlinkMessage): QdiscEvent[] {
+  const root = type === RTM_NEWQDISC || type === RTM_DELQDISC ? decodeRootQdisc(payload) : undefined
+  if (root === undefined) return []
+  return [type === RTM_NEWQDISC ? { type: 'changed', ...root } : { type: 'gone', index: root.index }]
+}
+
+start(workerData === 'qdiscs' ? 'qdiscs' : 'links')

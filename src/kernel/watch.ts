@@ -2,26 +2,42 @@ import { closeSync, writeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { assertNever } from '../lib/assert-never.js'
 import { KernelError } from './errors.js'
-import type { LinkEvent, Refusal } from './link.js'
+import type { LinkEvent, QdiscEvent, Refusal } from './link.js'
+
+/** What can be watched: the thread's `workerData`. */
+export interface Topics {
+  readonly links: LinkEvent
+  readonly qdiscs: QdiscEvent
+}
+
+export type Topic = keyof Topics
 
 /** From the watching thread; `listening` or `unusable` comes first. */
-export type WatchReply =
+export type WatchReply<T extends Topic = Topic> =
   | { readonly type: 'listening'; readonly stopFd: number }
   | { readonly type: 'unusable'; readonly refusal: Refusal }
-  | { readonly type: 'events'; readonly events: readonly LinkEvent[] }
-
-const operation = 'watchLinks'
+  | { readonly type: 'events'; readonly events: readonly Topics[T][] }
 
 /** As many events wait for a reader; when more come they are dropped for one `overrun`. */
 const maxQueued = 8192
 
 /** The events of the calling thread's namespace, until the signal. While its thread runs, `threads` holds the promise of its end. */
-export async function* watchLinks(
+export function watchLinks(signal: AbortSignal, threads: Set<Promise<void>>): AsyncIterable<LinkEvent> {
+  return watchTopic('links', signal, threads)
+}
+
+/** As {@link watchLinks}, of root qdiscs. */
+export function watchQdiscs(signal: AbortSignal, threads: Set<Promise<void>>): AsyncIterable<QdiscEvent> {
+  return watchTopic('qdiscs', signal, threads)
+}
+
+async function* watchTopic<T extends Topic>(
+  topic: T,
   signal: AbortSignal,
   threads: Set<Promise<void>>,
-): AsyncGenerator<LinkEvent, void, undefined> {
+): AsyncGenerator<Topics[T], void, undefined> {
   if (signal.aborted) return
-  const watch = new Watch(signal)
+  const watch = new Watch(topic, signal)
   threads.add(watch.exited)
   void watch.exited.then(() => threads.delete(watch.exited))
   try {
@@ -35,21 +51,27 @@ export async function* watchLinks(
   }
 }
 
+/** Events of every topic. */
+type Common = { readonly type: 'subscribed' } | { readonly type: 'overrun' }
+
 /** One thread and the queue behind it. */
-class Watch {
-  readonly #worker = new Worker(new URL('./watch-worker.js', import.meta.url))
+class Watch<T extends Topic> {
+  readonly #worker: Worker
+  readonly #topic: T
   readonly #signal: AbortSignal
   /** When the thread is gone and its descriptors are closed. */
   readonly exited: Promise<void>
-  #queue: LinkEvent[] = []
+  #queue: (Topics[T] | Common)[] = []
   #stopFd: number | undefined
   #state: 'running' | 'stopping' | 'over' = 'running'
   #error: KernelError | undefined
   #wake: () => void = () => {}
 
-  constructor(signal: AbortSignal) {
+  constructor(topic: T, signal: AbortSignal) {
+    this.#topic = topic
     this.#signal = signal
-    this.#worker.on('message', (reply: WatchReply) => {
+    this.#worker = new Worker(new URL('./watch-worker.js', import.meta.url), { workerData: topic })
+    this.#worker.on('message', (reply: WatchReply<T>) => {
       this.#take(reply)
     })
     this.#worker.on('error', error => {
@@ -67,7 +89,7 @@ class Watch {
   }
 
   /** The next event; undefined at the end. Throws KernelError when the thread failed. */
-  async next(): Promise<LinkEvent | undefined> {
+  async next(): Promise<Topics[T] | Common | undefined> {
     for (;;) {
       if (this.#state === 'stopping') return undefined
       const event = this.#queue.shift()
@@ -92,7 +114,7 @@ class Watch {
     this.#wake()
   }
 
-  #take(reply: WatchReply): void {
+  #take(reply: WatchReply<T>): void {
     switch (reply.type) {
       case 'listening':
         this.#stopFd = reply.stopFd
@@ -101,7 +123,7 @@ class Watch {
         this.#push([{ type: 'subscribed' }])
         return
       case 'unusable':
-        this.#error = new KernelError({ kind: 'refused', operation, refusal: reply.refusal })
+        this.#error = new KernelError({ kind: 'refused', operation: this.#topic, refusal: reply.refusal })
         return
       case 'events':
         this.#push(reply.events)
@@ -111,14 +133,14 @@ class Watch {
     }
   }
 
-  #push(events: readonly LinkEvent[]): void {
+  #push(events: readonly (Topics[T] | Common)[]): void {
     if (this.#queue.length + events.length > maxQueued) this.#queue = [{ type: 'overrun' }]
     else this.#queue.push(...events)
     this.#wake()
   }
 
   #fail(detail: string): void {
-    this.#error ??= new KernelError({ kind: 'worker-died', operation, detail })
+    this.#error ??= new KernelError({ kind: 'worker-died', operation: this.#topic, detail })
   }
 
   #finish(code: number): void {

@@ -1,5 +1,5 @@
 import { constants } from 'node:os'
-import { KernelError, type KernelProblem, type Where } from './errors.js'
+import { KernelError, type Where } from './errors.js'
 import type { Link, Refusal } from './link.js'
 import {
   decodeLink,
@@ -49,7 +49,7 @@ export function refusalOf(errno: number, message: string): Refusal {
   return { errno: errnoName(errno), message }
 }
 
-function kindOf(errno: number): Extract<KernelProblem, { refusal: Refusal }>['kind'] {
+function kindOf(errno: number): 'exists' | 'no-device' | 'not-permitted' | 'refused' {
   switch (errno) {
     case constants.errno.EEXIST:
       return 'exists'

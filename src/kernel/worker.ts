@@ -12,6 +12,7 @@ import {
   type WorkerReply,
 } from './operations.js'
 import { probe } from './probe.js'
+import { getQdisc, listQdiscs, removeQdisc, setQdisc } from './qdisc.js'
 import { loadSyscalls } from './syscall.js'
 import { createTaps } from './tap.js'
 import { createVeth } from './veth.js'
@@ -38,6 +39,10 @@ const handlers: Handlers = {
     return { value: undefined }
   },
   deleteLinks,
+  setQdisc: (context, { index, spec }) => ({ value: setQdisc(context, index, spec) }),
+  removeQdisc: (context, index) => ({ value: removeQdisc(context, index) }),
+  getQdisc: (context, index) => ({ value: getQdisc(context, index) }),
+  listQdiscs: context => ({ value: listQdiscs(context) }),
   probe: context => ({ value: probe(context) }),
 }
 

@@ -16,9 +16,11 @@ export const NLMSG_DONE = 3
 export const NLM_F_REQUEST = 0x1
 export const NLM_F_MULTI = 0x2
 export const NLM_F_ACK = 0x4
+export const NLM_F_ECHO = 0x8
 /** Something changed while the dump was under way: it may have holes or doubles. */
 export const NLM_F_DUMP_INTR = 0x10
 export const NLM_F_DUMP = 0x300
+export const NLM_F_REPLACE = 0x100
 export const NLM_F_EXCL = 0x200
 export const NLM_F_CREATE = 0x400
 const NLM_F_CAPPED = 0x100
