@@ -4,11 +4,11 @@ import { Committer } from './bridge/commit.js'
 import type { Host } from './bridge/host.js'
 import { type DatapathType, monitored, type OvsClient } from './bridge/ovs.js'
 import { runReaper } from './bridge/reap.js'
-import { reconcile } from './bridge/reconcile.js'
+import { markedDevices, recover, reopenHostTaps } from './bridge/reconcile.js'
 import { DeviceRemovals } from './bridge/removals.js'
 import { TapNames } from './bridge/tap-name.js'
 import { TapRecords } from './bridge/tap-records.js'
-import { vswitchdAnswers } from './bridge/vswitchd.js'
+import { askVswitchd } from './bridge/vswitchd.js'
 import type { Config, OvsConfig } from './config.js'
 import { type EmbeddedEvent, startEmbedded } from './embedded/index.js'
 import { descriptors } from './gen/descriptors.js'
@@ -54,7 +54,7 @@ async function compose(config: Config, log: Logger, parts: Disposables): Promise
   const ovsdb = parts.use(connect(config, socket, log))
   parts.defer(() => lifetime.abort(shuttingDown()))
   const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, log }, parts)
-  await recover(host, log)
+  await resume(host, log)
   const calls = new Calls({ log })
   const health = createHealth(['ovs.bridge.v1.BridgeService'])
   const listening = parts.use(
@@ -151,7 +151,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
     records: parts.use(new TapRecords(ovsdb, instance)),
     tapNames: new TapNames(config.tapNameFormat),
     removals: new DeviceRemovals(kernel, lifetime),
-    vswitchdAnswers: signal => vswitchdAnswers(on.socket, signal),
+    askVswitchd: signal => askVswitchd(on.socket, signal),
     lifetime,
     notice: (level, message, details = {}) => log[level](details, message),
   }
@@ -174,11 +174,12 @@ async function datapathType(ovs: OvsConfig, kernel: Kernel, signal: AbortSignal)
 }
 
 /** Finishes what a killed daemon had begun, now or when the database comes. */
-async function recover(host: Host, log: Logger): Promise<void> {
+async function resume(host: Host, log: Logger): Promise<void> {
+  const marked = await markedDevices(host, { signal: host.lifetime, caller: 'recover' })
   const run = async () => {
     using scope = abortScope({ deadline: Date.now() + 30_000, parents: [host.lifetime] })
-    const done = await reconcile(host, { signal: scope.signal, caller: 'reconcile' })
-    if (done.reaped.length + done.orphans.length > 0) log.info(done, 'finished what the last run had begun')
+    const done = await recover(host, marked, { signal: scope.signal, caller: 'recover' })
+    if (Object.values(done).flat().length > 0) log.info(done, 'finished what the last run had begun')
   }
   const failed = (error: unknown) => {
     if (!host.lifetime.aborted) log.warn({ err: error }, 'could not finish what the last run had begun')
@@ -187,16 +188,29 @@ async function recover(host: Host, log: Logger): Promise<void> {
   else void host.ovsdb.ready(host.lifetime).then(run).catch(failed)
 }
 
+/** After ovs-vswitchd was started anew. */
+async function reopen(host: Host, signal: AbortSignal): Promise<void> {
+  try {
+    const opened = await reopenHostTaps(host, { signal, caller: 'recover' })
+    if (opened.length > 0) host.notice('info', 'ovs-vswitchd made devices of host taps anew', { opened })
+  } catch (error) {
+    if (!signal.aborted) host.notice('warn', 'could not bring up host taps', { error })
+  }
+}
+
 const healthIntervalMs = 2_000
 
 /** SERVING while the database is at hand and ovs-vswitchd answers, which is asked every 2 s; NOT_SERVING once disposed. */
 function followHealth(host: Host, health: Health): Disposable {
   const ended = abortScope({ parents: [host.lifetime] })
   const watch = async () => {
+    let last = await host.askVswitchd(ended.signal).catch(() => undefined)
     while (!ended.signal.aborted) {
-      const answers = await host.vswitchdAnswers(ended.signal).catch(() => false)
+      const pid = await host.askVswitchd(ended.signal).catch(() => undefined)
       if (ended.signal.aborted) return
-      health.report(answers && host.ovsdb.status.state === 'ready')
+      health.report(pid !== undefined && host.ovsdb.status.state === 'ready')
+      if (pid !== undefined && pid !== last) await reopen(host, ended.signal)
+      last = pid ?? last
       await sleep(healthIntervalMs, ended.signal).catch(() => undefined)
     }
   }

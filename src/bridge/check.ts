@@ -34,7 +34,7 @@ export async function checkOvs(host: Host, call: Call): Promise<Health> {
   const facts = await host.kernel.probe(call.signal)
   const root = rootOf(host.ovsdb.replica)
   const ovsdbConnected = host.ovsdb.status.state === 'ready'
-  const vswitchdAnswers = await host.vswitchdAnswers(call.signal)
+  const vswitchdAnswers = (await host.askVswitchd(call.signal)) !== undefined
   const tso = root?.other_config.get('userspace-tso-enable') === 'true'
   return {
     ovsVersion: root?.ovs_version ?? '',

@@ -26,8 +26,8 @@ export interface Host {
   readonly records: TapRecords
   readonly tapNames: TapNames
   readonly removals: DeviceRemovals
-  /** Whether ovs-vswitchd answers on its own socket: asked without a write to the database. */
-  readonly vswitchdAnswers: (signal: AbortSignal) => Promise<boolean>
+  /** The process id of ovs-vswitchd, if it answers on its own socket: asked without a write to the database. */
+  readonly askVswitchd: (signal: AbortSignal) => Promise<string | undefined>
   /** Aborts when the daemon ends. What outlives its call, such as undoing it, hangs on this. */
   readonly lifetime: AbortSignal
   readonly notice: Notice

@@ -151,8 +151,8 @@ export async function awaitPlacements(
   await realised(host, receipt, expected, call)
 }
 
-/** Its index; undefined when Open vSwitch has not made it, which the interface's error then explains. */
-async function openHostDevice(host: Host, { name }: TapRecord, call: Call): Promise<number | undefined> {
+/** Brings a host tap's device up. Its index; undefined when Open vSwitch has not made it, as the interface's error explains. */
+export async function openHostDevice(host: Host, { name }: TapRecord, call: Call): Promise<number | undefined> {
   const device = await host.kernel.getLink(name, call.signal)
   if (device === undefined) return undefined
   await host.kernel.setLink(name, { up: true, promiscuous: true, alias: deviceAlias(host.instance) }, call.signal)

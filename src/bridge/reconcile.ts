@@ -1,25 +1,50 @@
+import type { Link } from '../kernel/index.js'
 import type { Call } from './call.js'
+import { linksNamed } from './device.js'
 import type { Host } from './host.js'
 import { deviceAlias } from './ownership.js'
+import { openHostDevice } from './placement.js'
 import { reapTaps } from './reap.js'
 
 /** What a daemon that was killed had left. */
-export interface Reconciled {
+export interface Recovered {
   /** Defunct taps whose removal was finished. */
   readonly reaped: readonly string[]
   /** Devices with our mark that no tap had: made just before a crash. */
   readonly orphans: readonly string[]
+  /** Host taps whose devices ovs-vswitchd had made anew, down. */
+  readonly opened: readonly string[]
 }
 
-/** Finishes what was being destroyed and undoes what was being made when the last daemon of this instance ended. */
-export async function reconcile(host: Host, call: Call): Promise<Reconciled> {
-  const reaped = await reapTaps(host, call)
+/** The devices that bear our mark. Those that are there before any call is served are all of an earlier run's making. */
+export async function markedDevices(host: Host, call: Call): Promise<Link[]> {
   const alias = deviceAlias(host.instance)
   const links = await host.kernel.listLinks(call.signal)
-  const orphans = links.filter(link => {
-    const isOurMake = link.tun?.persistent === true || link.kind === 'veth'
-    return isOurMake && link.alias === alias && host.records.get(link.name) === undefined
-  })
-  const { deleted } = await host.removals.remove(orphans)
-  return { reaped, orphans: deleted }
+  return links.filter(link => link.alias === alias && (link.tun?.persistent === true || link.kind === 'veth'))
+}
+
+/** Finishes what was being destroyed and undoes what was being made when the last run of this instance ended. */
+export async function recover(host: Host, marked: readonly Link[], call: Call): Promise<Recovered> {
+  const reaped = await reapTaps(host, call)
+  const { deleted } = await host.removals.remove(marked.filter(({ name }) => host.records.get(name) === undefined))
+  return { reaped, orphans: deleted, opened: await reopenHostTaps(host, call) }
+}
+
+/**
+ * Brings up the devices of host taps that are down: an ovs-vswitchd that starts makes them anew.
+ * Answers with the names of those.
+ */
+export async function reopenHostTaps(host: Host, call: Call): Promise<string[]> {
+  const taps = [...host.records.all()].flatMap(({ record }) =>
+    record.backing.kind === 'host' && record.bridge !== undefined && !record.defunct ? [record] : [],
+  )
+  const links = await linksNamed(
+    host,
+    taps.map(tap => tap.name),
+    call,
+  )
+  const down = new Set(links.filter(link => !link.up || !link.promiscuous).map(link => link.name))
+  const reopened = taps.filter(tap => down.has(tap.name))
+  for (const tap of reopened) await openHostDevice(host, tap, call)
+  return reopened.map(tap => tap.name)
 }

@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict'
+import { laneTest } from '../support/lane.js'
+import { changeLink, createVethPair, findLink } from '../support/links.js'
+import { startServedTestbed, startService } from '../support/service.js'
+import { until } from '../support/until.js'
+
+laneTest('a start finishes what the last run had begun, and touches nothing else', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  createVethPair({ name: 'theirs' }, { name: 'eth0' }, bed.createContainer())
+  await bed.api.createTap({ tap: 'kept', vlan: 7 })
+  await bed.api.createTap({ tap: 'halfmade' })
+  await bed.api.createTap({ tap: 'halfgone' })
+  await bed.api.destroyTap({ tap: 'halfgone' })
+  const kept = findLink('kept')?.index
+  await bed.service[Symbol.asyncDispose]()
+  // As if the daemon had been killed between the device and its row.
+  const [port] = await bed.ovs.select('Port', [['name', '==', 'halfmade']])
+  await bed.ovs.configure(
+    { op: 'mutate', table: 'Bridge', where: [], mutations: [['ports', 'delete', port?.['_uuid']]] },
+    { op: 'update', table: 'Port', where: [['name', '==', 'halfmade']], row: { qos: ['set', []] } },
+    { op: 'delete', table: 'QoS', where: [['_uuid', '==', port?.['qos']]] },
+  )
+  assert.notEqual(findLink('halfmade'), undefined)
+  const service = bed.use(await startService(bed))
+  assert.equal(findLink('halfmade'), undefined)
+  assert.notEqual(findLink('theirs'), undefined)
+  assert.deepEqual(await bed.ovs.select('Port', [['name', '==', 'halfgone']]), [])
+  const { taps } = await service.api.listTaps({ includeDefunct: true })
+  assert.deepEqual(
+    taps.map(tap => [tap.name, tap.vlan, tap.ovsError]),
+    [['kept', 7, '']],
+  )
+  assert.equal(findLink('kept')?.index, kept)
+})
+
+laneTest('the device of a host tap is up again when ovs-vswitchd was started anew', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createHostTap({ tap: 'host0' })
+  changeLink({ name: 'host0', up: false, promiscuous: false })
+  await bed.ovs.vswitchd.restart()
+  await until('it is up and promiscuous', () => {
+    const link = findLink('host0')
+    return link?.up === true && link.promiscuous
+  })
+})
