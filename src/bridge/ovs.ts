@@ -4,10 +4,22 @@ import type { Monitored, OvsdbClient, Replica, Replicated } from '../ovsdb/index
 /** What the domain reads of the database, and so all that is replicated. */
 export const monitored = {
   Open_vSwitch: ['bridges', 'next_cfg', 'cur_cfg', 'ovs_version', 'db_version', 'datapath_types', 'other_config'],
-  Bridge: ['name', 'ports', 'datapath_type', 'external_ids'],
-  Port: ['name', 'interfaces', 'tag', 'trunks', 'vlan_mode', 'qos', 'external_ids'],
+  Bridge: ['name', 'ports', 'mirrors', 'datapath_type', 'external_ids'],
+  Port: [
+    'name',
+    'interfaces',
+    'tag',
+    'trunks',
+    'vlan_mode',
+    'qos',
+    'bond_mode',
+    'lacp',
+    'other_config',
+    'external_ids',
+  ],
   Interface: ['name', 'type', 'ofport', 'error', 'ifindex', 'mtu', 'external_ids'],
   QoS: ['type', 'external_ids'],
+  Mirror: ['name', 'select_all', 'select_src_port', 'select_dst_port', 'output_port', 'external_ids'],
 } as const satisfies Monitored<Tables>
 
 export type OvsRows = Replicated<Tables, typeof monitored>
@@ -34,4 +46,12 @@ export function* portsOf(replica: OvsReplica, bridge: OvsRows['Bridge']): Iterab
     const port = replica.get('Port', uuid)
     if (port !== undefined) yield port
   }
+}
+
+/** The port that has this interface: of the same name, or a bond. */
+export function portOfInterface(replica: OvsReplica, name: string): OvsRows['Port'] | undefined {
+  const iface = replica.find('Interface', 'name', name)
+  if (iface === undefined) return undefined
+  for (const port of replica.referrers('Port', 'interfaces', iface._uuid)) return port
+  return undefined
 }

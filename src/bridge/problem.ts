@@ -18,6 +18,10 @@ export type Reason =
   | 'CANCELLED'
   | 'SHUTTING_DOWN'
   | 'DEVICE_NOT_FOUND'
+  | 'BOND_NOT_FOUND'
+  | 'MIRROR_NOT_FOUND'
+  | 'IN_BOND'
+  | 'IN_MIRROR'
 
 /** One field of a request that cannot be taken, spelled as a client writes it: `taps[17].mac`. */
 export interface Violation {
@@ -36,10 +40,17 @@ export type Problem = Told &
     | { readonly kind: 'invalid'; readonly reason: 'INVALID_FIELD'; readonly violations: readonly Violation[] }
     | {
         readonly kind: 'not-found'
-        readonly reason: 'BRIDGE_NOT_FOUND' | 'TAP_NOT_FOUND' | 'NETNS_NOT_FOUND' | 'DEVICE_NOT_FOUND'
+        readonly reason:
+          | 'BRIDGE_NOT_FOUND'
+          | 'TAP_NOT_FOUND'
+          | 'NETNS_NOT_FOUND'
+          | 'DEVICE_NOT_FOUND'
+          | 'BOND_NOT_FOUND'
+          | 'MIRROR_NOT_FOUND'
       }
     | { readonly kind: 'already-exists'; readonly reason: 'NAME_TAKEN' }
     | { readonly kind: 'not-owned'; readonly reason: 'NOT_OWNED' }
+    | { readonly kind: 'in-use'; readonly reason: 'IN_BOND' | 'IN_MIRROR' }
     | { readonly kind: 'unsupported'; readonly reason: 'UNSUPPORTED' }
     | { readonly kind: 'busy'; readonly reason: 'CONFLICT' }
     | { readonly kind: 'exhausted'; readonly reason: 'EXHAUSTED' }
@@ -99,4 +110,28 @@ export function deviceNotFound(name: string): BridgeError {
 /** `why` goes on from the name: “is a port of the instance other”. */
 export function notOwned(name: string, why: string): BridgeError {
   return new BridgeError({ kind: 'not-owned', reason: 'NOT_OWNED', message: `${name} ${why}` })
+}
+
+/** A tap that a bond or a mirror holds where it is. */
+export function inUse(
+  name: string,
+  by: { readonly reason: 'IN_BOND' | 'IN_MIRROR'; readonly what: string },
+): BridgeError {
+  return new BridgeError({ kind: 'in-use', reason: by.reason, message: `${name} is ${by.what}` })
+}
+
+export function bondNotFound(name: string, bridge: string): BridgeError {
+  const message = `no bond on bridge ${bridge} is named ${name}`
+  return new BridgeError({ kind: 'not-found', reason: 'BOND_NOT_FOUND', message })
+}
+
+export function mirrorNotFound(destination: string): BridgeError {
+  const message = `no mirror hands its copies to ${destination}`
+  return new BridgeError({ kind: 'not-found', reason: 'MIRROR_NOT_FOUND', message })
+}
+
+/** A tap that is wanted on a bridge and is not there. */
+export function tapNotOnBridge(name: string, bridge: string): BridgeError {
+  const message = `no tap on bridge ${bridge} is named ${name}`
+  return new BridgeError({ kind: 'not-found', reason: 'TAP_NOT_FOUND', message })
 }

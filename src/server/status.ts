@@ -15,6 +15,7 @@ const codes = {
   'not-found': status.NOT_FOUND,
   'already-exists': status.ALREADY_EXISTS,
   'not-owned': status.FAILED_PRECONDITION,
+  'in-use': status.FAILED_PRECONDITION,
   unsupported: status.FAILED_PRECONDITION,
   busy: status.ABORTED,
   exhausted: status.RESOURCE_EXHAUSTED,
