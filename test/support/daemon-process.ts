@@ -11,6 +11,8 @@ import { within } from './until.js'
 export interface DaemonOptions {
   /** Further flags of `serve`. */
   readonly flags?: readonly string[]
+  /** Flags of Node.js itself, such as `--cpu-prof`. */
+  readonly nodeFlags?: readonly string[]
   /** Kept, for a daemon that is to find what one before it left; without it the daemon has one of its own. */
   readonly stateDir?: string
 }
@@ -35,7 +37,8 @@ export async function spawnDaemon(ovs: PrivateOvs | 'embedded', options: DaemonO
   try {
     const which = ovs === 'embedded' ? ['--embedded'] : ['--ovsdb', ovs.endpoint, '--datapath', ovs.datapathType]
     const { flags, address } = arrange(parts, which, options)
-    const child = spawn(process.execPath, [mainProgram(), 'serve', ...flags], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const args = [...(options.nodeFlags ?? []), mainProgram(), 'serve', ...flags]
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
     const ended = new Promise<number | string>(resolve => {
       child.once('close', (code, signal) => resolve(code ?? signal ?? ''))
     })

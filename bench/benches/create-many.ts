@@ -1,0 +1,40 @@
+import { type Bench, type Figure, inTurn, type Settings, tapNames, timed } from '../bench.js'
+import { expectTaps, withService } from '../world.js'
+import { createAtOnce } from './create-par.js'
+
+export const createMany: Bench = {
+  name: 'create-many',
+  about: 'CreateTaps, many in one call',
+  async run(settings) {
+    const figures: Figure[] = []
+    for (const count of sizes(settings)) figures.push(await createIn(settings, count))
+    return figures
+  },
+}
+
+function sizes({ smoke, quick }: Settings): number[] {
+  if (smoke) return [20]
+  return quick ? [1_000] : [1_000, 5_000]
+}
+
+async function createIn(settings: Settings, count: number): Promise<Figure> {
+  const taps = tapNames(count)
+  const { service, batch } = await inTurn(settings.rounds, {
+    service: () =>
+      withService(settings, async served => {
+        const { api } = served
+        const request = { taps: taps.map(tap => ({ tap, vlan: 10, bridge: '', mac: '', mtu: 0, multiQueue: false })) }
+        const ms = await timed(() => api.createTaps(request, { timeoutMs: 300_000 }))
+        await expectTaps(served, count)
+        return ms
+      }),
+    batch: () => createAtOnce(settings, taps),
+  })
+  return {
+    name: `create-many: CreateTaps of ${count} / ip -batch and one ovs-vsctl`,
+    unit: 'ms',
+    ours: service,
+    theirs: batch,
+    aim: { kind: 'times-as-long', atMost: 1.1 },
+  }
+}

@@ -1,0 +1,61 @@
+import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
+import { addAtOnce, addOneByOne, wholeLoopMs } from '../by-hand.js'
+import { expectTaps, withoutService, withService } from '../world.js'
+
+const callers = 64
+
+export const createPar: Bench = {
+  name: 'create-par',
+  about: `CreateTap by ${callers} callers at once`,
+  async run(settings) {
+    const count = settings.smoke ? 20 : 1_000
+    const taps = tapNames(count)
+    const samples = await inTurn(settings.rounds, {
+      service: () =>
+        withService(settings, async served => {
+          const ms = await timed(() => byCallers(callers, taps, tap => served.api.createTap({ tap, vlan: 10 })))
+          await expectTaps(served, count)
+          return ms
+        }),
+      loop: () => sampleLoop(settings, taps),
+      batch: () => createAtOnce(settings, taps),
+    })
+    const what = `create-par: ${count} CreateTap, ${callers} callers`
+    const common = { unit: 'ms', ours: samples.service } as const
+    return [
+      {
+        ...common,
+        name: `${what} / loop of ip and ovs-vsctl`,
+        theirs: samples.loop,
+        aim: { kind: 'times-faster', atLeast: 40 },
+      },
+      {
+        ...common,
+        name: `${what} / ip -batch and one ovs-vsctl`,
+        theirs: samples.batch,
+        aim: { kind: 'times-as-long', atMost: 1.3 },
+      },
+    ]
+  },
+}
+
+/** Made at once by hand: ms. */
+export function createAtOnce(settings: Settings, taps: readonly string[]): Promise<number> {
+  return withoutService(settings, async world => {
+    const ms = await timed(() => addAtOnce(world, taps))
+    await expectTaps(world, taps.length)
+    return ms
+  })
+}
+
+/** The loop's time for all taps, of which only the first and the last are made by it. */
+function sampleLoop(settings: Settings, taps: readonly string[]): Promise<number> {
+  const sampled = settings.smoke ? 3 : 50
+  return withoutService(settings, async world => {
+    const first = await timed(() => addOneByOne(world, taps.slice(0, sampled)))
+    await addAtOnce(world, taps.slice(sampled, -sampled))
+    const last = await timed(() => addOneByOne(world, taps.slice(-sampled)))
+    await expectTaps(world, taps.length)
+    return wholeLoopMs(taps.length, sampled, [first, last])
+  })
+}

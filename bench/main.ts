@@ -1,0 +1,98 @@
+/** Runs benches and writes down what came of them: see docs/performance.md. */
+import { execFileSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import type { Bench, Figure, Settings } from './bench.js'
+import { createMany } from './benches/create-many.js'
+import { createPar } from './benches/create-par.js'
+import { createSeq } from './benches/create-seq.js'
+import { destroy } from './benches/destroy.js'
+import { read } from './benches/read.js'
+import { type Machine, type Result, resultOf, tableOf, thisMachine } from './report.js'
+
+const benches: readonly Bench[] = [createSeq, createPar, createMany, destroy, read]
+
+const usage = `npm run bench -- [NAME…] [--quick] [--smoke] [--rounds N] [--profile DIRECTORY]
+
+${benches.map(({ name, about }) => `  ${name.padEnd(12)}${about}`).join('\n')}
+`
+
+interface BenchRecord {
+  readonly machine: Machine
+  readonly results: readonly Result[]
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      help: { type: 'boolean', default: false },
+      quick: { type: 'boolean', default: false },
+      smoke: { type: 'boolean', default: false },
+      rounds: { type: 'string' },
+      profile: { type: 'string' },
+      // Given by scripts/bench.
+      record: { type: 'string' },
+    },
+  })
+  const unknown = positionals.filter(name => !benches.some(bench => bench.name === name))
+  const rounds = Number(values.rounds ?? (values.smoke ? 1 : 3))
+  if (values.help || unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
+    process.stderr.write(unknown.length > 0 ? `no bench ${unknown.join(', ')}\n\n${usage}` : usage)
+    return values.help ? 0 : 2
+  }
+  const { signal } = new AbortController()
+  const settings = { smoke: values.smoke, quick: values.quick, rounds, profileDirectory: values.profile, signal }
+  const chosen = benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name))
+  const results = await runAll(chosen, settings)
+  process.stdout.write(`\n${tableOf(results)}\n`)
+  // A tiny or profiled run says nothing about times.
+  const counts = !settings.smoke && settings.profileDirectory === undefined
+  if (counts && values.record !== undefined) keep(values.record, results)
+  return 0
+}
+
+async function runAll(chosen: readonly Bench[], settings: Settings): Promise<Result[]> {
+  const results: Result[] = []
+  for (const bench of chosen) {
+    const startedAt = performance.now()
+    const figures = await bench.run(settings)
+    results.push(...figures.map(figure => resultOf(settings.smoke ? withoutAim(figure) : figure)))
+    process.stdout.write(`${bench.name}: done in ${Math.round((performance.now() - startedAt) / 1_000)} s\n`)
+  }
+  return results
+}
+
+function withoutAim({ name, unit, ours, theirs }: Figure): Figure {
+  return { name, unit, ours, ...(theirs !== undefined && { theirs }) }
+}
+
+/** Replaces what the record says of these figures. That of another machine is not kept beside ours. */
+function keep(path: string, results: readonly Result[]): void {
+  const machine = thisMachine(versionOfOpenVswitch())
+  const measured = new Set(results.map(result => result.name))
+  const before = recordAt(path)
+  const same = JSON.stringify(before?.machine) === JSON.stringify(machine)
+  const kept = same ? (before?.results ?? []).filter(result => !measured.has(result.name)) : []
+  const all = [...kept, ...results].sort((a, b) => placeOf(a) - placeOf(b))
+  const record: BenchRecord = { machine, results: all }
+  writeFileSync(path, `${JSON.stringify(record, null, 2)}\n`)
+}
+
+function recordAt(path: string): BenchRecord | undefined {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as BenchRecord
+  } catch {
+    return undefined
+  }
+}
+
+function placeOf({ name }: Result): number {
+  return benches.findIndex(bench => name.startsWith(`${bench.name}:`))
+}
+
+function versionOfOpenVswitch(): string {
+  return /\d+\.\d+\.\d+/.exec(execFileSync('ovs-vsctl', ['--version'], { encoding: 'utf8' }))?.[0] ?? 'unknown'
+}
+
+process.exitCode = await main()

@@ -1,0 +1,136 @@
+import { createConnection } from 'node:net'
+import { parseLinkName } from '../src/kernel/names.js'
+import { NETLINK_ROUTE, openNetlinkSocket } from '../src/kernel/netlink/socket.js'
+import { newStage } from '../src/kernel/operations.js'
+import { loadSyscalls } from '../src/kernel/syscall.js'
+import { createTaps } from '../src/kernel/tap.js'
+import { isRecord } from '../src/lib/json-rpc.js'
+import { newFramer } from '../src/ovsdb/framing.js'
+import type { World } from './world.js'
+
+/** A script that does what CreateTap does and no more: no service, no other thread, no replica, no undoing. */
+export interface RawScript extends Disposable {
+  /** The device by the same system calls, the same rows, then a wait for `cur_cfg`. */
+  addTap(tap: string): Promise<void>
+}
+
+export async function openRawScript({ ovs }: World): Promise<RawScript> {
+  const syscalls = loadSyscalls()
+  const route = openNetlinkSocket(syscalls, NETLINK_ROUTE)
+  if (!route.ok) throw new Error(`netlink: errno ${route.errno}`)
+  const database = await openDatabase(ovs.endpoint.slice('unix:'.length))
+  const [found] = await database.transact([{ op: 'select', table: 'Bridge', where: [['name', '==', 'br0']] }])
+  const bridge = firstRow(found)['_uuid']
+  return {
+    addTap: async tap => {
+      const name = parseLinkName(tap)
+      if (!name.ok) throw new Error(`${tap} is no name of a link`)
+      const specs = [{ name: name.name, alias: 'bench', multiQueue: false }]
+      createTaps({ syscalls, route: route.value }, specs, newStage())
+      const results = await database.transact(rowsOf(tap, bridge))
+      await database.reached(Number(firstRow(results.at(-1))['next_cfg']))
+    },
+    [Symbol.dispose]: () => {
+      route.value[Symbol.dispose]()
+      database[Symbol.dispose]()
+    },
+  }
+}
+
+function rowsOf(tap: string, bridge: unknown): unknown[] {
+  const marks = (entries: Readonly<Record<string, string>>) => ['map', Object.entries(entries)]
+  const record = { instance: 'bench', format: '1', tap, id: '0123456789ab', kind: 'tuntap', vlan: '10', bridge: 'br0' }
+  return [
+    {
+      op: 'insert',
+      table: 'QoS',
+      'uuid-name': 'qos',
+      row: { type: 'linux-noop', external_ids: marks(record) },
+    },
+    { op: 'insert', table: 'Interface', 'uuid-name': 'interface', row: { name: tap, type: '' } },
+    {
+      op: 'insert',
+      table: 'Port',
+      'uuid-name': 'port',
+      row: {
+        name: tap,
+        interfaces: ['named-uuid', 'interface'],
+        tag: 10,
+        qos: ['named-uuid', 'qos'],
+        external_ids: marks({ instance: 'bench', role: 'tap' }),
+      },
+    },
+    {
+      op: 'mutate',
+      table: 'Bridge',
+      where: [['_uuid', '==', bridge]],
+      mutations: [['ports', 'insert', ['named-uuid', 'port']]],
+    },
+    { op: 'mutate', table: 'Open_vSwitch', where: [], mutations: [['next_cfg', '+=', 1]] },
+    { op: 'select', table: 'Open_vSwitch', where: [], columns: ['next_cfg'] },
+  ]
+}
+
+interface Database extends Disposable {
+  transact(operations: readonly unknown[]): Promise<readonly unknown[]>
+  /** Resolves when ovs-vswitchd has applied the epoch. */
+  reached(epoch: number): Promise<void>
+}
+
+/** One connection that monitors `cur_cfg` (RFC 7047 §4.1.5) and nothing else. */
+async function openDatabase(path: string): Promise<Database> {
+  const socket = createConnection(path)
+  const framer = newFramer()
+  let answer: (result: unknown) => void = () => {}
+  let current = 0
+  let proceed: () => void = () => {}
+  socket.on('data', chunk => {
+    for (const message of framer.push(chunk)) {
+      if (!isRecord(message)) continue
+      if (message['method'] === 'echo') {
+        socket.write(JSON.stringify({ id: message['id'], result: message['params'], error: null }))
+      } else if (message['method'] === 'update') {
+        current = curCfgOf(message) ?? current
+        proceed()
+      } else answer(message['result'])
+    }
+  })
+  const ask = (method: string, params: readonly unknown[]) =>
+    new Promise<unknown>((resolve, reject) => {
+      answer = resolve
+      socket.once('error', reject)
+      socket.write(JSON.stringify({ id: 1, method, params }))
+    }).finally(() => socket.removeAllListeners('error'))
+  await ask('monitor', ['Open_vSwitch', null, { Open_vSwitch: { columns: ['cur_cfg'] } }])
+  return {
+    transact: async operations => {
+      const results = await ask('transact', ['Open_vSwitch', ...operations])
+      if (!Array.isArray(results) || results.some(result => isRecord(result) && 'error' in result)) {
+        throw new Error(`ovsdb-server refused: ${JSON.stringify(results)}`)
+      }
+      return results as readonly unknown[]
+    },
+    reached: epoch =>
+      new Promise(resolve => {
+        proceed = () => {
+          if (current >= epoch) resolve()
+        }
+        proceed()
+      }),
+    [Symbol.dispose]: () => void socket.destroy(),
+  }
+}
+
+function curCfgOf(update: Readonly<Record<string, unknown>>): number | undefined {
+  const text = /"cur_cfg":(\d+)/g
+  // The old value comes before the new one or after it: epochs only grow.
+  const found = [...JSON.stringify(update['params']).matchAll(text)].map(match => Number(match[1]))
+  return found.length === 0 ? undefined : Math.max(...found)
+}
+
+function firstRow(result: unknown): Readonly<Record<string, unknown>> {
+  const rows: unknown = isRecord(result) ? result['rows'] : undefined
+  const row: unknown = Array.isArray(rows) ? rows[0] : undefined
+  if (!isRecord(row)) throw new Error(`no row in ${JSON.stringify(result)}`)
+  return row
+}

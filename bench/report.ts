@@ -1,0 +1,141 @@
+import { cpus, loadavg, release, totalmem } from 'node:os'
+import { assertNever } from '../src/lib/assert-never.js'
+import { type Aim, type Figure, quantile } from './bench.js'
+
+/** Median and extremes. */
+interface Spread {
+  readonly median: number
+  readonly min: number
+  readonly max: number
+}
+
+/** A figure as bench/results/latest.json keeps it. */
+export interface Result {
+  readonly name: string
+  readonly unit: string
+  readonly ours: Spread
+  readonly theirs: Spread | undefined
+  /** Of pairs that were run one after the other. The aim says which way round it is; without one, theirs by ours. */
+  readonly ratio: Spread | undefined
+  readonly aim: string | undefined
+  /** Of the medians. */
+  readonly met: boolean | undefined
+  readonly rounds: number
+  /** When it was measured, ISO 8601. */
+  readonly date: string
+  /** Of the last minute, as it stood at the end: getloadavg(3). */
+  readonly loadAverage: number
+}
+
+export interface Machine {
+  readonly cpu: string
+  readonly cores: number
+  readonly memoryMib: number
+  readonly kernel: string
+  readonly node: string
+  readonly openVswitch: string
+}
+
+export function thisMachine(openVswitch: string): Machine {
+  const [cpu] = cpus()
+  return {
+    cpu: cpu?.model ?? 'unknown',
+    cores: cpus().length,
+    memoryMib: Math.round(totalmem() / 2 ** 20),
+    kernel: release(),
+    node: process.versions.node,
+    openVswitch,
+  }
+}
+
+export function resultOf(figure: Figure): Result {
+  const { name, unit, ours, theirs, aim } = figure
+  const pairs = theirs && ratios(ours, theirs, aim)
+  const own = spread(ours)
+  const ratio = pairs && spread(pairs)
+  return {
+    name,
+    unit,
+    ours: own,
+    theirs: theirs && spread(theirs),
+    ratio,
+    aim: aim && aimInWords(aim, unit),
+    met: aim && isMet(aim, own.median, ratio?.median ?? Number.NaN),
+    rounds: ours.length,
+    date: new Date().toISOString(),
+    loadAverage: rounded(loadavg()[0] ?? 0),
+  }
+}
+
+function ratios(ours: readonly number[], theirs: readonly number[], aim: Aim | undefined): number[] {
+  return ours.map((own, i) => {
+    const other = theirs[i] ?? Number.NaN
+    return aim?.kind === 'times-as-long' ? own / other : other / own
+  })
+}
+
+function aimInWords(aim: Aim, unit: string): string {
+  switch (aim.kind) {
+    case 'times-faster':
+      return `≥ ${aim.atLeast} × faster`
+    case 'times-as-long':
+      return `≤ ${aim.atMost} × as long`
+    case 'value':
+      return `≤ ${aim.atMost} ${unit}`
+    default:
+      return assertNever(aim)
+  }
+}
+
+function isMet(aim: Aim, own: number, ratio: number): boolean {
+  switch (aim.kind) {
+    case 'times-faster':
+      return ratio >= aim.atLeast
+    case 'times-as-long':
+      return ratio <= aim.atMost
+    case 'value':
+      return own <= aim.atMost
+    default:
+      return assertNever(aim)
+  }
+}
+
+function spread(samples: readonly number[]): Spread {
+  return {
+    median: rounded(quantile(samples, 0.5)),
+    min: rounded(quantile(samples, 0)),
+    max: rounded(quantile(samples, 1)),
+  }
+}
+
+/** Three significant digits, and never fewer than a whole number has. */
+function rounded(value: number): number {
+  return value >= 1_000 ? Math.round(value) : Number(value.toPrecision(3))
+}
+
+/** Lines of a table with a head. */
+export function tableOf(results: readonly Result[]): string {
+  const head = ['', 'ours', 'theirs', 'ratio', 'aim', '']
+  const lines = results.map(({ name, unit, ours, theirs, ratio, aim, met }) => [
+    name,
+    `${inWords(ours)} ${unit}`,
+    theirs === undefined ? '' : `${inWords(theirs)} ${unit}`,
+    ratio === undefined ? '' : inWords(ratio),
+    aim ?? '',
+    met === undefined ? '' : met ? 'met' : 'MISSED',
+  ])
+  const table = [head, ...lines]
+  const widths = head.map((_, column) => Math.max(...table.map(line => line[column]?.length ?? 0)))
+  return table
+    .map(line =>
+      line
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
+}
+
+function inWords({ median, min, max }: Spread): string {
+  return min === max ? String(median) : `${median} (${min}–${max})`
+}

@@ -1,0 +1,88 @@
+import { spawn } from 'node:child_process'
+import { type DaemonProcess, spawnDaemon } from '../test/support/daemon-process.js'
+import { linkNames } from '../test/support/namespace.js'
+import type { PrivateOvs } from '../test/support/ovs.js'
+import { type Api, connectTo } from '../test/support/rpc.js'
+import { startTestbed } from '../test/support/testbed.js'
+import { byCallers, type Settings, tapNames } from './bench.js'
+
+/** An Open vSwitch that was started for this one measurement, with the bridge br0 and nothing on it. */
+export interface World {
+  readonly ovs: PrivateOvs
+  readonly signal: AbortSignal
+}
+
+/** The daemon on a world, as a process of its own, and a client in this one. */
+export interface Served extends World {
+  readonly api: Api
+  readonly daemon: DaemonProcess
+}
+
+/** Runs `work` with the service, which has made and destroyed some taps before. */
+export async function withService<T>(settings: Settings, work: (served: Served) => Promise<T>): Promise<T> {
+  const { signal, profileDirectory } = settings
+  await using bed = await startTestbed(signal)
+  const profiling = profileDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`]
+  const daemon = bed.use(await spawnDaemon(bed.ovs, { flags: ['--default-bridge', 'br0'], nodeFlags: profiling }))
+  const { api } = bed.use(connectTo(daemon.address))
+  await api.ensureBridge()
+  await warmUp(api)
+  const result = await work({ ovs: bed.ovs, signal, api, daemon })
+  // Only a process that ends by itself writes its profile.
+  if (profileDirectory !== undefined) await daemon.end('SIGTERM')
+  return result
+}
+
+/** Made and removed before a measurement begins. */
+export const warmTaps = 50
+
+/** The service is a daemon: what counts is how it does once its code is compiled. */
+async function warmUp(api: Api): Promise<void> {
+  const names = tapNames(warmTaps, 100_000)
+  await byCallers(8, names, tap => api.createTap({ tap }))
+  await byCallers(8, names, tap => api.getTap({ tap }))
+  await byCallers(8, names, tap => api.destroyTap({ tap }))
+  await api.reapTaps()
+  await api.createTaps({ taps: [] })
+}
+
+/** Runs `work` without the service: nobody else is connected to the database. */
+export async function withoutService<T>(settings: Settings, work: (world: World) => Promise<T>): Promise<T> {
+  const { signal } = settings
+  await using bed = await startTestbed(signal)
+  const world = { ovs: bed.ovs, signal }
+  await run(world, ['ovs-vsctl', `--db=${bed.ovs.endpoint}`, 'add-br', 'br0', '--', ...datapathOf(bed.ovs)])
+  return await work(world)
+}
+
+function datapathOf(ovs: PrivateOvs): string[] {
+  return ['set', 'bridge', 'br0', `datapath_type=${ovs.datapathType}`]
+}
+
+/** Runs a program to its end; throws with what it said when it fails. */
+export function run(world: World, [program = '', ...args]: readonly string[], input = ''): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: ['pipe', 'ignore', 'pipe'], signal: world.signal })
+    let said = ''
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      said += text
+    })
+    child.once('error', reject)
+    child.once('close', code => {
+      if (code === 0) resolve()
+      else reject(new Error(`${program} ended with ${code}: ${said}`))
+    })
+    child.stdin.end(input)
+  })
+}
+
+/** Throws unless exactly `count` taps have a device and an OpenFlow port: what is measured must have been done. */
+export async function expectTaps({ ovs }: World, count: number): Promise<void> {
+  const [found] = await ovs.transact({ op: 'select', table: 'Interface', where: [], columns: ['name', 'ofport'] })
+  const { rows } = found as { rows: readonly { name: string; ofport: unknown }[] }
+  const open = rows.filter(({ name, ofport }) => name.startsWith('b') && name !== 'br0' && Number(ofport) > 0).length
+  const devices = linkNames().filter(name => /^b\d/.test(name)).length
+  if (open !== count || devices !== count) {
+    throw new Error(`there are ${open} ports and ${devices} devices, and should be ${count}`)
+  }
+}
