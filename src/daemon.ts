@@ -151,6 +151,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
     records: parts.use(new TapRecords(ovsdb, instance)),
     tapNames: new TapNames(config.tapNameFormat),
     removals: new DeviceRemovals(kernel, lifetime),
+    demolitions: new Map(),
     askVswitchd: signal => askVswitchd(on.socket, signal),
     lifetime,
     notice: (level, message, details = {}) => log[level](details, message),

@@ -2,8 +2,8 @@ import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
 import { removeDevices } from './device.js'
 import type { Host } from './host.js'
-import { type Bridge, foreignPorts, getBridge, holderOf } from './inventory.js'
-import type { BridgeName } from './names.js'
+import { type Bridge, foreignPorts, getBridge, holderOf, listBridges } from './inventory.js'
+import { type BridgeName, parseBridgeName } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows, portsOf, rootOf } from './ovs.js'
 import {
   adoptedBridgeMarks,
@@ -17,6 +17,7 @@ import {
   type TapRecord,
 } from './ownership.js'
 import { BridgeError, bridgeNotFound, nameTaken, notOwned } from './problem.js'
+import { problemOf } from './problem-of.js'
 import { realised } from './realise.js'
 import { markDefunct, reap } from './reap.js'
 import { removePorts } from './remove-ports.js'
@@ -108,8 +109,8 @@ function withdrawal(name: BridgeName, id: string): TakeBack {
   }
 }
 
-function deleteBridgeRow(transaction: OvsTransaction, replica: OvsReplica, row: OvsRows['Bridge']): void {
-  // Bridge is no root table: what nothing refers to goes, and its ports and interfaces with it.
+/** Bridge is no root table: what nothing refers to goes, and its ports and interfaces with it. */
+export function deleteBridgeRow(transaction: OvsTransaction, replica: OvsReplica, row: OvsRows['Bridge']): void {
   transaction.mutate('Open_vSwitch', requireRoot(replica)._uuid, 'bridges', 'delete', [row._uuid])
 }
 
@@ -128,13 +129,15 @@ export interface Destroyed {
   readonly leftInPlace: boolean
 }
 
+/** A bridge that has been let go of. */
 interface Demolition extends Destroyed {
   readonly taps: readonly TapRecord[]
 }
 
 /**
  * Destroys a managed bridge with all we put on it. The taps are marked defunct in the transaction that takes the bridge
- * away, then their devices go, then the records: wherever it is cut, the reaper goes on.
+ * away, then their devices go, then the records: wherever it is cut, the reaper goes on, and so does this call when it is
+ * repeated. What somebody else had already removed is no hindrance.
  *
  * Errors: `not-found`; `not-owned` for a bridge that is not managed; those of a commit.
  */
@@ -148,7 +151,59 @@ export async function destroyBridge(host: Host, name: BridgeName, call: Call): P
     taps.map(tap => tap.name),
     call,
   )
+  if (host.demolitions.get(name) === receipt.result) host.demolitions.delete(name)
   return { leftInPlace }
+}
+
+/** What became of many bridges: their names, sorted. */
+export interface AllDestroyed {
+  readonly destroyed: readonly BridgeName[]
+  readonly leftInPlace: readonly BridgeName[]
+}
+
+/**
+ * Destroys every managed bridge, all in as few transactions as {@link destroyBridge} shares. One that fails keeps none of
+ * the others.
+ *
+ * Errors: the first failure, once the others are done, with all of them in its message.
+ */
+export async function destroyAllBridges(host: Host, call: Call): Promise<AllDestroyed> {
+  const names = [...new Set([...managedNames(host), ...host.demolitions.keys()])].sort()
+  const destroyed: BridgeName[] = []
+  const leftInPlace: BridgeName[] = []
+  const failures: { readonly name: BridgeName; readonly error: unknown }[] = []
+  const outcomes = names.map(async name => {
+    try {
+      const outcome = await destroyBridge(host, name, call)
+      if (outcome.leftInPlace) leftInPlace.push(name)
+      else destroyed.push(name)
+    } catch (error) {
+      // Somebody was quicker.
+      if (problemOf(error)?.kind !== 'not-found') failures.push({ name, error })
+    }
+  })
+  await Promise.all(outcomes)
+  if (failures.length > 0) throw someFailed(failures, destroyed.length + leftInPlace.length)
+  return { destroyed: destroyed.sort(), leftInPlace: leftInPlace.sort() }
+}
+
+function managedNames(host: Host): BridgeName[] {
+  return listBridges(host).flatMap(({ name }) => {
+    const parsed = parseBridgeName(name)
+    return parsed.ok ? [parsed.value] : []
+  })
+}
+
+function someFailed(
+  failures: readonly { readonly name: BridgeName; readonly error: unknown }[],
+  doneCount: number,
+): unknown {
+  const cause = failures[0]?.error
+  const problem = problemOf(cause)
+  if (problem === undefined) return cause
+  const told = failures.map(({ name, error }) => `${name}: ${problemOf(error)?.message ?? 'a defect'}`).join('; ')
+  const message = `${doneCount} bridges are destroyed, and ${failures.length} are not: ${told}`
+  return new BridgeError({ ...problem, message }, { cause })
 }
 
 function demolition(host: Host, name: BridgeName): Part<Demolition> {
@@ -158,17 +213,33 @@ function demolition(host: Host, name: BridgeName): Part<Demolition> {
     reconfigures: true,
     write: (transaction, replica) => {
       const row = replica.find('Bridge', 'name', name)
-      if (row === undefined) throw bridgeNotFound(name)
-      if (ownerOf(row.external_ids) !== host.instance)
-        throw notOwned(name, 'is a bridge that this service does not manage')
       const taps = tapsOn(host, name)
+      const begun = host.demolitions.get(name)
+      const isOurs = row !== undefined && ownerOf(row.external_ids) === host.instance
+      if (!isOurs) refuseUnlessBegun(name, row, taps, begun)
       markDefunct(transaction, taps)
-      const leftInPlace = preExisted(row.external_ids) || foreignPorts(host, row).length > 0
-      if (leftInPlace) release(host, transaction, replica, row)
-      else deleteBridgeRow(transaction, replica, row)
-      return () => ({ taps: taps.map(({ record }) => record), leftInPlace })
+      const stays = isOurs && (preExisted(row.external_ids) || foreignPorts(host, row).length > 0)
+      if (stays) release(host, transaction, replica, row)
+      else if (isOurs) deleteBridgeRow(transaction, replica, row)
+      const leftInPlace = isOurs ? stays : (begun?.leftInPlace ?? false)
+      const demolished = { taps: taps.map(({ record }) => record), leftInPlace }
+      return () => {
+        host.demolitions.set(name, demolished)
+        return demolished
+      }
     },
   }
+}
+
+/** Throws unless a bridge that we do not manage is one that an earlier call or somebody else took from under its taps. */
+function refuseUnlessBegun(
+  name: BridgeName,
+  row: OvsRows['Bridge'] | undefined,
+  taps: readonly KeptRecord[],
+  begun: Destroyed | undefined,
+): void {
+  if (row !== undefined && !begun?.leftInPlace) throw notOwned(name, 'is a bridge that this service does not manage')
+  if (row === undefined && begun === undefined && taps.length === 0) throw bridgeNotFound(name)
 }
 
 function tapsOn(host: Host, bridge: BridgeName): KeptRecord[] {

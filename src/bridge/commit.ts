@@ -1,5 +1,4 @@
 import type { Tables } from '../gen/vswitch.js'
-import { schema } from '../gen/vswitch.js'
 import { abortReason } from '../lib/abort.js'
 import type { Committed, Transaction } from '../ovsdb/index.js'
 import { newTransaction, OvsdbError } from '../ovsdb/index.js'
@@ -226,7 +225,7 @@ export class Committer {
   /** One transaction of all the parts that can be written. A part that throws is settled, and what it had added is thrown away. */
   #build(batch: readonly Job[]): Built | undefined {
     for (let jobs = batch; jobs.length > 0; ) {
-      const transaction = newTransaction(schema)
+      const transaction = newTransaction(this.#ovsdb.schema)
       const written: Written[] = []
       const failed = jobs.find(job => !this.#write(job, transaction, written))
       if (failed === undefined) return this.#finish(transaction, written)

@@ -26,6 +26,8 @@ export interface Host {
   readonly records: TapRecords
   readonly tapNames: TapNames
   readonly removals: DeviceRemovals
+  /** Bridges that the database has let go of, and whose destruction is not at its end. */
+  readonly demolitions: Map<BridgeName, { readonly leftInPlace: boolean }>
   /** The process id of ovs-vswitchd, if it answers on its own socket: asked without a write to the database. */
   readonly askVswitchd: (signal: AbortSignal) => Promise<string | undefined>
   /** Aborts when the daemon ends. What outlives its call, such as undoing it, hangs on this. */

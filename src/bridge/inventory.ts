@@ -1,7 +1,7 @@
 import type { Host } from './host.js'
 import { type BridgeName, type MacAddress, type PortName, type VlanId } from './names.js'
 import { bridgeOf, type OvsRows, portsOf } from './ovs.js'
-import { ownerOf, preExisted, type TapBacking, type TapRecord } from './ownership.js'
+import { configOf, ownerOf, preExisted, type TapBacking, type TapRecord } from './ownership.js'
 import { bridgeNotFound, tapNotFound } from './problem.js'
 
 export type TapState = 'active' | 'detached' | 'defunct'
@@ -30,6 +30,8 @@ export interface Bridge {
   readonly preExist: boolean
   /** Distinct over its taps, ascending. */
   readonly vlans: readonly VlanId[]
+  /** What SetBridgeConfig set, as given. */
+  readonly config: ReadonlyMap<string, string>
   readonly datapathType: string
 }
 
@@ -121,6 +123,7 @@ function bridgeView(row: OvsRows['Bridge'], vlans: ReadonlyMap<string, ReadonlyS
     name: row.name,
     preExist: preExisted(row.external_ids),
     vlans: [...(vlans.get(row.name) ?? [])].sort((a, b) => a - b),
+    config: configOf(row.external_ids),
     datapathType: row.datapath_type === '' ? 'system' : row.datapath_type,
   }
 }

@@ -28,6 +28,7 @@ const roleKey = `${prefix}role`
 const tapKey = `${prefix}tap`
 const idKey = `${prefix}id`
 const stateKey = `${prefix}state`
+const configPrefix = `${prefix}config:`
 
 /** Version of the keys and their values. */
 const format = '1'
@@ -64,9 +65,29 @@ export function randomId(): string {
   return randomBytes(6).toString('hex')
 }
 
+/** What SetBridgeConfig set on the bridge that carries these keys: `stp_enable` or `other_config:hwaddr` to the value as given. */
+export function configOf(ids: ExternalIds): Map<string, string> {
+  const config = new Map<string, string>()
+  for (const [key, value] of ids) if (key.startsWith(configPrefix)) config.set(key.slice(configPrefix.length), value)
+  return config
+}
+
+/** Changes to a bridge's keys (undefined: removed) that make `config` of {@link configOf}. */
+export function configMarks(ids: ExternalIds, config: ReadonlyMap<string, string>): Map<string, string | undefined> {
+  const marks = new Map<string, string | undefined>()
+  for (const name of configOf(ids).keys()) marks.set(configPrefix + name, undefined)
+  for (const [name, value] of config) marks.set(configPrefix + name, value)
+  return marks
+}
+
+/** Whether a key of `external_ids` is one that only we may write. */
+export function isOurKey(key: string): boolean {
+  return key.startsWith(prefix)
+}
+
 /** Keys that a bridge loses when we let go of it. */
 export function ourKeys(ids: ExternalIds): string[] {
-  return [...ids.keys()].filter(key => key.startsWith(prefix))
+  return [...ids.keys()].filter(isOurKey)
 }
 
 export function portMarks(instance: string, role: PortRole): Map<string, string> {

@@ -1,11 +1,13 @@
 import type { Link } from '../kernel/index.js'
+import { deleteBridgeRow } from './bridge.js'
 import type { Call } from './call.js'
 import type { Part } from './commit.js'
 import { linksNamed } from './device.js'
 import type { Host } from './host.js'
-import type { PortName } from './names.js'
+import type { BridgeName, PortName } from './names.js'
+import { portsOf } from './ovs.js'
 import { ownerOf } from './ownership.js'
-import { BridgeError, deviceNotFound, notOwned } from './problem.js'
+import { BridgeError, bridgeNotFound, deviceNotFound, notOwned } from './problem.js'
 import { removePorts } from './remove-ports.js'
 
 /**
@@ -56,6 +58,40 @@ function removal(host: Host, name: PortName): Part<void> {
       refuseManaged(host, name)
       const port = replica.find('Port', 'name', name)
       if (port !== undefined) removePorts(transaction, replica, [port])
+      return () => undefined
+    },
+  }
+}
+
+/**
+ * Deletes a bridge that neither this nor another instance manages, and its ports; their devices go as far as Open vSwitch
+ * had made them. For cleaning up after somebody's crash.
+ *
+ * Errors: `not-found` when Open vSwitch has no such bridge; `not-owned` for one that is managed, or that carries a port of
+ * an instance.
+ */
+export async function destroyUnmanagedBridge(host: Host, name: BridgeName, call: Call): Promise<void> {
+  const receipt = await host.committer.commit(bridgeRemoval(host, name), call)
+  await host.committer.applied(receipt, call)
+}
+
+function bridgeRemoval(host: Host, name: BridgeName): Part<void> {
+  return {
+    owns: [name],
+    needs: [],
+    reconfigures: true,
+    write: (transaction, replica) => {
+      const row = replica.find('Bridge', 'name', name)
+      if (row === undefined) throw bridgeNotFound(name)
+      const owner = ownerOf(row.external_ids)
+      if (owner === host.instance) throw notOwned(name, 'is a bridge that this service manages: use DestroyBridge')
+      if (owner !== undefined) throw notOwned(name, `is managed by the instance ${owner}`)
+      for (const port of portsOf(replica, row)) {
+        const portOwner = ownerOf(port.external_ids)
+        if (portOwner !== undefined) throw notOwned(name, `carries ${port.name}, a port of the instance ${portOwner}`)
+      }
+      transaction.wait('Bridge', row._uuid, { external_ids: row.external_ids, ports: row.ports })
+      deleteBridgeRow(transaction, replica, row)
       return () => undefined
     },
   }

@@ -1,16 +1,24 @@
-import { destroyBridge, ensureBridge } from '../bridge/bridge.js'
+import { destroyAllBridges, destroyBridge, ensureBridge } from '../bridge/bridge.js'
+import { setBridgeConfig } from '../bridge/config.js'
 import type { Host } from '../bridge/host.js'
 import { getBridge, listBridges } from '../bridge/inventory.js'
 import { parseBridgeName } from '../bridge/names.js'
+import { destroyUnmanagedBridge } from '../bridge/unmanaged.js'
 import type {
+  DestroyAllBridgesRequest,
+  DestroyAllBridgesResponse,
   DestroyBridgeRequest,
   DestroyBridgeResponse,
+  DestroyUnmanagedBridgeRequest,
+  DestroyUnmanagedBridgeResponse,
   EnsureBridgeRequest,
   EnsureBridgeResponse,
   GetBridgeRequest,
   GetBridgeResponse,
   ListBridgesRequest,
   ListBridgesResponse,
+  SetBridgeConfigRequest,
+  SetBridgeConfigResponse,
 } from '../gen/ovs/bridge/v1/bridge.js'
 import type { UnaryHandler } from './call.js'
 import { bridgeMessage } from './convert.js'
@@ -42,5 +50,29 @@ export function destroyBridgeOn(host: Host): UnaryHandler<DestroyBridgeRequest, 
   return async (request, call) => {
     const { bridge } = takeFields({ bridge: parseBridgeName(request.bridge) })
     return await destroyBridge(host, bridge, call)
+  }
+}
+
+export function destroyAllBridgesOn(host: Host): UnaryHandler<DestroyAllBridgesRequest, DestroyAllBridgesResponse> {
+  return async (_request, call) => {
+    const { destroyed, leftInPlace } = await destroyAllBridges(host, call)
+    return { destroyed: [...destroyed], leftInPlace: [...leftInPlace] }
+  }
+}
+
+export function destroyUnmanagedBridgeOn(
+  host: Host,
+): UnaryHandler<DestroyUnmanagedBridgeRequest, DestroyUnmanagedBridgeResponse> {
+  return async (request, call) => {
+    const { bridge } = takeFields({ bridge: parseBridgeName(request.bridge) })
+    await destroyUnmanagedBridge(host, bridge, call)
+    return {}
+  }
+}
+
+export function setBridgeConfigOn(host: Host): UnaryHandler<SetBridgeConfigRequest, SetBridgeConfigResponse> {
+  return async (request, call) => {
+    const { bridge } = takeFields({ bridge: optional(request.bridge, parseBridgeName) })
+    return { bridge: bridgeMessage(await setBridgeConfig(host, bridge ?? host.defaultBridge, request.settings, call)) }
   }
 }

@@ -60,6 +60,7 @@ export function bridgeMessage(bridge: Bridge): BridgeMessage {
     name: bridge.name,
     preExist: bridge.preExist,
     vlans: [...bridge.vlans],
+    config: Object.fromEntries(bridge.config),
     datapathType: bridge.datapathType,
   })
 }

@@ -1,6 +1,14 @@
 import type { Host } from '../bridge/host.js'
 import type { BridgeServiceServer } from '../gen/ovs/bridge/v1/service.js'
-import { destroyBridgeOn, ensureBridgeOn, getBridgeOn, listBridgesOn } from './bridge.js'
+import {
+  destroyAllBridgesOn,
+  destroyBridgeOn,
+  destroyUnmanagedBridgeOn,
+  ensureBridgeOn,
+  getBridgeOn,
+  listBridgesOn,
+  setBridgeConfigOn,
+} from './bridge.js'
 import { bulkTimeoutMs, type Calls } from './call.js'
 import { checkOvsOn } from './check.js'
 import {
@@ -28,6 +36,9 @@ export function bridgeService(host: Host, calls: Calls): BridgeServiceServer {
     getBridge: calls.unary(getBridgeOn(host)),
     listBridges: calls.unary(listBridgesOn(host)),
     destroyBridge: calls.unary(destroyBridgeOn(host)),
+    destroyAllBridges: calls.unary(destroyAllBridgesOn(host)),
+    destroyUnmanagedBridge: calls.unary(destroyUnmanagedBridgeOn(host)),
+    setBridgeConfig: calls.unary(setBridgeConfigOn(host)),
     createTap: calls.unary(createTapOn(host)),
     createTaps: calls.unary(createTapsOn(host), { timeoutMs: ({ taps }) => bulkTimeoutMs(taps.length) }),
     createContainerTap: calls.unary(createContainerTapOn(host)),
