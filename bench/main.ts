@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import type { Bench, Figure, Settings } from './bench.js'
+import type { Bench, Figure } from './bench.js'
 import { createMany } from './benches/create-many.js'
 import { createPar } from './benches/create-par.js'
 import { createSeq } from './benches/create-seq.js'
@@ -44,23 +44,17 @@ async function main(): Promise<number> {
   const { signal } = new AbortController()
   const settings = { smoke: values.smoke, quick: values.quick, rounds, profileDirectory: values.profile, signal }
   const chosen = benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name))
-  const results = await runAll(chosen, settings)
-  process.stdout.write(`\n${tableOf(results)}\n`)
   // A tiny or profiled run says nothing about times.
   const counts = !settings.smoke && settings.profileDirectory === undefined
-  if (counts && values.record !== undefined) keep(values.record, results)
-  return 0
-}
-
-async function runAll(chosen: readonly Bench[], settings: Settings): Promise<Result[]> {
-  const results: Result[] = []
   for (const bench of chosen) {
     const startedAt = performance.now()
     const figures = await bench.run(settings)
-    results.push(...figures.map(figure => resultOf(settings.smoke ? withoutAim(figure) : figure)))
-    process.stdout.write(`${bench.name}: done in ${Math.round((performance.now() - startedAt) / 1_000)} s\n`)
+    const results = figures.map(figure => resultOf(settings.smoke ? withoutAim(figure) : figure))
+    const tookS = Math.round((performance.now() - startedAt) / 1_000)
+    process.stdout.write(`--- ${bench.name}, ${tookS} s\n${tableOf(results)}\n`)
+    if (counts && values.record !== undefined) keep(values.record, results)
   }
-  return results
+  return 0
 }
 
 function withoutAim({ name, unit, ours, theirs }: Figure): Figure {

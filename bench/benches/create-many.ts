@@ -1,5 +1,5 @@
 import { type Bench, type Figure, inTurn, type Settings, tapNames, timed } from '../bench.js'
-import { expectTaps, withService } from '../world.js'
+import { bulkTimeoutMs, expectTaps, requestOf, withService } from '../world.js'
 import { createAtOnce } from './create-par.js'
 
 export const createMany: Bench = {
@@ -22,9 +22,8 @@ async function createIn(settings: Settings, count: number): Promise<Figure> {
   const { service, batch } = await inTurn(settings.rounds, {
     service: () =>
       withService(settings, async served => {
-        const { api } = served
-        const request = { taps: taps.map(tap => ({ tap, vlan: 10, bridge: '', mac: '', mtu: 0, multiQueue: false })) }
-        const ms = await timed(() => api.createTaps(request, { timeoutMs: 300_000 }))
+        const request = { taps: taps.map(requestOf) }
+        const ms = await timed(() => served.api.createTaps(request, { timeoutMs: bulkTimeoutMs }))
         await expectTaps(served, count)
         return ms
       }),

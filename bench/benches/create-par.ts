@@ -1,6 +1,6 @@
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
 import { addAtOnce, addOneByOne, wholeLoopMs } from '../by-hand.js'
-import { expectTaps, withoutService, withService } from '../world.js'
+import { bulkTimeoutMs, expectTaps, withoutService, withService } from '../world.js'
 
 const callers = 64
 
@@ -13,7 +13,9 @@ export const createPar: Bench = {
     const samples = await inTurn(settings.rounds, {
       service: () =>
         withService(settings, async served => {
-          const ms = await timed(() => byCallers(callers, taps, tap => served.api.createTap({ tap, vlan: 10 })))
+          const ms = await timed(() =>
+            byCallers(callers, taps, tap => served.api.createTap({ tap, vlan: 10 }, { timeoutMs: bulkTimeoutMs })),
+          )
           await expectTaps(served, count)
           return ms
         }),

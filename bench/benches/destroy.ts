@@ -1,7 +1,7 @@
 import { until } from '../../test/support/until.js'
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
 import { addAtOnce, deleteDevicesAtOnce, deleteOneByOne, deletePortsAtOnce, wholeLoopMs } from '../by-hand.js'
-import { expectTaps, type Served, withoutService, withService } from '../world.js'
+import { bulkTimeoutMs, expectTaps, fill, type Served, withoutService, withService } from '../world.js'
 
 const callers = 64
 
@@ -51,17 +51,21 @@ export const destroy: Bench = {
 
 async function destroyByService(served: Served, taps: readonly string[]): Promise<Gone> {
   const { api, ovs } = served
-  await api.createTaps({ taps: taps.map(tap => ({ tap, vlan: 10, bridge: '', mac: '', mtu: 0, multiQueue: false })) })
+  await fill(served, taps)
   await expectTaps(served, taps.length)
   const startedAt = performance.now()
-  await byCallers(callers, taps, tap => api.destroyTap({ tap }))
+  await byCallers(callers, taps, tap => api.destroyTap({ tap }, { timeoutMs: bulkTimeoutMs }))
   const devicesMs = performance.now() - startedAt
-  await api.reapTaps()
+  await api.reapTaps({}, { timeoutMs: bulkTimeoutMs })
   // The service's own reaper may have begun with some of them.
-  await until('no port is left', async () => {
-    const [found] = await ovs.transact({ op: 'select', table: 'Port', where: [['tag', '==', 10]], columns: [] })
-    return (found as { rows: readonly unknown[] }).rows.length === 0
-  })
+  await until(
+    'no port is left',
+    async () => {
+      const [found] = await ovs.transact({ op: 'select', table: 'Port', where: [['tag', '==', 10]], columns: [] })
+      return (found as { rows: readonly unknown[] }).rows.length === 0
+    },
+    { deadlineMs: bulkTimeoutMs },
+  )
   const portsMs = performance.now() - startedAt
   await expectTaps(served, 0)
   return { devicesMs, portsMs }

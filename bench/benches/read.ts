@@ -1,5 +1,5 @@
 import { type Bench, byCallers, type Figure, quantile, type Settings, tapNames, timed } from '../bench.js'
-import { run, type Served, withService } from '../world.js'
+import { fill, run, type Served, withService } from '../world.js'
 
 const callers = 64
 
@@ -13,9 +13,7 @@ async function readAll(settings: Settings, served: Served): Promise<Figure[]> {
   const count = settings.smoke ? 20 : 2_000
   const calls = settings.smoke ? 20 : 5_000
   const taps = tapNames(count)
-  await served.api.createTaps({
-    taps: taps.map(tap => ({ tap, vlan: 10, bridge: '', mac: '', mtu: 0, multiQueue: false })),
-  })
+  await fill(served, taps)
   const getOne = (tap: string) => served.api.getTap({ tap })
   const names = Array.from({ length: calls }, (_, i) => taps[(i * 7919) % count] ?? '')
   await byCallers(1, names.slice(0, calls / 5), getOne)
