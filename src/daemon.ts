@@ -150,6 +150,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
     committer: new Committer(ovsdb, instance, lifetime),
     records: parts.use(new TapRecords(ovsdb, instance)),
     tapNames: new TapNames(config.tapNameFormat),
+    bondNames: new TapNames(config.bondNameFormat),
     removals: new DeviceRemovals(kernel, lifetime),
     demolitions: new Map(),
     askVswitchd: signal => askVswitchd(on.socket, signal),

@@ -1,8 +1,10 @@
+import { isBond } from './bond-port.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
 import { removeDevices } from './device.js'
 import type { Host } from './host.js'
 import { type Bridge, foreignPorts, getBridge, holderOf, listBridges } from './inventory.js'
+import { removeMirrors } from './mirror.js'
 import { type BridgeName, parseBridgeName } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows, portsOf, rootOf } from './ovs.js'
 import {
@@ -20,7 +22,7 @@ import { BridgeError, bridgeNotFound, nameTaken, notOwned } from './problem.js'
 import { problemOf } from './problem-of.js'
 import { realised } from './realise.js'
 import { markDefunct, reap } from './reap.js'
-import { removePorts } from './remove-ports.js'
+import { removeBonds, removePorts } from './remove-ports.js'
 import type { KeptRecord } from './tap-records.js'
 import { committing, type TakeBack, undoingOnFailure } from './undo.js'
 
@@ -218,6 +220,14 @@ function demolition(host: Host, name: BridgeName): Part<Demolition> {
       const isOurs = row !== undefined && ownerOf(row.external_ids) === host.instance
       if (!isOurs) refuseUnlessBegun(name, row, taps, begun)
       markDefunct(transaction, taps)
+      if (row !== undefined) {
+        // Their records are root rows, and would outlive them.
+        removeBonds(
+          transaction,
+          replica,
+          [...portsOf(replica, row)].filter(port => isBond(host, port)),
+        )
+      }
       const stays = isOurs && (preExisted(row.external_ids) || foreignPorts(host, row).length > 0)
       if (stays) release(host, transaction, replica, row)
       else if (isOurs) deleteBridgeRow(transaction, replica, row)
@@ -249,9 +259,16 @@ function tapsOn(host: Host, bridge: BridgeName): KeptRecord[] {
 /** Takes our ports and keys off a bridge that stays. */
 function release(host: Host, transaction: OvsTransaction, replica: OvsReplica, row: OvsRows['Bridge']): void {
   const ours = [...portsOf(replica, row)].filter(
-    port => port.name !== row.name && ownerOf(port.external_ids) === host.instance,
+    port => port.name !== row.name && ownerOf(port.external_ids) === host.instance && !isBond(host, port),
   )
   removePorts(transaction, replica, ours)
+  removeMirrors(
+    transaction,
+    replica,
+    row.mirrors
+      .flatMap(uuid => replica.get('Mirror', uuid) ?? [])
+      .filter(mirror => ownerOf(mirror.external_ids) === host.instance),
+  )
   const without = (ids: ReadonlyMap<string, string>) => new Map(ourKeys(ids).map(key => [key, undefined]))
   transaction.setKeys('Bridge', row._uuid, 'external_ids', without(row.external_ids))
   const local = replica.find('Port', 'name', row.name)

@@ -25,6 +25,7 @@ export interface Host {
   readonly committer: Committer
   readonly records: TapRecords
   readonly tapNames: TapNames
+  readonly bondNames: TapNames
   readonly removals: DeviceRemovals
   /** Bridges that the database has let go of, and whose destruction is not at its end. */
   readonly demolitions: Map<BridgeName, { readonly leftInPlace: boolean }>

@@ -1,4 +1,6 @@
+import { type Bond, bondOf, bondView, isBond } from './bond-port.js'
 import type { Host } from './host.js'
+import { mirrorDestinations } from './mirror-row.js'
 import { type BridgeName, type MacAddress, type PortName, type VlanId } from './names.js'
 import { bridgeOf, type OvsRows, portsOf } from './ovs.js'
 import { configOf, ownerOf, preExisted, type TapBacking, type TapRecord } from './ownership.js'
@@ -33,6 +35,10 @@ export interface Bridge {
   /** What SetBridgeConfig set, as given. */
   readonly config: ReadonlyMap<string, string>
   readonly datapathType: string
+  /** Destination taps, sorted. */
+  readonly mirrors: readonly string[]
+  /** By name. */
+  readonly bonds: readonly Bond[]
 }
 
 /** The tap of a record. */
@@ -45,7 +51,7 @@ export function tapOf(host: Host, record: TapRecord): Tap {
     mac: record.mac,
     backing: record.backing,
     state: record.defunct ? 'defunct' : record.bridge === undefined ? 'detached' : 'active',
-    bond: undefined,
+    bond: bondOf(host, record.name)?.name,
     qinqOuterVlan: record.qinqOuterVlan,
     ovsError: row === undefined ? missingPort(record) : (row.error ?? ''),
     mtuBytes: Number(row?.mtu ?? record.mtu ?? 0),
@@ -97,14 +103,14 @@ export function managedBridge(host: Host, name: string): OvsRows['Bridge'] {
 
 /** Errors: `not-found` when no bridge of that name is managed. */
 export function getBridge(host: Host, name: BridgeName): Bridge {
-  return bridgeView(managedBridge(host, name), vlansByBridge(host))
+  return bridgeView(host, managedBridge(host, name), vlansByBridge(host))
 }
 
 /** The managed bridges, in no order. */
 export function listBridges(host: Host): Bridge[] {
   const vlans = vlansByBridge(host)
   const rows = [...host.ovsdb.replica.rows('Bridge')].filter(row => ownerOf(row.external_ids) === host.instance)
-  return rows.map(row => bridgeView(row, vlans))
+  return rows.map(row => bridgeView(host, row, vlans))
 }
 
 /** VLANs of the taps on each bridge; defunct ones do not count. */
@@ -118,14 +124,23 @@ function vlansByBridge(host: Host): ReadonlyMap<string, ReadonlySet<VlanId>> {
   return byBridge
 }
 
-function bridgeView(row: OvsRows['Bridge'], vlans: ReadonlyMap<string, ReadonlySet<VlanId>>): Bridge {
+function bridgeView(host: Host, row: OvsRows['Bridge'], vlans: ReadonlyMap<string, ReadonlySet<VlanId>>): Bridge {
   return {
     name: row.name,
     preExist: preExisted(row.external_ids),
     vlans: [...(vlans.get(row.name) ?? [])].sort((a, b) => a - b),
     config: configOf(row.external_ids),
     datapathType: row.datapath_type === '' ? 'system' : row.datapath_type,
+    mirrors: mirrorDestinations(host, row),
+    bonds: bondsOn(host, row),
   }
+}
+
+function bondsOn(host: Host, row: OvsRows['Bridge']): Bond[] {
+  const ports = [...portsOf(host.ovsdb.replica, row)].filter(port => isBond(host, port))
+  // One whose members are all defunct goes with them.
+  const bonds = ports.map(port => bondView(host, port)).filter(({ members }) => members.length > 0)
+  return bonds.sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
 /** Who has `name` in Open vSwitch or in our records, in words; undefined: nobody. Defunct taps of ours do not count. */

@@ -1,9 +1,11 @@
 import type { Uuid } from '../ovsdb/index.js'
+import { bondOf, refuseBonded } from './bond-port.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
 import { linksNamed, makeDevices } from './device.js'
 import type { Host } from './host.js'
 import { managedBridge, type Tap, tapOf } from './inventory.js'
+import { refuseMirrored } from './mirror-row.js'
 import type { BridgeName, MacAddress, PortName, VlanId } from './names.js'
 import { untagged } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
@@ -61,8 +63,8 @@ export async function addTap(
  * Puts a tap on another bridge or VLAN. The port moves as it stands, in one transaction: ovs-vswitchd never sees the tap
  * on two bridges or on none.
  *
- * Errors: `not-found`, `invalid` for a detached tap without a bridge, `not-realised`, those of a commit; the tap is then
- * where it was.
+ * Errors: `not-found`, `invalid` for a detached tap without a bridge, `in-use` for a member of a bond, the destination of a
+ * mirror, and a source that is to leave its bridge, `not-realised`, those of a commit; the tap is then where it was.
  */
 export async function moveTap(host: Host, name: PortName, to: Destination, call: Call): Promise<Tap> {
   const before = recordOf(host, name)
@@ -76,7 +78,7 @@ export async function moveTap(host: Host, name: PortName, to: Destination, call:
 
 /**
  * Makes a tap a dot1q-tunnel port with this outer VLAN (ovs-vswitchd.conf.db(5), Port.vlan_mode), or with undefined an
- * access port of its VLAN again. Errors: `not-found`, those of a commit.
+ * access port of its VLAN again. Errors: `not-found`, `in-use` as of a move on one bridge, those of a commit.
  */
 export async function setTapQinQ(host: Host, name: PortName, outerVlan: VlanId | undefined, call: Call): Promise<Tap> {
   const before = recordOf(host, name)
@@ -110,11 +112,21 @@ function refuseChanged(host: Host, before: TapRecord): void {
   }
 }
 
+/** What a bond or a mirror holds: a member its port, the destination of a mirror its VLAN too, a source its bridge. */
+function refuseHeld(host: Host, before: TapRecord, after: { readonly bridge: BridgeName | undefined }): void {
+  refuseBonded(host, before.name)
+  refuseMirrored(host, before.name, after.bridge !== before.bridge)
+}
+
 /** Makes a tap of ours be as `after` says, or leaves it as `before` says. */
 async function relocate(host: Host, before: TapRecord, after: PlacedRecord, call: Call): Promise<Tap> {
   return await undoingOnFailure(host, call, async undo => {
+    refuseHeld(host, before, after)
     const placement = await withDevice(host, after, call, undo)
-    const part = placing(host, [placement], () => refuseChanged(host, before))
+    const part = placing(host, [placement], () => {
+      refuseChanged(host, before)
+      refuseHeld(host, before, after)
+    })
     const receipt = await committing(host, part, call, undo, putBack(host, before, after))
     await awaitPlacements(host, receipt, [placement], call)
     return tapOf(host, placement.record)
@@ -142,6 +154,7 @@ function putBack(host: Host, before: TapRecord, after: TapRecord): TakeBack {
     const { bridge } = before
     const now = host.records.get(before.name)?.record
     if (now?.id !== after.id || now.bridge !== after.bridge || now.vlan !== after.vlan) return
+    if (bondOf(host, before.name) !== undefined) return
     if (bridge !== undefined) writePlacements(host, transaction, replica, [{ ...before, bridge }])
     else {
       const port = replica.find('Port', 'name', before.name)
@@ -153,7 +166,7 @@ function putBack(host: Host, before: TapRecord, after: TapRecord): TakeBack {
 
 /**
  * Takes a tap off its bridge; device and record stay. A tap that is detached already is returned as it is. A host tap's
- * device goes with its port. Errors: `not-found`, those of a commit.
+ * device goes with its port. Errors: `not-found`, `in-use` in a bond or at an end of a mirror, those of a commit.
  */
 export async function removeTap(host: Host, name: PortName, call: Call): Promise<Tap> {
   const part: Part<TapRecord> = {
@@ -162,6 +175,7 @@ export async function removeTap(host: Host, name: PortName, call: Call): Promise
     reconfigures: true,
     write: (transaction, replica) => {
       const record = { ...recordOf(host, name), bridge: undefined }
+      refuseHeld(host, recordOf(host, name), record)
       const port = replica.find('Port', 'name', name)
       if (port !== undefined) removePorts(transaction, replica, [port])
       keepRecord(host, transaction, record)
@@ -248,7 +262,7 @@ function giveBack(
 ): void {
   const kept = host.records.get(record.name)
   if (kept?.record.id !== record.id) return
-  if (former === undefined) removeTaps(transaction, replica, [kept])
+  if (former === undefined) removeTaps(host, transaction, replica, [kept])
   else {
     restorePort(transaction, replica, former)
     transaction.delete('QoS', kept.uuid)

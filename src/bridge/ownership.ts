@@ -15,10 +15,11 @@ import {
  * How OVSDB remembers what is ours. This file alone spells the keys of `external_ids`.
  *
  * - A managed bridge carries `ovs-bridged:instance`, and `ovs-bridged:pre-exist` when it was there before us.
- * - A port of ours carries `ovs-bridged:instance` and `ovs-bridged:role`.
+ * - A port of ours carries `ovs-bridged:instance` and `ovs-bridged:role`; so does a mirror.
  * - A tap's interface carries `attached-mac`, Open vSwitch's conventional key.
  * - A tap's intent stands in a QoS row of type `linux-noop`: a root row, it outlives the port while a tap is detached,
- *   and on the port it keeps ovs-vswitchd's hands off the device's qdiscs.
+ *   and on the port it keeps ovs-vswitchd's hands off the device's qdiscs. A bond has such a row of its own; the rows of
+ *   its members wait without a port.
  */
 const prefix = 'ovs-bridged:'
 const instanceKey = `${prefix}instance`
@@ -36,7 +37,10 @@ const format = '1'
 export type ExternalIds = ReadonlyMap<string, string>
 
 /** What a port of ours is for. */
-export type PortRole = 'local' | 'tap'
+export type PortRole = 'local' | 'tap' | 'bond'
+
+/** What a mirror of ours is for. */
+export type MirrorRole = 'mirror'
 
 /** Marks of a bridge that was there before us. */
 export function adoptedBridgeMarks(instance: string): Map<string, string> {
@@ -108,7 +112,21 @@ export function preExisted(ids: ExternalIds): boolean {
 
 export function roleOf(ids: ExternalIds): PortRole | undefined {
   const role = ids.get(roleKey)
-  return role === 'local' || role === 'tap' ? role : undefined
+  return role === 'local' || role === 'tap' || role === 'bond' ? role : undefined
+}
+
+/** Marks of a mirror; `id` is random, and tells it from a later one. */
+export function mirrorMarks(instance: string, role: MirrorRole, id: string): Map<string, string> {
+  return new Map([
+    [instanceKey, instance],
+    [roleKey, role],
+    [idKey, id],
+  ])
+}
+
+/** Whether a mirror of this instance is for `role`. */
+export function isMirrorFor(instance: string, role: MirrorRole, ids: ExternalIds): boolean {
+  return ids.get(instanceKey) === instance && ids.get(roleKey) === role
 }
 
 export function interfaceMarks(mac: MacAddress | undefined): Map<string, string> {
@@ -180,6 +198,31 @@ export function defunctMark(): Map<string, string> {
 /** Name of the tap that a QoS row of `instance` records; undefined: the row is not such a record. */
 export function recordedTap(instance: string, ids: ExternalIds): string | undefined {
   return ids.get(instanceKey) === instance ? ids.get(tapKey) : undefined
+}
+
+/** What a bond is meant to be, beyond what its port says. */
+export interface BondRecord {
+  /** Random, new with each making. */
+  readonly id: string
+  /** VLAN it carries untagged; undefined: all, tagged. */
+  readonly vlan: VlanId | undefined
+  readonly qinqOuterVlan: VlanId | undefined
+}
+
+export function writeBondRecord(instance: string, { id, vlan, qinqOuterVlan }: BondRecord): Map<string, string> {
+  const ids = portMarks(instance, 'bond').set(formatKey, format).set(idKey, id)
+  if (vlan !== undefined) ids.set(`${prefix}vlan`, String(vlan))
+  if (qinqOuterVlan !== undefined) ids.set(`${prefix}qinq-outer-vlan`, String(qinqOuterVlan))
+  return ids
+}
+
+export function readBondRecord(ids: ExternalIds): BondRecord {
+  const vlan = (key: string) => {
+    const text = ids.get(prefix + key)
+    const result = text === undefined ? undefined : parseVlanId(Number(text))
+    return result?.ok ? result.value : undefined
+  }
+  return { id: ids.get(idKey) ?? '', vlan: vlan('vlan'), qinqOuterVlan: vlan('qinq-outer-vlan') }
 }
 
 /** Reads a record back; undefined when somebody has damaged it beyond use. */

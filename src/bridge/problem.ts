@@ -113,15 +113,12 @@ export function notOwned(name: string, why: string): BridgeError {
 }
 
 /** A tap that a bond or a mirror holds where it is. */
-export function inUse(
-  name: string,
-  by: { readonly reason: 'IN_BOND' | 'IN_MIRROR'; readonly what: string },
-): BridgeError {
-  return new BridgeError({ kind: 'in-use', reason: by.reason, message: `${name} is ${by.what}` })
+export function inUse(name: string, reason: 'IN_BOND' | 'IN_MIRROR', what: string): BridgeError {
+  return new BridgeError({ kind: 'in-use', reason, message: `${name} is ${what}` })
 }
 
-export function bondNotFound(name: string, bridge: string): BridgeError {
-  const message = `no bond on bridge ${bridge} is named ${name}`
+export function bondNotFound(name: string): BridgeError {
+  const message = `no bond is named ${name}`
   return new BridgeError({ kind: 'not-found', reason: 'BOND_NOT_FOUND', message })
 }
 

@@ -1,20 +1,24 @@
 import { abortScope, sleep } from '../lib/abort.js'
+import { bondsOf } from './bond-port.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
 import { removeDevices } from './device.js'
 import type { Host } from './host.js'
 import { type Tap, tapOf } from './inventory.js'
+import { endMirrorsAt, mirrorsAt } from './mirror.js'
 import type { PortName } from './names.js'
+import { portOfInterface } from './ovs.js'
 import { defunctMark, type TapRecord } from './ownership.js'
 import { tapNotFound } from './problem.js'
-import { removePorts, removeTaps } from './remove-ports.js'
+import { leaveBonds, removePorts, removeTaps } from './remove-ports.js'
 import type { KeptRecord } from './tap-records.js'
 
 const reapIntervalMs = 5_000
 
 /**
  * Marks a tap defunct in OVSDB, then removes its device. Its port goes with the next reaping; at once that of a host
- * tap, whose device goes with it, and that of an adopted device, which stays and is its owner's again. A crash in between leaves a mark that the next start follows.
+ * tap, whose device goes with it, and that of an adopted device, which stays and is its owner's again. The mirrors that
+ * it is an end of end with the mark. A crash in between leaves a mark that the next start follows.
  *
  * Errors: `not-found`; `device-refused` when the device cannot be removed, the tap then stays defunct for the reaper.
  */
@@ -29,15 +33,17 @@ function mark(host: Host, name: PortName): Part<TapRecord> {
   const kind = host.records.get(name)?.record.backing.kind
   const portGoesAtOnce = kind === 'host' || kind === 'adopted'
   return {
-    owns: [name],
+    owns: [name, ...bondsOf(host, [name])],
     needs: [],
-    reconfigures: portGoesAtOnce,
+    reconfigures: portGoesAtOnce || mirrorsAt(host, [name]).length > 0,
     write: (transaction, replica) => {
       const kept = host.records.get(name)
       if (kept === undefined || kept.record.defunct) throw tapNotFound(name)
       markDefunct(transaction, [kept])
+      endMirrorsAt(host, transaction, replica, [name])
       const port = replica.find('Port', 'name', name)
       if (portGoesAtOnce && port?.qos === kept.uuid) removePorts(transaction, replica, [port])
+      if (portGoesAtOnce) leaveBonds(host, transaction, replica, [name])
       return () => kept.record
     },
   }
@@ -64,7 +70,7 @@ export async function reap(host: Host, names: readonly PortName[], call: Call): 
     doomed.map(({ record }) => record),
     call,
   )
-  const hasPorts = doomed.some(({ record }) => host.ovsdb.replica.find('Port', 'name', record.name) !== undefined)
+  const hasPorts = doomed.some(({ record }) => portOfInterface(host.ovsdb.replica, record.name) !== undefined)
   const receipt = await host.committer.commit(removal(host, names, hasPorts), call)
   await host.committer.applied(receipt, call)
   return receipt.result
@@ -72,12 +78,12 @@ export async function reap(host: Host, names: readonly PortName[], call: Call): 
 
 function removal(host: Host, names: readonly PortName[], reconfigures: boolean): Part<PortName[]> {
   return {
-    owns: names,
+    owns: [...names, ...bondsOf(host, names)],
     needs: [],
     reconfigures,
     write: (transaction, replica) => {
       const doomed = names.flatMap(name => host.records.get(name) ?? []).filter(({ record }) => record.defunct)
-      removeTaps(transaction, replica, doomed)
+      removeTaps(host, transaction, replica, doomed)
       return () => doomed.map(({ record }) => record.name)
     },
   }

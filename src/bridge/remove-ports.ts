@@ -1,5 +1,8 @@
 import type { Uuid } from '../ovsdb/index.js'
+import { bondOf } from './bond-port.js'
 import type { OvsTransaction } from './commit.js'
+import type { Host } from './host.js'
+import { endMirrorsAt } from './mirror.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
 import { movePorts } from './placement.js'
 import type { KeptRecord } from './tap-records.js'
@@ -19,15 +22,52 @@ export function removePorts(transaction: OvsTransaction, replica: OvsReplica, po
   }
 }
 
-/** Takes taps away, port and record. A tap whose port is gone already loses its record. */
-export function removeTaps(transaction: OvsTransaction, replica: OvsReplica, taps: readonly KeptRecord[]): void {
+/** Takes taps away, port and record, and the mirrors that need them. A tap whose port is gone already loses its record. */
+export function removeTaps(
+  host: Host,
+  transaction: OvsTransaction,
+  replica: OvsReplica,
+  taps: readonly KeptRecord[],
+): void {
+  const names = taps.map(({ record }) => record.name)
   const ports = taps.flatMap(({ record, uuid }) => {
     const port = replica.find('Port', 'name', record.name)
     // A port of that name that does not carry our record is somebody else's.
     return port?.qos === uuid ? [port] : []
   })
+  endMirrorsAt(host, transaction, replica, names)
   removePorts(transaction, replica, ports)
+  leaveBonds(host, transaction, replica, names)
   // Left to the database's garbage collection, a port would still refer to its record when that is deleted.
   for (const port of ports) transaction.delete('Port', port._uuid)
   for (const { uuid } of taps) transaction.delete('QoS', uuid)
+}
+
+/** Takes those of the taps that are in bonds out of them. A bond that is left without a member goes. */
+export function leaveBonds(
+  host: Host,
+  transaction: OvsTransaction,
+  replica: OvsReplica,
+  taps: readonly string[],
+): void {
+  const byBond = new Map<OvsRows['Port'], Uuid[]>()
+  for (const tap of taps) {
+    const bond = bondOf(host, tap)
+    const iface = replica.find('Interface', 'name', tap)
+    if (bond !== undefined && iface !== undefined) byBond.set(bond, [...(byBond.get(bond) ?? []), iface._uuid])
+  }
+  for (const [bond, leaving] of byBond) {
+    // Port.interfaces must never be empty.
+    if (leaving.length === bond.interfaces.length) removeBonds(transaction, replica, [bond])
+    else transaction.mutate('Port', bond._uuid, 'interfaces', 'delete', leaving)
+  }
+}
+
+/** Takes bonds away, port and record. */
+export function removeBonds(transaction: OvsTransaction, replica: OvsReplica, bonds: readonly OvsRows['Port'][]): void {
+  removePorts(transaction, replica, bonds)
+  for (const { _uuid, qos } of bonds) {
+    transaction.delete('Port', _uuid)
+    if (qos !== undefined) transaction.delete('QoS', qos)
+  }
 }

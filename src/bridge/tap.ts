@@ -8,6 +8,7 @@ import { awaitPlacements, type PlacedRecord, placing } from './placement.js'
 import { invalid, nameTaken, type Violation } from './problem.js'
 import { reap } from './reap.js'
 import { removeTaps } from './remove-ports.js'
+import type { TapNames } from './tap-name.js'
 import { committing, type TakeBack, undoingOnFailure } from './undo.js'
 
 /** A tap that somebody asks for. */
@@ -60,22 +61,30 @@ async function nameAll(host: Host, specs: readonly TapSpec[], call: Call): Promi
   const wanted: PlacedRecord[] = []
   for (const { bridge = host.defaultBridge, name, vlan, mac, mtu, backing } of specs) {
     const own = { id: randomId(), qinqOuterVlan: undefined, defunct: false }
-    wanted.push({ ...own, name: name ?? (await nextName(host, given, call)), bridge, vlan, mac, mtu, backing })
+    wanted.push({
+      ...own,
+      name: name ?? (await nextName(host, host.tapNames, given, call)),
+      bridge,
+      vlan,
+      mac,
+      mtu,
+      backing,
+    })
   }
   return wanted
 }
 
 /** A name that is free, and that no other call gets. */
 export async function reserveTapName(host: Host, call: Call): Promise<PortName> {
-  return await nextName(host, new Set(), call)
+  return await nextName(host, host.tapNames, new Set(), call)
 }
 
 /** The next generated name that nobody has, neither in Open vSwitch nor among the kernel's devices. */
-async function nextName(host: Host, given: ReadonlySet<string>, call: Call): Promise<PortName> {
+export async function nextName(host: Host, names: TapNames, given: ReadonlySet<string>, call: Call): Promise<PortName> {
   const isTaken = (name: string) =>
     given.has(name) || host.records.get(name) !== undefined || holderOf(host, name) !== undefined
   for (;;) {
-    const name = host.tapNames.take(isTaken)
+    const name = names.take(isTaken)
     if ((await host.kernel.getLink(name, call.signal)) === undefined) return name
   }
 }
@@ -100,6 +109,6 @@ function withdrawal(host: Host, wanted: readonly PlacedRecord[]): TakeBack {
       const there = host.records.get(name)
       return there?.record.id === id ? [there] : []
     })
-    removeTaps(transaction, replica, kept)
+    removeTaps(host, transaction, replica, kept)
   }
 }

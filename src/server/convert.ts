@@ -5,6 +5,7 @@ import { Bridge as BridgeMessage } from '../gen/ovs/bridge/v1/bridge.js'
 import { CheckOvsResponse, Dependency as DependencyMessage } from '../gen/ovs/bridge/v1/check.js'
 import { TapKind, Tap as TapMessage, TapState as TapStateEnum } from '../gen/ovs/bridge/v1/tap.js'
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
+import { bondMessage } from './bond.js'
 
 const kinds = {
   tuntap: TapKind.TUNTAP,
@@ -62,6 +63,8 @@ export function bridgeMessage(bridge: Bridge): BridgeMessage {
     vlans: [...bridge.vlans],
     config: Object.fromEntries(bridge.config),
     datapathType: bridge.datapathType,
+    mirrors: [...bridge.mirrors],
+    bonds: bridge.bonds.map(bondMessage),
   })
 }
 

@@ -1,5 +1,6 @@
 import type { Host } from '../bridge/host.js'
 import type { BridgeServiceServer } from '../gen/ovs/bridge/v1/service.js'
+import { addBondOn, deleteBondOn } from './bond.js'
 import {
   destroyAllBridgesOn,
   destroyBridgeOn,
@@ -11,6 +12,7 @@ import {
 } from './bridge.js'
 import { bulkTimeoutMs, type Calls } from './call.js'
 import { checkOvsOn } from './check.js'
+import { createMirrorOn, destroyMirrorOn } from './mirror.js'
 import {
   addTapOn,
   createContainerTapOn,
@@ -53,5 +55,9 @@ export function bridgeService(host: Host, calls: Calls): BridgeServiceServer {
     destroyTap: calls.unary(destroyTapOn(host)),
     destroyUnmanagedTap: calls.unary(destroyUnmanagedTapOn(host)),
     reapTaps: calls.unary(reapTapsOn(host)),
+    addBond: calls.unary(addBondOn(host)),
+    deleteBond: calls.unary(deleteBondOn(host)),
+    createMirror: calls.unary(createMirrorOn(host)),
+    destroyMirror: calls.unary(destroyMirrorOn(host)),
   }
 }

@@ -1,3 +1,4 @@
+import { findBond, setBondQinQ } from '../bridge/bond.js'
 import type { Host } from '../bridge/host.js'
 import { getTap, listTaps, type Tap } from '../bridge/inventory.js'
 import { addTap, moveTap, removeTap, setTapQinQ } from '../bridge/move.js'
@@ -45,6 +46,7 @@ import type {
   SetTapQinQResponse,
 } from '../gen/ovs/bridge/v1/tap.js'
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
+import { bondMessage } from './bond.js'
 import type { Call, UnaryHandler } from './call.js'
 import { parseKind, tapMessage } from './convert.js'
 import { maybe, optional, type TakenFields, takeEach, takeFields } from './fields.js'
@@ -111,7 +113,10 @@ export function setTapQinQOn(host: Host): UnaryHandler<SetTapQinQRequest, SetTap
       tap: parsePortName(request.tap),
       outer_vlan: maybe(request.outerVlan, parseOuterVlan),
     })
-    return { tap: tapMessage(await setTapQinQ(host, tap, outer_vlan, call)) }
+    if (findBond(host, tap) !== undefined) {
+      return { tap: undefined, bond: bondMessage(await setBondQinQ(host, tap, outer_vlan, call)) }
+    }
+    return { tap: tapMessage(await setTapQinQ(host, tap, outer_vlan, call)), bond: undefined }
   }
 }
 

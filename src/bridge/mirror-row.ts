@@ -1,0 +1,50 @@
+import type { Host } from './host.js'
+import type { OvsReplica, OvsRows } from './ovs.js'
+import { isMirrorFor } from './ownership.js'
+import { inUse } from './problem.js'
+
+const namePrefix = 'mirror-'
+
+/** Name of the row of a mirror that hands its copies to this tap. */
+export function mirrorName(destination: string): string {
+  return namePrefix + destination
+}
+
+/** Whether a row is a mirror that somebody asked us for. */
+export function isMirror(host: Host, row: OvsRows['Mirror']): boolean {
+  return isMirrorFor(host.instance, 'mirror', row.external_ids) && row.name.startsWith(namePrefix)
+}
+
+/** The bridge that a mirror belongs to. */
+export function bridgeOfMirror(replica: OvsReplica, mirror: OvsRows['Mirror']): OvsRows['Bridge'] | undefined {
+  for (const bridge of replica.referrers('Bridge', 'mirrors', mirror._uuid)) return bridge
+  return undefined
+}
+
+/** The taps on a bridge that are handed copies, sorted. A mirror that has lost its port to somebody else is none. */
+export function mirrorDestinations(host: Host, bridge: OvsRows['Bridge']): string[] {
+  const rows = bridge.mirrors.flatMap(uuid => host.ovsdb.replica.get('Mirror', uuid) ?? [])
+  const live = rows.filter(row => isMirror(host, row) && row.output_port !== undefined)
+  return live.map(row => row.name.slice(namePrefix.length)).sort()
+}
+
+/** Mirrors of anybody that hand their copies to this port. */
+export function mirrorsTo(replica: OvsReplica, port: OvsRows['Port']): OvsRows['Mirror'][] {
+  return [...replica.referrers('Mirror', 'output_port', port._uuid)]
+}
+
+/** Mirrors of anybody that copy this port's frames alone. */
+export function mirrorsFrom(replica: OvsReplica, port: OvsRows['Port']): OvsRows['Mirror'][] {
+  const columns = ['select_src_port', 'select_dst_port'] as const
+  return [...new Set(columns.flatMap(column => [...replica.referrers('Mirror', column, port._uuid)]))]
+}
+
+/** Throws `in-use` for a tap that a mirror of ours holds: with `atEither` end, or only at the receiving one. */
+export function refuseMirrored(host: Host, tap: string, atEither: boolean): void {
+  const { replica } = host.ovsdb
+  const port = replica.find('Port', 'name', tap)
+  if (port === undefined) return
+  const isOurs = (row: OvsRows['Mirror']) => isMirror(host, row)
+  if (mirrorsTo(replica, port).some(isOurs)) throw inUse(tap, 'IN_MIRROR', 'the destination of a mirror')
+  if (atEither && mirrorsFrom(replica, port).some(isOurs)) throw inUse(tap, 'IN_MIRROR', 'the source of a mirror')
+}

@@ -1,0 +1,278 @@
+import assert from 'node:assert/strict'
+import { BondMode, LacpMode } from '../../src/gen/ovs/bridge/v1/bond.js'
+import { type FrameSocket, openTap } from '../support/frame-socket.js'
+import { laneTest } from '../support/lane.js'
+import { addAddress, findLink } from '../support/links.js'
+import type { Namespace } from '../support/namespace.js'
+import { expectNoPing, ping } from '../support/ping.js'
+import { refusalOf, stateOf } from '../support/refusal.js'
+import type { Api } from '../support/rpc.js'
+import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
+import { until } from '../support/until.js'
+
+/** A broadcast of the tests' own EtherType. */
+function probe(source: number): Buffer {
+  const header = `ffffffffffff0200000000${source.toString(16).padStart(2, '0')}88b5`
+  return Buffer.concat([Buffer.from(header, 'hex'), Buffer.alloc(50)])
+}
+
+/** A tuntap tap of the service that a program has opened, which gives it its link until the socket is disposed. */
+async function openNew(bed: ServedTestbed, tap: string, vlan: number): Promise<FrameSocket> {
+  await bed.api.createTap({ tap, vlan })
+  return openTap(tap)
+}
+
+/** Sends probes until one comes out of a member, and gives that member's. */
+async function carrier(from: FrameSocket, members: readonly FrameSocket[]): Promise<FrameSocket> {
+  for (const socket of members) socket.drain()
+  return await until(
+    'a member of the bond carries a frame',
+    () => {
+      from.send(probe(1))
+      return members.find(socket => socket.drain().some(isProbe))
+    },
+    { everyMs: 20 },
+  )
+}
+
+function isProbe({ etherType }: { readonly etherType: number }): boolean {
+  return etherType === 0x88b5
+}
+
+laneTest('an active-backup bond carries its VLANs, and fails over within 2 s of its link going', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const { api } = bed
+  using out = await openNew(bed, 'out', 10)
+  const [m0, m1] = [await openNew(bed, 'm0', 0), await openNew(bed, 'm1', 5)]
+  const { bond } = await api.addBond({ members: ['m1', 'm0'], mode: BondMode.ACTIVE_BACKUP })
+  assert.deepEqual([bond?.name, bond?.members, bond?.bridge], ['bond0', ['m0', 'm1'], 'br0'])
+  assert.deepEqual((await api.getBridge({ bridge: 'br0' })).bridge?.bonds, [bond])
+  assert.equal((await api.getTap({ tap: 'm0' })).tap?.bond, 'bond0')
+
+  const first = await carrier(out, [m0, m1])
+  using second = first === m0 ? m1 : m0
+  out.send(probe(1))
+  assert.equal((await first.receive('a probe', isProbe)).vlan, 10)
+  // Nobody has the tap open any more: its link is down.
+  first[Symbol.dispose]()
+  const began = performance.now()
+  await carrier(out, [second])
+  const tookMs = performance.now() - began
+  assert.ok(tookMs < 2000, `failing over took ${tookMs} ms`)
+  const tagged = probe(2)
+  second.send(Buffer.concat([tagged.subarray(0, 12), Buffer.from('8100000a', 'hex'), tagged.subarray(12)]))
+  await out.receive('a frame from the bond', isProbe)
+
+  // A restart knows the bond, and what it does to a bond is in the switch.
+  await bed.service[Symbol.asyncDispose]()
+  const { api: next } = bed.use(await startService(bed))
+  const answer = await next.setTapQinQ({ tap: 'bond0', outerVlan: 77 })
+  assert.deepEqual([answer.tap, answer.bond], [undefined, { ...bond, qinqOuterVlan: 77 }])
+  const [port] = await bed.ovs.select('Port', [['name', '==', 'bond0']])
+  assert.deepEqual([port?.['tag'], port?.['vlan_mode']], [77, 'dot1q-tunnel'])
+  assert.deepEqual((await next.setTapQinQ({ tap: 'bond0' })).bond, bond)
+})
+
+/** A container on br0 through a tap of the service, with an address on its `veth0`. */
+async function plug(bed: ServedTestbed, tap: string, vlan: number, address: string): Promise<Namespace> {
+  const container = bed.createContainer(tap)
+  await bed.api.createContainerTap({ tap, vlan, netns: container.path, vethIndex: 0 })
+  container.run(() => addAddress('veth0', address))
+  return container
+}
+
+laneTest('members of a deleted bond are on their former VLANs again', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const { api } = bed
+  const red = await plug(bed, 'red', 10, '10.0.0.1/24')
+  await plug(bed, 'blue', 20, '10.0.0.2/24')
+  const peer10 = await plug(bed, 'peer10', 10, '10.0.0.3/24')
+  const peer20 = await plug(bed, 'peer20', 20, '10.0.0.4/24')
+  await ping(peer10, '10.0.0.1')
+  const before = await stateOf(bed)
+  const index = findLink('red')?.index
+  const members = ['red', 'blue']
+  await api.addBond({ bond: 'pair', members, mode: BondMode.BALANCE_SLB, vlan: 30 })
+  await expectNoPing(peer10, '10.0.0.1')
+  const { bond } = await api.deleteBond({ bridge: 'br0', bond: 'pair' })
+  assert.deepEqual([bond?.name, bond?.members, bond?.vlan], ['pair', ['blue', 'red'], 30])
+  await ping(peer10, '10.0.0.1')
+  await ping(peer20, '10.0.0.2')
+  await expectNoPing(red, '10.0.0.2')
+  assert.equal(findLink('red')?.index, index)
+  assert.deepEqual(await stateOf(bed), before)
+})
+
+laneTest('balance-slb uses both members, and balance-tcp negotiates by LACP', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const { api } = bed
+  using out = await openNew(bed, 'out', 10)
+  using m0 = await openNew(bed, 'm0', 0)
+  using m1 = await openNew(bed, 'm1', 0)
+  const members = ['m0', 'm1']
+  const sockets = [m0, m1]
+
+  await api.addBond({ bond: 'slb', members, mode: BondMode.BALANCE_SLB, vlan: 10 })
+  const carried = sockets.map(() => new Set<string>())
+  await until('both members carry probes', () => {
+    for (let source = 1; source <= 32; source++) out.send(probe(source))
+    for (const [i, socket] of sockets.entries()) {
+      for (const frame of socket.drain().filter(isProbe)) carried[i]?.add(frame.source)
+    }
+    return carried.every(({ size }) => size > 0) && carried.reduce((sum, { size }) => sum + size, 0) >= 32
+  })
+  // From either member; a balanced bond takes broadcasts from one only.
+  for (const socket of sockets) {
+    const frame = probe(40)
+    frame.write('020000000001', 'hex')
+    socket.send(frame)
+    await out.receive('a frame from a member', isProbe)
+  }
+  await api.deleteBond({ bridge: 'br0', bond: 'slb' })
+
+  const { bond } = await api.addBond({
+    members,
+    mode: BondMode.BALANCE_TCP,
+    lacp: LacpMode.ACTIVE,
+    lacpFallback: true,
+    vlan: 10,
+  })
+  assert.deepEqual([bond?.mode, bond?.lacp, bond?.lacpFallback], [BondMode.BALANCE_TCP, LacpMode.ACTIVE, true])
+  for (const socket of sockets) await socket.receive('a LACPDU', ({ etherType }) => etherType === 0x8809)
+  // Nobody negotiates back, so it works as active-backup.
+  await carrier(out, sockets)
+})
+
+interface Refusal {
+  readonly call: (api: Api) => Promise<unknown>
+  readonly code: string
+  readonly reason: string
+  readonly fields?: readonly string[]
+}
+
+const mode = BondMode.ACTIVE_BACKUP
+
+function invalid(call: Refusal['call'], ...fields: readonly string[]): Refusal {
+  return { call, code: 'INVALID_ARGUMENT', reason: 'INVALID_FIELD', fields }
+}
+
+function inBond(call: Refusal['call']): Refusal {
+  return { call, code: 'FAILED_PRECONDITION', reason: 'IN_BOND' }
+}
+
+const refusals: Readonly<Record<string, Refusal>> = {
+  'one member': invalid(api => api.addBond({ members: ['a'], mode }), 'members'),
+  'one member twice': invalid(api => api.addBond({ members: ['a', 'b', 'a'], mode }), 'members[2]'),
+  'a member that is no name': invalid(api => api.addBond({ members: ['a', 'b c'], mode }), 'members[1]'),
+  'no mode': invalid(api => api.addBond({ members: ['a', 'b'] }), 'mode'),
+  'a mode that is none': invalid(api => api.addBond({ members: ['a', 'b'], mode: BondMode.UNRECOGNIZED }), 'mode'),
+  'VLAN 4096': invalid(api => api.addBond({ members: ['a', 'b'], mode, vlan: 4096 }), 'vlan'),
+  'balance-tcp without LACP': invalid(api => api.addBond({ members: ['a', 'b'], mode: BondMode.BALANCE_TCP }), 'lacp'),
+  'a fallback from no LACP': invalid(
+    api => api.addBond({ members: ['a', 'b'], mode, lacpFallback: true }),
+    'lacp_fallback',
+  ),
+  'a host tap': invalid(api => api.addBond({ members: ['a', 'host'], mode }), 'members[1]'),
+  'an unknown member': {
+    call: api => api.addBond({ members: ['a', 'nobody'], mode }),
+    code: 'NOT_FOUND',
+    reason: 'TAP_NOT_FOUND',
+  },
+  'a member of another bridge': {
+    call: api => api.addBond({ members: ['a', 'away'], mode }),
+    code: 'NOT_FOUND',
+    reason: 'TAP_NOT_FOUND',
+  },
+  'a detached member': {
+    call: api => api.addBond({ members: ['a', 'loose'], mode }),
+    code: 'NOT_FOUND',
+    reason: 'TAP_NOT_FOUND',
+  },
+  'a bridge that is none': {
+    call: api => api.addBond({ bridge: 'nowhere', members: ['a', 'b'], mode }),
+    code: 'NOT_FOUND',
+    reason: 'BRIDGE_NOT_FOUND',
+  },
+  'the name of a tap': {
+    call: api => api.addBond({ bond: 'away', members: ['a', 'b'], mode }),
+    code: 'ALREADY_EXISTS',
+    reason: 'NAME_TAKEN',
+  },
+  'the name of a bond': {
+    call: api => api.addBond({ bond: 'pair', members: ['a', 'b'], mode }),
+    code: 'ALREADY_EXISTS',
+    reason: 'NAME_TAKEN',
+  },
+  'a bond that is none': {
+    call: api => api.deleteBond({ bridge: 'br0', bond: 'a' }),
+    code: 'NOT_FOUND',
+    reason: 'BOND_NOT_FOUND',
+  },
+  'a bond of another bridge': {
+    call: api => api.deleteBond({ bridge: 'br1', bond: 'pair' }),
+    code: 'NOT_FOUND',
+    reason: 'BOND_NOT_FOUND',
+  },
+  'deleting a bond of no bridge in particular': invalid(api => api.deleteBond({ bond: 'pair' }), 'bridge'),
+  'a member of a bond': inBond(api => api.addBond({ members: ['a', 'm0'], mode })),
+  'moving a member': inBond(api => api.moveTap({ tap: 'm0', vlan: 3 })),
+  'detaching a member': inBond(api => api.removeTap({ tap: 'm0' })),
+  'QinQ of a member': inBond(api => api.setTapQinQ({ tap: 'm0', outerVlan: 3 })),
+  'mirroring to a member': inBond(api => api.createMirror({ destination: 'm0' })),
+  'mirroring a member': inBond(api => api.createMirror({ source: 'm0', destination: 'a' })),
+  'an end of a mirror': {
+    call: api => api.addBond({ members: ['a', 'span'], mode }),
+    code: 'FAILED_PRECONDITION',
+    reason: 'IN_MIRROR',
+  },
+}
+
+laneTest(
+  'AddBond checks its arguments before it touches a port, and a bond goes with its last member',
+  {},
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { api } = bed
+    await api.ensureBridge({ bridge: 'br1' })
+    const empty = await stateOf(bed)
+    const taps = ['a', 'b', 'm0', 'm1', 'm2', 'span', 'loose'].map(tap => ({ tap }))
+    const defaults = { bridge: '', mac: '', vlan: 0, mtu: 0, multiQueue: false, ownerUid: undefined }
+    await api.createTaps({ taps: taps.map(tap => ({ ...defaults, ...tap })) })
+    await api.createTap({ tap: 'away', bridge: 'br1' })
+    await api.createHostTap({ tap: 'host' })
+    await api.createMirror({ destination: 'span' })
+    await api.removeTap({ tap: 'loose' })
+    await api.addBond({ bond: 'pair', members: ['m0', 'm1', 'm2'], mode })
+    const before = await stateOf(bed)
+    for (const [what, { call, code, reason, fields = [] }] of Object.entries(refusals)) {
+      const error = await refusalOf(what, call(api))
+      assert.deepEqual([error.code, error.reason], [code, reason], `${what}: ${error.message}`)
+      assert.deepEqual(Object.keys(error.violations).sort(), [...fields].sort(), `${what}: ${error.message}`)
+      assert.deepEqual(await stateOf(bed), before, `${what} left something`)
+    }
+
+    const bondsNow = async () =>
+      (await api.getBridge({ bridge: 'br0' })).bridge?.bonds.map(({ name, members }) => [name, ...members])
+    await api.destroyTap({ tap: 'm0' })
+    assert.deepEqual(await bondsNow(), [['pair', 'm1', 'm2']])
+    await api.reapTaps()
+    assert.deepEqual(await bondsNow(), [['pair', 'm1', 'm2']])
+    assert.deepEqual([(await api.getTap({ tap: 'm1' })).tap?.ovsError], [''])
+    await Promise.all([api.destroyTap({ tap: 'm1' }), api.destroyTap({ tap: 'm2' })])
+    assert.deepEqual(await bondsNow(), [])
+    // Its name is free at once.
+    await api.addBond({ bond: 'pair', members: ['a', 'b'], mode })
+    assert.deepEqual(await bondsNow(), [['pair', 'a', 'b']])
+    await api.destroyBridge({ bridge: 'br0' })
+    await api.destroyTap({ tap: 'away' })
+    await api.destroyTap({ tap: 'loose' })
+    await api.reapTaps()
+    await api.ensureBridge()
+    assert.deepEqual(withoutIds(await stateOf(bed)), withoutIds(empty))
+  },
+)
+
+/** br0 was made anew in between, under another id and with another device. */
+function withoutIds({ database }: Awaited<ReturnType<typeof stateOf>>): unknown {
+  return JSON.parse(JSON.stringify(database).replace(/\["ovs-bridged:id","\w+"\]/g, '"id"'))
+}
