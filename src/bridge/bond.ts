@@ -45,7 +45,7 @@ type NamedBond = BondSpec & { readonly name: PortName; readonly record: BondReco
  * Bonds taps of one bridge into one port. Their interfaces move from their own ports to the bond's in one transaction,
  * and the taps' records wait for the bond's end. All is checked before anything is touched.
  *
- * Errors: `invalid` for fewer than two members, one twice, host taps, balance-tcp or the fallback without LACP;
+ * Errors: `invalid` for fewer than two members, one twice, an internal port, balance-tcp or the fallback without LACP;
  * `not-found` for a bridge, and a tap that is not on it or has lost its device; `in-use` for a tap in a bond or at an end
  * of a mirror; `already-exists` name; `not-realised`, those of a commit. What it had done is then undone.
  */
@@ -76,8 +76,8 @@ function* violations(host: Host, { members, mode, lacp, lacpFallback }: BondSpec
     const field = `members[${index}]`
     if (members.indexOf(tap) < index) yield { field, description: `is ${tap}, as is another` }
     // Its device is made and removed with its port, and never loses its link.
-    const kind = host.records.get(tap)?.record.backing.kind
-    if (kind === 'host') yield { field, description: `is ${tap}, a host tap, which has no link to bond` }
+    const type = host.ovsdb.replica.find('Interface', 'name', tap)?.type
+    if (type === 'internal') yield { field, description: `is ${tap}, a device of Open vSwitch, which has no link` }
   }
   if (lacp !== 'off') return
   if (mode === 'balance-tcp') yield { field: 'lacp', description: 'is off, and BALANCE_TCP needs it' }

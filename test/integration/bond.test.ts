@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { isDeepStrictEqual } from 'node:util'
 import { BondMode, LacpMode } from '../../src/gen/ovs/bridge/v1/bond.js'
 import { type FrameSocket, openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
@@ -101,6 +102,20 @@ laneTest('members of a deleted bond are on their former VLANs again', {}, async 
   await expectNoPing(red, '10.0.0.2')
   assert.equal(findLink('red')?.index, index)
   assert.deepEqual(await stateOf(bed), before)
+})
+
+laneTest('a bond that is not there by the deadline is taken apart', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const { api } = bed
+  const red = await plug(bed, 'red', 10, '10.0.0.1/24')
+  await plug(bed, 'blue', 10, '10.0.0.2/24')
+  const before = await stateOf(bed)
+  bed.ovs.vswitchd.stop()
+  const call = api.addBond({ members: ['red', 'blue'], mode: BondMode.ACTIVE_BACKUP }, { timeoutMs: 500 })
+  assert.equal((await refusalOf('a bond without a switch', call)).code, 'DEADLINE_EXCEEDED')
+  bed.ovs.vswitchd.continue()
+  await ping(red, '10.0.0.2', { deadlineMs: 10_000 })
+  await until('the bond is taken apart', async () => isDeepStrictEqual(await stateOf(bed), before))
 })
 
 laneTest('balance-slb uses both members, and balance-tcp negotiates by LACP', {}, async context => {
