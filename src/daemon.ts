@@ -1,24 +1,26 @@
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { Committer } from './bridge/commit.js'
+import { openTapFeed } from './bridge/events.js'
 import type { Host } from './bridge/host.js'
 import { type DatapathType, monitored, type OvsClient } from './bridge/ovs.js'
 import { runReaper } from './bridge/reap.js'
 import { markedDevices, recover, reopenHostTaps } from './bridge/reconcile.js'
 import { DeviceRemovals } from './bridge/removals.js'
+import { Stats } from './bridge/stats.js'
 import { TapNames } from './bridge/tap-name.js'
 import { TapRecords } from './bridge/tap-records.js'
 import { askVswitchd } from './bridge/vswitchd.js'
 import type { Config, OvsConfig } from './config.js'
 import { type EmbeddedEvent, startEmbedded } from './embedded/index.js'
 import { descriptors } from './gen/descriptors.js'
-import { BridgeServiceService } from './gen/ovs/bridge/v1/service.js'
 import { schema } from './gen/vswitch.js'
 import { type Kernel, openKernel } from './kernel/index.js'
 import { abortScope, shuttingDown, sleep } from './lib/abort.js'
 import { Disposables } from './lib/disposables.js'
 import { openOvsdb } from './ovsdb/index.js'
 import { Calls } from './server/call.js'
+import { bridgeServiceDefinition } from './server/definition.js'
 import { createHealth, type Health } from './server/health.js'
 import { listen } from './server/listen.js'
 import { createReflection, serveReflection } from './server/reflection.js'
@@ -55,13 +57,14 @@ async function compose(config: Config, log: Logger, parts: Disposables): Promise
   parts.defer(() => lifetime.abort(shuttingDown()))
   const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, log }, parts)
   await resume(host, log)
+  const watched = { feed: parts.use(openTapFeed(host)), stats: parts.use(new Stats(host)) }
   const calls = new Calls({ log })
   const health = createHealth(['ovs.bridge.v1.BridgeService'])
   const listening = parts.use(
     await listen({
       addresses: config.listen,
       register: server => {
-        server.addService(BridgeServiceService, bridgeService(host, calls))
+        server.addService(bridgeServiceDefinition(), bridgeService(host, calls, watched))
         serveReflection(server, createReflection(descriptors))
         health.addTo(server)
       },

@@ -69,11 +69,17 @@ export function getTap(host: Host, name: PortName): Tap {
   return tapOf(host, kept.record)
 }
 
-export interface TapFilter {
+/** Which taps somebody wants; undefined: all. */
+export interface TapScope {
   /** undefined: all bridges, and detached taps. */
   readonly bridge: BridgeName | undefined
   readonly kind: TapBacking['kind'] | undefined
   readonly vlan: VlanId | undefined
+  /** Their names. */
+  readonly taps: ReadonlySet<PortName> | undefined
+}
+
+export interface TapFilter extends TapScope {
   readonly includeDefunct: boolean
 }
 
@@ -81,16 +87,19 @@ export interface TapFilter {
 export function listTaps(host: Host, filter: TapFilter): Tap[] {
   if (filter.bridge !== undefined) managedBridge(host, filter.bridge)
   const taps: Tap[] = []
-  for (const { record } of host.records.all()) if (matches(record, filter)) taps.push(tapOf(host, record))
+  for (const { record } of host.records.all()) {
+    if (isWithin(filter, record) && (filter.includeDefunct || !record.defunct)) taps.push(tapOf(host, record))
+  }
   return taps
 }
 
-function matches(record: TapRecord, filter: TapFilter): boolean {
+export function isWithin(scope: TapScope, tap: Pick<TapRecord, 'name' | 'bridge' | 'vlan' | 'backing'>): boolean {
+  const { bridge, kind, vlan, taps } = scope
   return (
-    (filter.bridge === undefined || record.bridge === filter.bridge) &&
-    (filter.kind === undefined || record.backing.kind === filter.kind) &&
-    (filter.vlan === undefined || record.vlan === filter.vlan) &&
-    (filter.includeDefunct || !record.defunct)
+    (bridge === undefined || tap.bridge === bridge) &&
+    (kind === undefined || tap.backing.kind === kind) &&
+    (vlan === undefined || tap.vlan === vlan) &&
+    (taps === undefined || taps.has(tap.name))
   )
 }
 

@@ -29,9 +29,10 @@ import {
   reserveTapNameOn,
   setTapQinQOn,
 } from './tap.js'
+import { getBandwidthOn, type Watched, watchTapStatsOn, watchTapsOn } from './watch.js'
 
 /** The handlers of ovs.bridge.v1.BridgeService over one host. */
-export function bridgeService(host: Host, calls: Calls): BridgeServiceServer {
+export function bridgeService(host: Host, calls: Calls, { feed, stats }: Watched): BridgeServiceServer {
   return {
     checkOvs: calls.unary(checkOvsOn(host)),
     ensureBridge: calls.unary(ensureBridgeOn(host)),
@@ -52,6 +53,9 @@ export function bridgeService(host: Host, calls: Calls): BridgeServiceServer {
     setTapQinQ: calls.unary(setTapQinQOn(host)),
     getTap: calls.unary(getTapOn(host)),
     listTaps: calls.unary(listTapsOn(host)),
+    watchTaps: calls.serverStream(watchTapsOn(feed)),
+    watchTapStats: calls.serverStream(watchTapStatsOn(stats)),
+    getBandwidth: calls.unary(getBandwidthOn(stats)),
     destroyTap: calls.unary(destroyTapOn(host)),
     destroyUnmanagedTap: calls.unary(destroyUnmanagedTapOn(host)),
     reapTaps: calls.unary(reapTapsOn(host)),

@@ -165,7 +165,7 @@ export function listTapsOn(host: Host): UnaryHandler<ListTapsRequest, ListTapsRe
       kind: parseKind(request.kind),
       vlan: maybe(request.vlan, parseVlanId),
     })
-    const taps = listTaps(host, { bridge, kind, vlan, includeDefunct: request.includeDefunct })
+    const taps = listTaps(host, { bridge, kind, vlan, taps: undefined, includeDefunct: request.includeDefunct })
     const { items, nextPageToken } = page(taps, tap => tap.name, request)
     return { taps: items.map(tapMessage), nextPageToken }
   }

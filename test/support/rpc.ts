@@ -12,6 +12,7 @@ import { BadRequest, ErrorInfo } from '../../src/gen/google/rpc/error_details.js
 import { Status } from '../../src/gen/google/rpc/status.js'
 import { HealthCheckResponse_ServingStatus, HealthClient } from '../../src/gen/grpc/health/v1/health.js'
 import { BridgeServiceService } from '../../src/gen/ovs/bridge/v1/service.js'
+import { within } from './until.js'
 
 type Methods = typeof BridgeServiceService
 
@@ -20,10 +21,18 @@ type Response<M> = M extends MethodDefinition<infer _, infer R> ? R : never
 
 /** One function an RPC: takes the fields that matter, answers with the response or throws an {@link RpcError}. */
 export type Api = {
-  readonly [K in keyof Methods]: (
-    request?: Partial<Request<Methods[K]>>,
-    options?: { readonly timeoutMs?: number },
-  ) => Promise<Response<Methods[K]>>
+  readonly [K in keyof Methods]: Methods[K]['responseStream'] extends true
+    ? (request?: Partial<Request<Methods[K]>>) => RpcStream<Response<Methods[K]>>
+    : (
+        request?: Partial<Request<Methods[K]>>,
+        options?: { readonly timeoutMs?: number },
+      ) => Promise<Response<Methods[K]>>
+}
+
+/** A server's stream of messages, read one by one: what is not read is held back. Disposing it cancels the call. */
+export interface RpcStream<R> extends Disposable {
+  /** The next message; rejects with an {@link RpcError}, also when the server has ended, or after `deadlineMs` (10 s). */
+  next(what?: string, deadlineMs?: number): Promise<R>
 }
 
 /** A call that was refused, with its google.rpc details taken apart. */
@@ -64,21 +73,24 @@ export interface Connection extends Disposable {
 export function connectTo(address: string): Connection {
   const client = new Client(address, credentials.createInsecure())
   const service: ServiceDefinition = BridgeServiceService
-  const api = Object.fromEntries(Object.entries(service).map(([name, method]) => [name, unary(client, method)]))
+  const api = Object.fromEntries(
+    Object.entries(service).map(([name, method]) => [
+      name,
+      (method.responseStream ? serverStream : unary)(client, method),
+    ]),
+  )
   return { api: api as Api, client, [Symbol.dispose]: () => client.close() }
 }
 
 function unary(client: Client, method: ServiceDefinition[string]) {
   return (request: object = {}, { timeoutMs = 30_000 }: { readonly timeoutMs?: number } = {}) =>
     new Promise<unknown>((resolve, reject) => {
-      const defaults: unknown = method.requestDeserialize(Buffer.alloc(0))
       const options: CallOptions = { deadline: Date.now() + timeoutMs }
-      const message: unknown = Object.assign({}, defaults, request)
       client.makeUnaryRequest(
         method.path,
         method.requestSerialize,
         method.responseDeserialize,
-        message,
+        completed(method, request),
         new Metadata(),
         options,
         (error, response) => {
@@ -102,4 +114,34 @@ export async function isServing(address: string): Promise<boolean> {
   } finally {
     client.close()
   }
+}
+
+function serverStream(client: Client, method: ServiceDefinition[string]) {
+  return (request: object = {}): RpcStream<unknown> => {
+    const { path, requestSerialize, responseDeserialize } = method
+    const call = client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, completed(method, request))
+    // What ends a stream that nobody reads any more is nobody's failure.
+    call.on('error', () => {})
+    const messages: AsyncIterator<unknown, unknown> = call[Symbol.asyncIterator]()
+    return {
+      next: async (what = `a message of ${path}`, deadlineMs = 10_000) => {
+        const { done, value } = await within(what, deadlineMs, messages.next()).catch((error: unknown) => {
+          throw isServiceError(error) ? new RpcError(error) : error
+        })
+        if (done === true) throw new Error(`the server ended the stream instead: ${what}`)
+        return value
+      },
+      [Symbol.dispose]: () => call.cancel(),
+    }
+  }
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && 'code' in error && 'metadata' in error
+}
+
+/** The fields that are not given are as proto3 has them. */
+function completed(method: ServiceDefinition[string], request: object): unknown {
+  const defaults: unknown = method.requestDeserialize(Buffer.alloc(0))
+  return Object.assign({}, defaults, request)
 }

@@ -1,0 +1,97 @@
+import { isDeepStrictEqual } from 'node:util'
+import { ChangeLog, type Change as LogChange, type View } from '../lib/fanout.js'
+import type { Change } from '../ovsdb/index.js'
+import type { Host } from './host.js'
+import { isWithin, type Tap, type TapScope, tapOf } from './inventory.js'
+import type { OvsReplica, OvsRows } from './ovs.js'
+import { randomId, recordedTap } from './ownership.js'
+
+/** Equal for scopes that take in the same taps, whatever these are. */
+export function scopeId({ bridge, kind, vlan, taps }: TapScope): string {
+  return JSON.stringify([bridge, kind, vlan, taps && [...taps].sort()])
+}
+
+export function viewOf(scope: TapScope): View<Tap> {
+  return { id: scopeId(scope), includes: tap => isWithin(scope, tap) }
+}
+
+/** The taps that are not defunct, with what became of them lately. */
+export interface TapFeed extends Disposable {
+  readonly log: ChangeLog<Tap>
+  /** Looks again at taps of which something has changed that does not stand in the database. */
+  touch(names: Iterable<string>): void
+}
+
+/** 15 s: long enough to cost nothing, short enough for a client to tell a dead connection from a quiet host. */
+const heartbeatMs = 15_000
+
+/** Some 10 MB at worst. More than any single call can change, so that nobody who reads has to start again. */
+const maxChanges = 32_768
+
+/** Follows the replica until it is disposed of. `host.records` must follow it already. */
+export function openTapFeed(host: Host): TapFeed {
+  const log = new ChangeLog<Tap>({ epoch: randomId(), maxChanges, heartbeatMs })
+  const touch = (names: Iterable<string>) => {
+    const changes: LogChange<Tap>[] = []
+    for (const name of names) {
+      const change = tapChange(name, log.get(name), shownTap(host, name))
+      if (change !== undefined) changes.push(change)
+    }
+    log.publish(changes)
+  }
+  const following = host.ovsdb.subscribe(changes => touch(affectedTaps(host.instance, changes, host.ovsdb.replica)))
+  touch(Array.from(host.records.all(), ({ record }) => record.name))
+  return { log, touch, [Symbol.dispose]: () => following[Symbol.dispose]() }
+}
+
+function shownTap(host: Host, name: string): Tap | undefined {
+  const kept = host.records.get(name)
+  return kept === undefined || kept.record.defunct ? undefined : tapOf(host, kept.record)
+}
+
+/** What became of a tap; undefined: nothing. */
+export function tapChange(key: string, before: Tap | undefined, after: Tap | undefined): LogChange<Tap> | undefined {
+  return isDeepStrictEqual(before, after) ? undefined : { key, before, after }
+}
+
+/** Names of the taps of which a transaction may have changed anything that is shown, and of ports that are none. */
+export function affectedTaps(
+  instance: string,
+  changes: readonly Change<OvsRows>[],
+  replica: Pick<OvsReplica, 'get'>,
+): ReadonlySet<string> {
+  const names = new Set<string>()
+  for (const change of changes) {
+    if (change.table === 'Interface') {
+      if (!onlyStatistics(change)) for (const { name } of versions(change)) names.add(name)
+    } else if (change.table === 'QoS') {
+      for (const { external_ids } of versions(change)) {
+        const name = recordedTap(instance, external_ids)
+        if (name !== undefined) names.add(name)
+      }
+    } else if (change.table === 'Port') {
+      for (const { interfaces } of versions(change)) {
+        for (const uuid of interfaces) {
+          const name = replica.get('Interface', uuid)?.name
+          if (name !== undefined) names.add(name)
+        }
+      }
+    }
+  }
+  return names
+}
+
+type RowChange<K extends keyof OvsRows> = Extract<Change<OvsRows>, { readonly table: K }>
+
+/** A row as it was and as it is. */
+function versions<R>({ before, after }: { readonly before?: R; readonly after?: R }): R[] {
+  return [before, after].filter(row => row !== undefined)
+}
+
+/** ovs-vswitchd's own report, every 5 s of every interface. */
+export function onlyStatistics(change: RowChange<'Interface'>): boolean {
+  if (change.kind !== 'modify') return false
+  const { statistics: _, ...before } = change.before
+  const { statistics: __, ...after } = change.after
+  return isDeepStrictEqual(before, after)
+}

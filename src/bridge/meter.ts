@@ -1,0 +1,192 @@
+import { type Counters, hasShrunk, highest, noCounters, sum } from './counters.js'
+
+/** A moment by two clocks: the first never jumps, the second is that of the world. */
+export interface Moment {
+  readonly steadyMs: number
+  readonly epochMs: number
+}
+
+export function now(): Moment {
+  return { steadyMs: performance.now(), epochMs: Date.now() }
+}
+
+/** Bytes in a second, from the endpoint's side. */
+export interface Rate {
+  readonly rx: number
+  readonly tx: number
+}
+
+/** Counters of a device as they were read. */
+export interface DeviceReading {
+  /** Tells the device from one before it of the same name. */
+  readonly ifindex: number
+  readonly counters: Counters
+}
+
+/** What is there of a tap to be read; no device: it is detached, or not made yet. */
+export interface Reading {
+  /** Of its record. */
+  readonly id: string
+  readonly device: DeviceReading | undefined
+}
+
+/** What is known of a tap. */
+export interface Measured {
+  /** When the counters were read, by the clock of the world; undefined: never. */
+  readonly epochMs: number | undefined
+  readonly total: Counters
+  /** Average over `intervals`. */
+  readonly rate: Rate
+  /** 0: no rate yet. */
+  readonly intervals: number
+}
+
+export const unmeasured: Measured = { epochMs: undefined, total: noCounters, rate: { rx: 0, tx: 0 }, intervals: 0 }
+
+const maxIntervals = 10
+
+/** Σ(i·rateᵢ)/Σi over the latest ten at most; `rates` is oldest first, and i is greatest for the newest. */
+export function average(rates: readonly Rate[]): { readonly rate: Rate; readonly intervals: number } {
+  const latest = rates.slice(-maxIntervals)
+  const weights = (latest.length * (latest.length + 1)) / 2
+  if (weights === 0) return { rate: { rx: 0, tx: 0 }, intervals: 0 }
+  const weighted = (of: (rate: Rate) => number) =>
+    latest.reduce((total, rate, index) => total + (index + 1) * of(rate), 0) / weights
+  return { rate: { rx: weighted(rate => rate.rx), tx: weighted(rate => rate.tx) }, intervals: latest.length }
+}
+
+/** What the former devices of each tap had counted, so that a tap's counters go on when its device is made anew. */
+export class CounterBases {
+  readonly #taps = new Map<string, { readonly ifindex: number; readonly base: Counters; readonly highest: Counters }>()
+
+  /** What to add to the counters of the tap's present device. */
+  take(id: string, { ifindex, counters }: DeviceReading): Counters {
+    const known = this.#taps.get(id)
+    const isSame = known === undefined || known.ifindex === ifindex
+    const base = isSame ? (known?.base ?? noCounters) : sum(known.base, known.highest)
+    const top = isSame && known !== undefined ? highest(known.highest, counters) : counters
+    this.#taps.set(id, { ifindex, base, highest: top })
+    return base
+  }
+
+  keepOnly(ids: ReadonlySet<string>): void {
+    for (const id of this.#taps.keys()) if (!ids.has(id)) this.#taps.delete(id)
+  }
+}
+
+/** One tap as one source has told of it. */
+interface Series {
+  readonly device: DeviceReading
+  /** What the device had counted before its counters began again at zero. */
+  readonly lost: Counters
+  readonly at: Moment
+  readonly total: Counters
+  /** Oldest first. */
+  readonly rates: readonly Rate[]
+  /** The device was out of sight meanwhile: what it counted there belongs to no interval. */
+  readonly gap: boolean
+}
+
+/**
+ * The taps as one source tells of them, reading by reading. A rate is that of one device over one interval: none comes
+ * from counters that began again, from a device made anew, or from a time in which the tap was detached.
+ */
+export class Meter {
+  readonly #bases: CounterBases
+  readonly #series = new Map<string, Series>()
+  #idleIntervals = 0
+
+  constructor(bases: CounterBases) {
+    this.#bases = bases
+  }
+
+  /**
+   * Takes in a reading of all taps; those that are not named are forgotten. `intervalMs` is that of the source, for
+   * {@link idle}.
+   */
+  take(readings: readonly Reading[], at: Moment, intervalMs: number): void {
+    const idle = this.#idleIntervals
+    this.#idleIntervals = 0
+    const ids = new Set(readings.map(({ id }) => id))
+    for (const id of this.#series.keys()) if (!ids.has(id)) this.#series.delete(id)
+    for (const { id, device } of readings) {
+      const before = this.#series.get(id)
+      if (device !== undefined) {
+        const base = this.#bases.take(id, device)
+        this.#series.set(
+          id,
+          before === undefined ? begin(device, base, at) : go(before, idle, intervalMs, device, base, at),
+        )
+      } else if (before !== undefined) this.#series.set(id, { ...before, rates: [], gap: true })
+    }
+  }
+
+  /** The source is well, and had nothing to tell for one interval: the counters stand still. */
+  idle(readings: readonly Reading[], at: Moment): void {
+    this.#idleIntervals++
+    for (const { id, device } of readings) {
+      if (device === undefined || this.#series.has(id)) continue
+      this.#series.set(id, begin(device, this.#bases.take(id, device), at))
+    }
+  }
+
+  /** The source is silent for an unknown reason: nobody knows a rate. */
+  silent(): void {
+    this.#idleIntervals = 0
+    for (const [id, series] of this.#series) this.#series.set(id, { ...series, rates: [] })
+  }
+
+  measured(id: string): Measured {
+    const series = this.#series.get(id)
+    if (series === undefined) return unmeasured
+    const { at, total, rates } = series
+    const rested = series.gap ? rates : [...rates, ...zeroes(this.#idleIntervals)]
+    return { epochMs: at.epochMs, total, ...average(rested) }
+  }
+}
+
+function begin(device: DeviceReading, base: Counters, at: Moment): Series {
+  return { device, lost: noCounters, at, total: sum(base, device.counters), rates: [], gap: false }
+}
+
+/**
+ * One reading more, after `idle` intervals in which nothing was counted. The last of these is none when the reading came
+ * so soon after it that it only was late.
+ */
+function go(
+  before: Series,
+  idle: number,
+  intervalMs: number,
+  device: DeviceReading,
+  base: Counters,
+  at: Moment,
+): Series {
+  const elapsedMs = at.steadyMs - before.at.steadyMs
+  const rested = Math.max(Math.min(idle, Math.floor(elapsedMs / intervalMs - 0.5)), 0)
+  const isSame = before.device.ifindex === device.ifindex
+  const restarted = isSame && hasShrunk(before.device.counters, device.counters)
+  const lost = restarted ? sum(before.lost, before.device.counters) : before.lost
+  const total = sum(sum(base, lost), device.counters)
+  const seconds = (elapsedMs - rested * intervalMs) / 1000
+  const isRate = isSame && !restarted && !before.gap && seconds > 0
+  const rate = isRate
+    ? [
+        {
+          rx: Number(total.rxBytes - before.total.rxBytes) / seconds,
+          tx: Number(total.txBytes - before.total.txBytes) / seconds,
+        },
+      ]
+    : []
+  return {
+    device,
+    lost,
+    at,
+    total,
+    rates: [...before.rates, ...zeroes(rested), ...rate].slice(-maxIntervals),
+    gap: false,
+  }
+}
+
+function zeroes(count: number): Rate[] {
+  return Array.from({ length: Math.min(count, maxIntervals) }, () => ({ rx: 0, tx: 0 }))
+}

@@ -1,0 +1,215 @@
+import { type AbortScope, abortScope, cancelled, sleep } from '../lib/abort.js'
+import { type Tick, Ticker } from '../lib/fanout.js'
+import type { Change } from '../ovsdb/index.js'
+import { countedFrom, readStatistics, seenByEndpoint } from './counters.js'
+import { onlyStatistics } from './events.js'
+import type { Host } from './host.js'
+import { managedBridge } from './inventory.js'
+import { CounterBases, type DeviceReading, type Measured, Meter, now, type Rate, type Reading } from './meter.js'
+import type { BridgeName, PortName } from './names.js'
+import { bridgeOf, type OvsRows, rootOf } from './ovs.js'
+import type { TapRecord } from './ownership.js'
+import { tapNotFound } from './problem.js'
+
+export interface TapStats extends Measured {
+  readonly tap: TapRecord
+}
+
+/** All taps that are not defunct, by name. */
+export type StatsTick = readonly TapStats[]
+
+/** The rate of one tap, or of some together. */
+export interface Bandwidth {
+  readonly rate: Rate
+  /** That it is averaged over, of the tap that has most. */
+  readonly intervals: number
+}
+
+/** ovs-vswitchd.conf.db(5), other_config:stats-update-interval: its default and least. */
+export const usualIntervalMs = 5_000
+
+/** Longer than ovs-vswitchd ever is late by itself; then it is asked whether it lives. */
+const patienceMs = 500
+
+/**
+ * Counters and rates of all taps. Every 5 s ovs-vswitchd tells them by itself; nobody asks it for them. Who wants them at
+ * another interval shares one rtnetlink dump each time with all who want that interval, for as long as there are any.
+ */
+export class Stats implements Disposable {
+  readonly #host: Host
+  readonly #bases = new CounterBases()
+  readonly #meter = new Meter(this.#bases)
+  readonly #ticker = new Ticker<StatsTick>()
+  readonly #others = new Map<number, OtherInterval>()
+  readonly #scope: AbortScope
+  readonly #following: Disposable
+  #lastTickMs = performance.now()
+
+  constructor(host: Host) {
+    this.#host = host
+    this.#scope = abortScope({ parents: [host.lifetime] })
+    this.#following = host.ovsdb.subscribe(changes => isReport(changes) && this.#report())
+    void this.#runIdle()
+  }
+
+  [Symbol.dispose](): void {
+    this.#following[Symbol.dispose]()
+    this.#scope.abort(cancelled('statistics are no longer kept'))
+    this.#scope[Symbol.dispose]()
+  }
+
+  /** Over intervals of 5 s. Errors: `not-found`. */
+  bandwidthOfTap(name: PortName): Bandwidth {
+    const kept = this.#host.records.get(name)
+    if (kept === undefined || kept.record.defunct) throw tapNotFound(name)
+    return this.#meter.measured(kept.record.id)
+  }
+
+  /** The sum over the taps of a bridge; undefined: of all bridges. Errors: `not-found`. */
+  bandwidthOfBridge(bridge: BridgeName | undefined): Bandwidth {
+    if (bridge !== undefined) managedBridge(this.#host, bridge)
+    const taps = present(this.#host).filter(tap => bridge === undefined || tap.bridge === bridge)
+    const each = taps.map(tap => this.#meter.measured(tap.id))
+    return {
+      rate: {
+        rx: each.reduce((total, { rate }) => total + rate.rx, 0),
+        tx: each.reduce((total, { rate }) => total + rate.tx, 0),
+      },
+      intervals: each.reduce((most, { intervals }) => Math.max(most, intervals), 0),
+    }
+  }
+
+  /** A tick every `intervalMs` from now on, until the signal, with whose reason it rejects. */
+  async *watch(intervalMs: number, signal: AbortSignal): AsyncGenerator<Tick<StatsTick>, never> {
+    if (intervalMs === usualIntervalMs) return yield* this.#ticker.watch(signal)
+    const shared = this.#others.get(intervalMs) ?? this.#begin(intervalMs)
+    shared.readers++
+    try {
+      return yield* shared.ticker.watch(signal)
+    } finally {
+      shared.readers--
+      if (shared.readers === 0) {
+        this.#others.delete(intervalMs)
+        shared.scope.abort(cancelled('nobody reads these any more'))
+      }
+    }
+  }
+
+  /** ovs-vswitchd has written what its counters are now. */
+  #report(): void {
+    this.#lastTickMs = performance.now()
+    this.#meter.take(readReplica(this.#host), now(), reportIntervalMs(this.#host))
+    this.#publish()
+  }
+
+  #publish(): void {
+    const taps = present(this.#host)
+    this.#bases.keepOnly(new Set(taps.map(({ id }) => id)))
+    this.#ticker.publish(taps.map(tap => ({ tap, ...this.#meter.measured(tap.id) })))
+  }
+
+  /** ovs-vswitchd writes only what has changed, and so on a quiet host nothing at all: the ticks go on without it. */
+  async #runIdle(): Promise<void> {
+    const { signal } = this.#scope
+    const host = this.#host
+    while (!signal.aborted) {
+      try {
+        const lastMs = this.#lastTickMs
+        const dueMs = lastMs + reportIntervalMs(host)
+        await sleep(Math.max(dueMs + patienceMs - performance.now(), 1), signal)
+        if (this.#lastTickMs !== lastMs) continue
+        const lives =
+          host.ovsdb.status.state === 'ready' && (await host.askVswitchd(signal).catch(() => undefined)) !== undefined
+        if (this.#lastTickMs !== lastMs) continue
+        this.#lastTickMs = dueMs
+        if (lives) this.#meter.idle(readReplica(host), now())
+        else this.#meter.silent()
+        this.#publish()
+      } catch (error) {
+        if (!signal.aborted) host.notice('warn', 'statistics were not read; trying again', { error })
+      }
+    }
+  }
+
+  #begin(intervalMs: number): OtherInterval {
+    const scope = abortScope({ parents: [this.#scope.signal] })
+    const other = { ticker: new Ticker<StatsTick>(), scope, readers: 0 }
+    this.#others.set(intervalMs, other)
+    void runDumps(this.#host, new Meter(this.#bases), intervalMs, other)
+    return other
+  }
+}
+
+interface OtherInterval {
+  readonly ticker: Ticker<StatsTick>
+  readonly scope: AbortScope
+  readers: number
+}
+
+/** One dump of all links an interval, until nobody reads. */
+async function runDumps(host: Host, meter: Meter, intervalMs: number, { ticker, scope }: OtherInterval): Promise<void> {
+  const { signal } = scope
+  let dueMs = performance.now()
+  while (!signal.aborted) {
+    try {
+      meter.take(await readLinks(host, signal), now(), intervalMs)
+      ticker.publish(present(host).map(tap => ({ tap, ...meter.measured(tap.id) })))
+    } catch (error) {
+      if (!signal.aborted) host.notice('warn', 'the counters of the links were not read; trying again', { error })
+    }
+    // A dump that took longer than its interval makes the next one late, not two at once.
+    dueMs = Math.max(dueMs + intervalMs, performance.now())
+    await sleep(dueMs - performance.now(), signal).catch(() => undefined)
+  }
+  scope[Symbol.dispose]()
+}
+
+/** Whether a transaction is ovs-vswitchd's report: counters of interfaces that had some before, and nothing else. */
+export function isReport(changes: readonly Change<OvsRows>[]): boolean {
+  return changes.every(
+    change =>
+      change.table === 'Interface' &&
+      change.kind === 'modify' &&
+      change.before.statistics.size > 0 &&
+      onlyStatistics(change),
+  )
+}
+
+function reportIntervalMs(host: Host): number {
+  const configured = Number(rootOf(host.ovsdb.replica)?.other_config.get('stats-update-interval') ?? 0)
+  return Math.max(Number.isFinite(configured) ? configured : 0, usualIntervalMs)
+}
+
+function present(host: Host): TapRecord[] {
+  const taps = Array.from(host.records.all(), ({ record }) => record).filter(record => !record.defunct)
+  return taps.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+}
+
+function readReplica(host: Host): Reading[] {
+  return present(host).map(tap => ({ id: tap.id, device: reportedDevice(host, tap) }))
+}
+
+function reportedDevice(host: Host, tap: TapRecord): DeviceReading | undefined {
+  const row = host.ovsdb.replica.find('Interface', 'name', tap.name)
+  const counters = row && readStatistics(row.statistics)
+  if (row === undefined || counters === undefined || tap.bridge === undefined) return undefined
+  const from = countedFrom('vswitchd', row.type, datapathTypeOf(host, tap))
+  return { ifindex: row.ifindex ?? 0, counters: seenByEndpoint(counters, from) }
+}
+
+function datapathTypeOf(host: Host, tap: TapRecord): string {
+  const port = host.ovsdb.replica.find('Port', 'name', tap.name)
+  const type = port && bridgeOf(host.ovsdb.replica, port)?.datapath_type
+  return type === undefined || type === '' ? 'system' : type
+}
+
+async function readLinks(host: Host, signal: AbortSignal): Promise<Reading[]> {
+  const links = new Map((await host.kernel.listLinks(signal)).map(link => [link.name, link]))
+  return present(host).map(tap => {
+    const link = links.get(tap.name)
+    if (link === undefined || tap.bridge === undefined) return { id: tap.id, device: undefined }
+    const type = host.ovsdb.replica.find('Interface', 'name', tap.name)?.type ?? ''
+    const from = countedFrom('kernel', type, datapathTypeOf(host, tap))
+    return { id: tap.id, device: { ifindex: link.index, counters: seenByEndpoint(link.statistics, from) } }
+  })
+}

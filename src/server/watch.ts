@@ -1,0 +1,157 @@
+import { scopeId, type TapFeed, viewOf } from '../bridge/events.js'
+import { isWithin, type Tap, type TapScope } from '../bridge/inventory.js'
+import { type PortName, parseBridgeName, parsePortName, parseVlanId } from '../bridge/names.js'
+import { invalid } from '../bridge/problem.js'
+import { type Bandwidth, type Stats, type StatsTick, type TapStats, usualIntervalMs } from '../bridge/stats.js'
+import type { Duration } from '../gen/google/protobuf/duration.js'
+import type { Timestamp } from '../gen/google/protobuf/timestamp.js'
+import type { TapKind } from '../gen/ovs/bridge/v1/tap.js'
+import {
+  type GetBandwidthRequest,
+  type GetBandwidthResponse,
+  type TapEvent,
+  TapEventType,
+  type TapStats as TapStatsMessage,
+  type WatchTapStatsRequest,
+  type WatchTapStatsResponse,
+  type WatchTapsRequest,
+  type WatchTapsResponse,
+} from '../gen/ovs/bridge/v1/watch.js'
+import type { Batch, Change } from '../lib/fanout.js'
+import { type Parsed, parsed, refused } from '../lib/parsed.js'
+import { remembered } from '../lib/remembered.js'
+import type { StreamHandler, UnaryHandler } from './call.js'
+import { parseKind, tapMessage } from './convert.js'
+import { maybe, optional, takeFields } from './fields.js'
+
+/** What follows a host for all who watch it. */
+export interface Watched {
+  readonly feed: TapFeed
+  readonly stats: Stats
+}
+
+/** Subscribers that get the same batch get the same message, which is then encoded once. */
+export function watchTapsOn({ log }: TapFeed): StreamHandler<WatchTapsRequest, WatchTapsResponse> {
+  const messageOf = remembered((batch: Batch<Tap>) => tapsMessage(log.epoch, batch))
+  return async function* (request, { signal }) {
+    const view = viewOf(takeFields(scopeFields(request)))
+    const { epoch, revision } = request
+    const after = epoch === '' ? undefined : { epoch, revision: Number(revision) }
+    for await (const batch of log.watch({ view, after, signal })) yield messageOf(batch)
+  }
+}
+
+/** As {@link watchTapsOn}; only who reads slowly gets a message of its own. */
+export function watchTapStatsOn(stats: Stats): StreamHandler<WatchTapStatsRequest, WatchTapStatsResponse> {
+  const sharedOf = remembered((_: StatsTick) => new Map<string, readonly WatchTapStatsResponse[]>())
+  return async function* (request, { signal }) {
+    const { interval, ...scope } = takeFields({
+      ...scopeFields(request),
+      interval: maybe(request.interval, parseIntervalMs),
+    })
+    const id = scopeId(scope)
+    for await (const { value, skipped } of stats.watch(interval ?? usualIntervalMs, signal)) {
+      const shared = sharedOf(value)
+      const messages = shared.get(id) ?? statsMessages(value, scope)
+      shared.set(id, messages)
+      for (const [index, message] of messages.entries()) {
+        yield index > 0 || skipped === 0 ? message : { ...message, skippedTicks: BigInt(skipped) }
+      }
+    }
+  }
+}
+
+export function getBandwidthOn(stats: Stats): UnaryHandler<GetBandwidthRequest, GetBandwidthResponse> {
+  return async request => {
+    const { bridge, tap } = takeFields({
+      bridge: optional(request.bridge, parseBridgeName),
+      tap: optional(request.tap, parsePortName),
+    })
+    if (tap === undefined) return bandwidthMessage(stats.bandwidthOfBridge(bridge))
+    if (bridge !== undefined) {
+      throw invalid([{ field: 'bridge', description: 'is given beside a tap, whose name alone tells which it is' }])
+    }
+    return bandwidthMessage(stats.bandwidthOfTap(tap))
+  }
+}
+
+interface ScopeRequest {
+  readonly bridge: string
+  readonly kind: TapKind
+  readonly vlan?: number | undefined
+  readonly taps: readonly string[]
+}
+
+function scopeFields(request: ScopeRequest) {
+  return {
+    bridge: optional(request.bridge, parseBridgeName),
+    kind: parseKind(request.kind),
+    vlan: maybe(request.vlan, parseVlanId),
+    taps: parseNames(request.taps),
+  }
+}
+
+function parseNames(names: readonly string[]): Parsed<ReadonlySet<PortName> | undefined> {
+  const taken = new Set<PortName>()
+  for (const [index, name] of names.entries()) {
+    const result = parsePortName(name)
+    if (!result.ok) return refused(`has at [${index}] a name that ${result.reason}`)
+    taken.add(result.value)
+  }
+  return parsed(taken.size === 0 ? undefined : taken)
+}
+
+const leastIntervalMs = 200
+const mostIntervalMs = 3_600_000
+
+function parseIntervalMs({ seconds, nanos }: Duration): Parsed<number> {
+  const intervalMs = Number(seconds) * 1_000 + nanos / 1_000_000
+  if (intervalMs < leastIntervalMs) return refused(`is ${intervalMs} ms; the least is ${leastIntervalMs} ms`)
+  return intervalMs > mostIntervalMs ? refused('is longer than an hour') : parsed(intervalMs)
+}
+
+function tapsMessage(epoch: string, { revision, changes, synced, reset, merged }: Batch<Tap>): WatchTapsResponse {
+  const events = changes.flatMap(change => eventMessage(change) ?? [])
+  return { epoch, revision: BigInt(revision), events, synced, reset, merged: BigInt(merged) }
+}
+
+function eventMessage({ before, after }: Change<Tap>): TapEvent | undefined {
+  if (after === undefined) {
+    return before === undefined ? undefined : { type: TapEventType.REMOVED, tap: tapMessage(before) }
+  }
+  return { type: before === undefined ? TapEventType.ADDED : TapEventType.CHANGED, tap: tapMessage(after) }
+}
+
+const maxTapsPerMessage = 1_000
+
+/** At least one: a tick is told, whatever there is. */
+function statsMessages(tick: StatsTick, scope: TapScope): WatchTapStatsResponse[] {
+  const wanted = tick.filter(({ tap }) => isWithin(scope, tap))
+  const messages: WatchTapStatsResponse[] = []
+  for (let start = 0; start === 0 || start < wanted.length; start += maxTapsPerMessage) {
+    const stats = wanted.slice(start, start + maxTapsPerMessage).map(statsMessage)
+    messages.push({ stats, skippedTicks: 0n })
+  }
+  return messages
+}
+
+function statsMessage({ tap, epochMs, total, rate, intervals }: TapStats): TapStatsMessage {
+  return {
+    bridge: tap.bridge ?? '',
+    tap: tap.name,
+    time: epochMs === undefined ? undefined : timestamp(epochMs),
+    rxBytesPerSecond: rate.rx,
+    txBytesPerSecond: rate.tx,
+    intervals,
+    ...total,
+  }
+}
+
+function timestamp(epochMs: number): Timestamp {
+  const seconds = Math.floor(epochMs / 1_000)
+  return { seconds: BigInt(seconds), nanos: Math.round((epochMs - seconds * 1_000) * 1_000_000) }
+}
+
+function bandwidthMessage({ rate, intervals }: Bandwidth): GetBandwidthResponse {
+  return { rxBytesPerSecond: rate.rx, txBytesPerSecond: rate.tx, intervals }
+}

@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict'
+import type { TapStats } from '../../src/gen/ovs/bridge/v1/watch.js'
+import { type FrameSocket, openPacketSocket, openTap } from '../support/frame-socket.js'
+import { laneTest } from '../support/lane.js'
+import type { RpcStream } from '../support/rpc.js'
+import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+
+const frameBytes = 1_000
+const frames = 50
+/** From none of the taps, to none of them: it is flooded, once, for each has learned nothing. */
+const frame = Buffer.concat([Buffer.from('02000000009902000000009888b5', 'hex'), Buffer.alloc(frameBytes - 14, 0x5a)])
+
+type Stream = RpcStream<{ readonly stats: TapStats[] }>
+
+type Tick = ReadonlyMap<string, TapStats>
+
+/** The next tick that fits. */
+async function tick(stream: Stream, what: string, fits: (tick: Tick) => boolean = () => true): Promise<Tick> {
+  for (;;) {
+    const { stats } = await stream.next(what)
+    const found = new Map(stats.map(one => [one.tap, one]))
+    if (fits(found)) return found
+  }
+}
+
+/** The stats of one tap, once they fit. */
+async function statsOf(
+  stream: Stream,
+  tap: string,
+  what: string,
+  fits: (stats: TapStats) => boolean,
+): Promise<TapStats> {
+  const found = (await tick(stream, what, now => [now.get(tap)].some(one => one !== undefined && fits(one)))).get(tap)
+  assert.ok(found)
+  return found
+}
+
+interface Plugged {
+  readonly tap: string
+  readonly socket: FrameSocket
+}
+
+/** One tap of each kind on br0, each with what a program at its end has of it. */
+async function plugAll(bed: ServedTestbed): Promise<readonly Plugged[]> {
+  await bed.api.createTap({ tap: 'vm' })
+  const container = bed.createContainer('c')
+  await bed.api.createContainerTap({ tap: 'ct', netns: container.path, vethIndex: 0 })
+  await bed.api.createHostTap({ tap: 'host0' })
+  return [
+    { tap: 'vm', socket: bed.use(openTap('vm')) },
+    { tap: 'ct', socket: bed.use(container.run(() => openPacketSocket('veth0'))) },
+    { tap: 'host0', socket: bed.use(openPacketSocket('host0')) },
+  ]
+}
+
+/** Sends frames into one tap, and resolves when all others have got them. */
+async function flood(all: readonly Plugged[], sender: Plugged): Promise<void> {
+  for (let i = 0; i < frames; i++) sender.socket.send(frame)
+  for (const { tap, socket } of all) {
+    if (tap === sender.tap) continue
+    // Read each: the kernel counts a frame towards a tuntap device when somebody takes it.
+    for (let i = 0; i < frames; i++)
+      await socket.receive(`frame ${i} at ${tap}`, ({ etherType }) => etherType === 0x88b5)
+  }
+}
+
+const sentBytes = BigInt(frameBytes * frames)
+/** What there may be beside: the chatter of IPv6. */
+const chatterBytes = 10_000n
+
+function isAbout(bytes: bigint, wanted: bigint): boolean {
+  return bytes >= wanted && bytes < wanted + chatterBytes
+}
+
+laneTest('what an endpoint sends is its tx and the rx of the others, for every kind of tap', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const all = await plugAll(bed)
+  using stream = bed.api.watchTapStats({ interval: { seconds: 0n, nanos: 200_000_000 } })
+  for (const sender of all) {
+    const before = await tick(stream, 'counters before')
+    await flood(all, sender)
+    const grown = (now: Tick, tap: string, of: 'rxBytes' | 'txBytes') =>
+      (now.get(tap)?.[of] ?? 0n) - (before.get(tap)?.[of] ?? 0n)
+    const after = await tick(stream, `${sender.tap} sends`, now =>
+      all.every(({ tap }) => grown(now, tap, tap === sender.tap ? 'txBytes' : 'rxBytes') >= sentBytes),
+    )
+    for (const { tap } of all) {
+      const [own, other] = tap === sender.tap ? (['txBytes', 'rxBytes'] as const) : (['rxBytes', 'txBytes'] as const)
+      const found = `${grown(after, tap, own)} and ${grown(after, tap, other)} at ${tap} of what ${sender.tap} sent`
+      assert.ok(isAbout(grown(after, tap, own), sentBytes) && isAbout(grown(after, tap, other), 0n), found)
+    }
+  }
+})
+
+laneTest(
+  'the counters that Open vSwitch tells by itself say the same, and the bandwidth follows',
+  {},
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const all = await plugAll(bed)
+    using stream = bed.api.watchTapStats()
+    await tick(stream, 'a first reading of all', now => all.every(({ tap }) => now.get(tap)?.time !== undefined))
+    for (const sender of all) await flood(all, sender)
+    const after = await tick(stream, 'what all have sent', now =>
+      all.every(({ tap }) => (now.get(tap)?.rxBytes ?? 0n) >= 2n * sentBytes),
+    )
+    for (const { tap } of all) {
+      const { rxBytes = 0n, txBytes = 0n, intervals = 0 } = after.get(tap) ?? {}
+      assert.ok(isAbout(txBytes, sentBytes) && isAbout(rxBytes, 2n * sentBytes), `${tap}: tx ${txBytes} rx ${rxBytes}`)
+      assert.ok(intervals > 0)
+    }
+    const [whole, ...each] = await Promise.all([
+      bed.api.getBandwidth({ bridge: 'br0' }),
+      ...all.map(({ tap }) => bed.api.getBandwidth({ tap })),
+    ])
+    for (const of of ['rxBytesPerSecond', 'txBytesPerSecond'] as const) {
+      assert.ok(
+        each.every(one => one[of] > 1_000 && one[of] < 50_000),
+        JSON.stringify(each),
+      )
+      const total = each.reduce((sum, one) => sum + one[of], 0)
+      assert.ok(Math.abs(whole[of] - total) < 1, `${whole[of]} is the sum of ${total}`)
+    }
+  },
+)
+
+laneTest('a host tap that is moved keeps its counters and shows no absurd rate', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.ensureBridge({ bridge: 'br1' })
+  await bed.api.createHostTap({ tap: 'host0' })
+  using stream = bed.api.watchTapStats({ taps: ['host0'], interval: { seconds: 0n, nanos: 200_000_000 } })
+  const socket = bed.use(openPacketSocket('host0'))
+  for (let i = 0; i < frames; i++) socket.send(frame)
+  const bytes = BigInt(frameBytes * frames)
+  const before = await statsOf(stream, 'host0', 'the bytes', ({ txBytes }) => txBytes >= bytes)
+  await bed.api.removeTap({ tap: 'host0' })
+  const detached = await statsOf(stream, 'host0', 'a detached tap', ({ bridge }) => bridge === '')
+  assert.ok(detached.txBytes >= before.txBytes && detached.intervals === 0)
+  await bed.api.addTap({ tap: 'host0', bridge: 'br1' })
+  const after = await statsOf(
+    stream,
+    'host0',
+    'a rate again',
+    ({ bridge, intervals }) => bridge === 'br1' && intervals > 0,
+  )
+  assert.ok(after.txBytes >= before.txBytes, `${after.txBytes} after ${before.txBytes}`)
+  assert.ok(after.txBytesPerSecond >= 0 && after.txBytesPerSecond < frameBytes * frames, `${after.txBytesPerSecond}`)
+})
+
+laneTest(
+  'an interval under 200 ms and the bandwidth of what is not there are refused',
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    using stream = bed.api.watchTapStats({ interval: { seconds: 0n, nanos: 199_000_000 } })
+    await assert.rejects(stream.next(), {
+      code: 'INVALID_ARGUMENT',
+      violations: { interval: 'is 199 ms; the least is 200 ms' },
+    })
+    await assert.rejects(bed.api.getBandwidth({ tap: 'nope' }), { code: 'NOT_FOUND', reason: 'TAP_NOT_FOUND' })
+    await assert.rejects(bed.api.getBandwidth({ bridge: 'nope' }), { code: 'NOT_FOUND', reason: 'BRIDGE_NOT_FOUND' })
+    assert.deepEqual(await bed.api.getBandwidth(), { rxBytesPerSecond: 0, txBytesPerSecond: 0, intervals: 0 })
+  },
+)
