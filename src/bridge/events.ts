@@ -50,7 +50,7 @@ function shownTap(host: Host, name: string): Tap | undefined {
 }
 
 /** What became of a tap; undefined: nothing. */
-export function tapChange(key: string, before: Tap | undefined, after: Tap | undefined): LogChange<Tap> | undefined {
+export function tapChange<T>(key: string, before: T | undefined, after: T | undefined): LogChange<T> | undefined {
   return isDeepStrictEqual(before, after) ? undefined : { key, before, after }
 }
 
