@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Child } from '../../src/embedded/child.js'
@@ -10,9 +10,9 @@ import {
   rowsOf,
   transact,
 } from '../../src/embedded/database.js'
-import { layoutOf } from '../../src/embedded/layout.js'
+import { type Layout, layoutOf } from '../../src/embedded/layout.js'
 import { startOvsdbServer, startVswitchd } from '../../src/embedded/processes.js'
-import { findPrograms } from '../../src/embedded/programs.js'
+import { findPrograms, type Programs } from '../../src/embedded/programs.js'
 import { type Dump, dumpDatabase } from './dump.js'
 import { lane } from './lane.js'
 import { isAlive } from './process.js'
@@ -49,10 +49,13 @@ export interface ProcessControl {
   restart(): Promise<void>
 }
 
-/** Starts it in a directory of its own; disposing kills it and leaves its devices to the namespace's end. */
-export async function startPrivateOvs(signal: AbortSignal): Promise<PrivateOvs> {
+/**
+ * Starts it in a directory of its own, in the namespace the test is in or in another one: a second host. Disposing kills
+ * it and leaves its devices to the namespace's end.
+ */
+export async function startPrivateOvs(signal: AbortSignal, namespace?: { readonly path: string }): Promise<PrivateOvs> {
   const layout = layoutOf(mkdtempSync(join(tmpdir(), 'ovs-')))
-  const programs = findPrograms({})
+  const programs = namespace === undefined ? findPrograms({}) : programsIn(namespace.path, layout)
   const running = new Map<string, Child>()
   const control = (name: string, start: () => Promise<Child>): ProcessControl =>
     controlOf(
@@ -93,6 +96,14 @@ export async function startPrivateOvs(signal: AbortSignal): Promise<PrivateOvs> 
     dump: () => dumpDatabase(socket, signal),
     [Symbol.asyncDispose]: dispose,
   }
+}
+
+/** Programs that enter a network namespace before they do anything; nsenter(1) is of the package that has setpriv(1). */
+function programsIn(netns: string, layout: Layout): Programs {
+  const programs = findPrograms({})
+  const setpriv = join(layout.directory, 'setpriv-in-namespace')
+  writeFileSync(setpriv, `#!/bin/sh\nexec nsenter --net='${netns}' '${programs.setpriv}' "$@"\n`, { mode: 0o755 })
+  return { ...programs, setpriv }
 }
 
 function controlOf(current: () => Child | undefined, start: () => Promise<void>): ProcessControl {
