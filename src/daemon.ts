@@ -10,6 +10,7 @@ import { DeviceRemovals } from './bridge/removals.js'
 import { Stats } from './bridge/stats.js'
 import { TapNames } from './bridge/tap-name.js'
 import { TapRecords } from './bridge/tap-records.js'
+import { newTunnelNames } from './bridge/tunnel-names.js'
 import { askVswitchd } from './bridge/vswitchd.js'
 import type { Config, OvsConfig } from './config.js'
 import { type EmbeddedEvent, startEmbedded } from './embedded/index.js'
@@ -154,6 +155,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
     records: parts.use(new TapRecords(ovsdb, instance)),
     tapNames: new TapNames(config.tapNameFormat),
     bondNames: new TapNames(config.bondNameFormat),
+    tunnelNames: newTunnelNames(),
     removals: new DeviceRemovals(kernel, lifetime),
     demolitions: new Map(),
     askVswitchd: signal => askVswitchd(on.socket, signal),

@@ -5,6 +5,7 @@ import type { DatapathType, OvsClient } from './ovs.js'
 import type { DeviceRemovals } from './removals.js'
 import type { TapNames } from './tap-name.js'
 import type { TapRecords } from './tap-records.js'
+import type { TunnelNames } from './tunnel-names.js'
 
 /** Tells whoever keeps the log. */
 export type Notice = (
@@ -26,6 +27,7 @@ export interface Host {
   readonly records: TapRecords
   readonly tapNames: TapNames
   readonly bondNames: TapNames
+  readonly tunnelNames: TunnelNames
   readonly removals: DeviceRemovals
   /** Bridges that the database has let go of, and whose destruction is not at its end. */
   readonly demolitions: Map<BridgeName, { readonly leftInPlace: boolean }>

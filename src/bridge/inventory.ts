@@ -3,8 +3,9 @@ import type { Host } from './host.js'
 import { mirrorDestinations } from './mirror-row.js'
 import { type BridgeName, type MacAddress, type PortName, type VlanId } from './names.js'
 import { bridgeOf, type OvsRows, portsOf } from './ovs.js'
-import { configOf, ownerOf, preExisted, type TapBacking, type TapRecord } from './ownership.js'
+import { configOf, ownerOf, preExisted, type TapBacking, type TapRecord, uplinkRoleOf } from './ownership.js'
 import { bridgeNotFound, tapNotFound } from './problem.js'
+import { tunnelWarning } from './tunnel-route.js'
 
 export type TapState = 'active' | 'detached' | 'defunct'
 
@@ -32,6 +33,12 @@ export interface Bridge {
   readonly preExist: boolean
   /** Distinct over its taps, ascending. */
   readonly vlans: readonly VlanId[]
+  /** Sorted. */
+  readonly trunks: readonly string[]
+  /** Sorted. */
+  readonly tunnels: readonly string[]
+  /** Sentences about tunnels through which nothing comes, each with the tunnel's name. */
+  readonly warnings: readonly string[]
   /** What SetBridgeConfig set, as given. */
   readonly config: ReadonlyMap<string, string>
   readonly datapathType: string
@@ -138,6 +145,7 @@ function bridgeView(host: Host, row: OvsRows['Bridge'], vlans: ReadonlyMap<strin
     name: row.name,
     preExist: preExisted(row.external_ids),
     vlans: [...(vlans.get(row.name) ?? [])].sort((a, b) => a - b),
+    ...uplinksOf(host, row),
     config: configOf(row.external_ids),
     datapathType: row.datapath_type === '' ? 'system' : row.datapath_type,
     mirrors: mirrorDestinations(host, row),
@@ -150,6 +158,22 @@ function bondsOn(host: Host, row: OvsRows['Bridge']): Bond[] {
   // One whose members are all defunct goes with them.
   const bonds = ports.map(port => bondView(host, port)).filter(({ members }) => members.length > 0)
   return bonds.sort((a, b) => (a.name < b.name ? -1 : 1))
+}
+
+/** The trunks and tunnels of ours on a bridge, and what is to be said of them. */
+function uplinksOf(host: Host, row: OvsRows['Bridge']): Pick<Bridge, 'trunks' | 'tunnels' | 'warnings'> {
+  const { replica } = host.ovsdb
+  const names = { trunk: new Array<string>(), tunnel: new Array<string>() }
+  for (const port of portsOf(replica, row)) {
+    const role = uplinkRoleOf(host.instance, port.external_ids)
+    if (role !== undefined) names[role].push(port.name)
+  }
+  const tunnels = names.tunnel.sort()
+  const warnings = tunnels.flatMap(name => {
+    const warning = tunnelWarning(replica, name)
+    return warning === undefined ? [] : [`${name}: ${warning}`]
+  })
+  return { trunks: names.trunk.sort(), tunnels, warnings }
 }
 
 /** Who has `name` in Open vSwitch or in our records, in words; undefined: nobody. Defunct taps of ours do not count. */

@@ -1,3 +1,4 @@
+import { isIPv4, isIPv6, SocketAddress } from 'node:net'
 import { type LinkName, type MacAddress, parseLinkName, parseMacAddress as parseMac } from '../kernel/index.js'
 import type { Brand } from '../lib/brand.js'
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
@@ -96,4 +97,36 @@ export function formatName(format: NameFormat, index: number): Parsed<PortName> 
 export function peerNameOf(vethIndex: number): LinkName {
   // At most veth4294967295, 14 bytes.
   return `veth${vethIndex}` as LinkName
+}
+
+/** Address of another host in its canonical form. ovs-vswitchd.conf.db(5), Interface.options:remote_ip. */
+export type RemoteIp = Brand<string, 'RemoteIp'>
+
+/** One IPv4 or IPv6 host: no zone, no multicast, broadcast or unspecified address, no IPv4 within IPv6. */
+export function parseRemoteIp(text: string): Parsed<RemoteIp> {
+  if (isIPv4(text)) {
+    if (text.startsWith('0.')) return refused('is of the network 0.0.0.0/8, which is no host')
+    if (/^(22[4-9]|23\d)\./.test(text)) return refused('is a multicast address')
+    if (text === '255.255.255.255') return refused('is the broadcast address')
+    return parsed(text as RemoteIp)
+  }
+  if (!isIPv6(text)) return refused('is no IP address')
+  if (text.includes('%')) return refused('has a zone, which a tunnel cannot have')
+  const canonical = new SocketAddress({ address: text, family: 'ipv6' }).address
+  if (canonical === '::') return refused('is the unspecified address')
+  if (canonical.startsWith('ff')) return refused('is a multicast address')
+  if (canonical.startsWith('::ffff:')) return refused('holds an IPv4 address; give that alone')
+  return parsed(canonical as RemoteIp)
+}
+
+/** Decimal, or `flow`. ovs-vswitchd.conf.db(5), Interface.options:key. */
+export type TunnelKey = Brand<string, 'TunnelKey'>
+
+/** `flow`, or a number of so many bits, decimal or `0x` and hexadecimal. */
+export function parseTunnelKey(text: string, bits: number): Parsed<TunnelKey> {
+  if (text === 'flow') return parsed('flow' as TunnelKey)
+  const largest = 2 ** bits - 1
+  if (!/^(\d{1,10}|0x[\da-f]{1,8})$/i.test(text) || Number(text) > largest)
+    return refused(`must be a number of 0 to ${largest}, or flow`)
+  return parsed(String(Number(text)) as TunnelKey)
 }

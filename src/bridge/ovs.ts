@@ -17,7 +17,7 @@ export const monitored = {
     'other_config',
     'external_ids',
   ],
-  Interface: ['name', 'type', 'ofport', 'error', 'ifindex', 'mtu', 'external_ids', 'statistics'],
+  Interface: ['name', 'type', 'options', 'ofport', 'error', 'status', 'ifindex', 'mtu', 'external_ids', 'statistics'],
   QoS: ['type', 'external_ids'],
   Mirror: ['name', 'select_all', 'select_src_port', 'select_dst_port', 'output_port', 'external_ids'],
 } as const satisfies Monitored<Tables>

@@ -101,6 +101,24 @@ export function portMarks(instance: string, role: PortRole): Map<string, string>
   ])
 }
 
+/** What a port of ours is for that leads out of the bridge and is no tap. */
+export type UplinkRole = 'trunk' | 'tunnel'
+
+/** Marks of an uplink's port; `id` is random, and tells it from a later one of its name. */
+export function uplinkMarks(instance: string, role: UplinkRole, id: string): Map<string, string> {
+  return new Map([
+    [instanceKey, instance],
+    [roleKey, role],
+    [idKey, id],
+  ])
+}
+
+/** The role of an uplink of this instance; undefined for every other port. */
+export function uplinkRoleOf(instance: string, ids: ExternalIds): UplinkRole | undefined {
+  const role = ids.get(instanceKey) === instance ? ids.get(roleKey) : undefined
+  return role === 'trunk' || role === 'tunnel' ? role : undefined
+}
+
 /** Instance that owns the row; undefined: nobody of ours. */
 export function ownerOf(ids: ExternalIds): string | undefined {
   return ids.get(instanceKey)

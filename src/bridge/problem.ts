@@ -22,6 +22,9 @@ export type Reason =
   | 'MIRROR_NOT_FOUND'
   | 'IN_BOND'
   | 'IN_MIRROR'
+  | 'TRUNK_NOT_FOUND'
+  | 'TUNNEL_NOT_FOUND'
+  | 'TUNNEL_EXISTS'
 
 /** One field of a request that cannot be taken, spelled as a client writes it: `taps[17].mac`. */
 export interface Violation {
@@ -47,8 +50,10 @@ export type Problem = Told &
           | 'DEVICE_NOT_FOUND'
           | 'BOND_NOT_FOUND'
           | 'MIRROR_NOT_FOUND'
+          | 'TRUNK_NOT_FOUND'
+          | 'TUNNEL_NOT_FOUND'
       }
-    | { readonly kind: 'already-exists'; readonly reason: 'NAME_TAKEN' }
+    | { readonly kind: 'already-exists'; readonly reason: 'NAME_TAKEN' | 'TUNNEL_EXISTS' }
     | { readonly kind: 'not-owned'; readonly reason: 'NOT_OWNED' }
     | { readonly kind: 'in-use'; readonly reason: 'IN_BOND' | 'IN_MIRROR' }
     | { readonly kind: 'unsupported'; readonly reason: 'UNSUPPORTED' }
@@ -105,6 +110,21 @@ export function nameTaken(name: string, by: string): BridgeError {
 export function deviceNotFound(name: string): BridgeError {
   const message = `no network device is named ${name}`
   return new BridgeError({ kind: 'not-found', reason: 'DEVICE_NOT_FOUND', message })
+}
+
+export function trunkNotFound(name: string, bridge: string): BridgeError {
+  const message = `${name} is no trunk of bridge ${bridge}`
+  return new BridgeError({ kind: 'not-found', reason: 'TRUNK_NOT_FOUND', message })
+}
+
+export function tunnelNotFound(name: string, bridge: string): BridgeError {
+  const message = `${name} is no tunnel of bridge ${bridge}`
+  return new BridgeError({ kind: 'not-found', reason: 'TUNNEL_NOT_FOUND', message })
+}
+
+export function tunnelExists(name: string, what: string): BridgeError {
+  const message = `there is a ${what} already: ${name}`
+  return new BridgeError({ kind: 'already-exists', reason: 'TUNNEL_EXISTS', message, metadata: { tunnel: name } })
 }
 
 /** `why` goes on from the name: “is a port of the instance other”. */

@@ -29,6 +29,7 @@ import {
   reserveTapNameOn,
   setTapQinQOn,
 } from './tap.js'
+import { addTrunkOn, addTunnelOn, removeTrunkOn, removeTunnelOn } from './uplink.js'
 import { getBandwidthOn, type Watched, watchTapStatsOn, watchTapsOn } from './watch.js'
 
 /** The handlers of ovs.bridge.v1.BridgeService over one host. */
@@ -63,5 +64,9 @@ export function bridgeService(host: Host, calls: Calls, { feed, stats }: Watched
     deleteBond: calls.unary(deleteBondOn(host)),
     createMirror: calls.unary(createMirrorOn(host)),
     destroyMirror: calls.unary(destroyMirrorOn(host)),
+    addTrunk: calls.unary(addTrunkOn(host)),
+    removeTrunk: calls.unary(removeTrunkOn(host)),
+    addTunnel: calls.unary(addTunnelOn(host)),
+    removeTunnel: calls.unary(removeTunnelOn(host)),
   }
 }
