@@ -4,6 +4,7 @@ import { Committer } from './bridge/commit.js'
 import { openTapFeed } from './bridge/events.js'
 import type { Host } from './bridge/host.js'
 import { type DatapathType, monitored, type OvsClient } from './bridge/ovs.js'
+import { QosUpkeep } from './bridge/qos-upkeep.js'
 import { runReaper } from './bridge/reap.js'
 import { markedDevices, recover, reopenHostTaps } from './bridge/reconcile.js'
 import { DeviceRemovals } from './bridge/removals.js'
@@ -145,6 +146,8 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
   const { kernel, ovsdb, lifetime, log } = on
   const { instance } = config
   await settled(ovsdb, instance)
+  const notice: Host['notice'] = (level, message, details = {}) => log[level](details, message)
+  const records = parts.use(new TapRecords(ovsdb, instance))
   return {
     instance,
     defaultBridge: config.defaultBridge,
@@ -152,15 +155,16 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
     ovsdb,
     kernel,
     committer: new Committer(ovsdb, instance, lifetime),
-    records: parts.use(new TapRecords(ovsdb, instance)),
+    records,
     tapNames: new TapNames(config.tapNameFormat),
     bondNames: new TapNames(config.bondNameFormat),
     tunnelNames: newTunnelNames(),
     removals: new DeviceRemovals(kernel, lifetime),
     demolitions: new Map(),
+    qos: parts.use(new QosUpkeep({ instance, kernel, ovsdb, records, lifetime, notice })),
     askVswitchd: signal => askVswitchd(on.socket, signal),
     lifetime,
-    notice: (level, message, details = {}) => log[level](details, message),
+    notice,
   }
 }
 

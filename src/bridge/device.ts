@@ -46,8 +46,9 @@ function vethSpec({ name, mtu, mac, backing }: TapRecord, alias: string): VethSp
   return { name, alias, netns: backing.netns, peerName: peerNameOf(backing.vethIndex), ...optional }
 }
 
-/** Removes the devices that we made for these taps, and only those: by our mark on the device. */
+/** Removes the devices that we made for these taps, and only those: by our mark on the device. Others lose what we set on them. */
 export async function removeDevices(host: Host, taps: readonly TapRecord[], call: Call): Promise<void> {
+  for (const { name, backing } of taps) if (backing.kind === 'adopted') await host.qos.release(name, call.signal)
   const names = taps.flatMap(({ name, backing }) =>
     backing.kind === 'tuntap' || backing.kind === 'container' ? [name] : [],
   )

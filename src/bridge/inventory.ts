@@ -5,6 +5,7 @@ import { type BridgeName, type MacAddress, type PortName, type VlanId } from './
 import { bridgeOf, type OvsRows, portsOf } from './ovs.js'
 import { configOf, ownerOf, preExisted, type TapBacking, type TapRecord, uplinkRoleOf } from './ownership.js'
 import { bridgeNotFound, tapNotFound } from './problem.js'
+import type { Qos } from './qos-parse.js'
 import { tunnelWarning } from './tunnel-route.js'
 
 export type TapState = 'active' | 'detached' | 'defunct'
@@ -21,6 +22,8 @@ export interface Tap {
   /** Port that bonds it with others. */
   readonly bond: string | undefined
   readonly qinqOuterVlan: VlanId | undefined
+  /** Towards the endpoint. */
+  readonly qos: Qos
   /** ovs-vswitchd.conf.db(5), Interface.error; empty if none. */
   readonly ovsError: string
   /** Of the device; 0 while there is none. */
@@ -60,6 +63,7 @@ export function tapOf(host: Host, record: TapRecord): Tap {
     state: record.defunct ? 'defunct' : record.bridge === undefined ? 'detached' : 'active',
     bond: bondOf(host, record.name)?.name,
     qinqOuterVlan: record.qinqOuterVlan,
+    qos: record.qos,
     ovsError: row === undefined ? missingPort(record) : (row.error ?? ''),
     mtuBytes: Number(row?.mtu ?? record.mtu ?? 0),
   }

@@ -20,6 +20,7 @@ import {
   writePlacements,
 } from './placement.js'
 import { BridgeError, deviceNotFound, invalid, nameTaken, notOwned, tapNotFound } from './problem.js'
+import { noQos } from './qos-parse.js'
 import { removePorts, removeTaps } from './remove-ports.js'
 import { clearDefunct } from './tap.js'
 import { committing, type TakeBack, undoingOnFailure } from './undo.js'
@@ -210,6 +211,7 @@ async function adopt(
     mtu: undefined,
     backing: { kind: 'adopted' },
     qinqOuterVlan: undefined,
+    qos: noQos,
     defunct: false,
   }
   const placement = { record, ifindex: link.index }

@@ -10,6 +10,7 @@ import {
   parseVlanId,
   untagged,
 } from './names.js'
+import { formatQos, noQos, parseQosField, type Qos, qosFields, qosGrammar } from './qos-parse.js'
 
 /**
  * How OVSDB remembers what is ours. This file alone spells the keys of `external_ids`.
@@ -176,6 +177,8 @@ export interface TapRecord {
   readonly backing: TapBacking
   /** Outer tag of a dot1q-tunnel port. */
   readonly qinqOuterVlan: VlanId | undefined
+  /** Towards the endpoint, by the device's qdisc. */
+  readonly qos: Qos
   /** Destroyed; port and device are on their way out. */
   readonly defunct: boolean
 }
@@ -196,6 +199,7 @@ export function writeTapRecord(instance: string, record: TapRecord): Map<string,
   set('mac', record.mac)
   set('mtu', record.mtu)
   set('qinq-outer-vlan', record.qinqOuterVlan)
+  for (const [field, words] of Object.entries(formatQos(record.qos))) set(`qos-${field}`, words)
   if (record.backing.kind === 'tuntap') {
     set('owner-uid', record.backing.ownerUid)
     if (record.backing.multiQueue) set('multi-queue', 'true')
@@ -263,8 +267,17 @@ export function readTapRecord(ids: ExternalIds): TapRecord | undefined {
     mtu: optional(text('mtu'), t => parseMtu(Number(t))),
     backing,
     qinqOuterVlan: optional(text('qinq-outer-vlan'), t => parseVlanId(Number(t))),
+    qos: readQos(text),
     defunct: ids.get(stateKey) === 'defunct',
   }
+}
+
+function readQos(text: (key: string) => string | undefined): Qos {
+  const values: [string, number][] = qosFields.flatMap(field => {
+    const value = parseQosField(field, text(`qos-${field}`) ?? '')
+    return value.ok ? [[qosGrammar[field].key, value.value]] : []
+  })
+  return { ...noQos, ...Object.fromEntries(values) }
 }
 
 function readBacking(text: (key: string) => string | undefined): TapBacking | undefined {

@@ -92,10 +92,15 @@ export function movePorts(
   transaction.mutate('Bridge', bridge._uuid, 'ports', mutator, ports)
 }
 
-/** Writes the record into the tap's row, which is made where it has none. */
+/**
+ * Writes the record into the tap's row, which is made where it has none. The QoS of a tap that is there stays as it is by
+ * now: it has operations of its own, which do not wait for those that place the tap.
+ */
 export function keepRecord(host: Host, transaction: OvsTransaction, record: TapRecord): Uuid | NamedUuid {
-  const values = { type: 'linux-noop', external_ids: writeTapRecord(host.instance, record) }
   const kept = host.records.get(record.name)
+  const { qos } = kept?.record.id === record.id ? kept.record : record
+  const external_ids = writeTapRecord(host.instance, { ...record, qos })
+  const values = { type: 'linux-noop', external_ids }
   if (kept === undefined) return transaction.insert('QoS', values)
   transaction.update('QoS', kept.uuid, values)
   return kept.uuid
@@ -149,6 +154,7 @@ export async function awaitPlacements(
     expected.push({ name: record.name, ifindex: index })
   }
   await realised(host, receipt, expected, call)
+  for (const { record } of placements) await host.qos.ensure(record.name, call.signal)
 }
 
 /** Brings a host tap's device up. Its index; undefined when Open vSwitch has not made it, as the interface's error explains. */

@@ -14,6 +14,8 @@ export interface Recovered {
   readonly orphans: readonly string[]
   /** Host taps whose devices ovs-vswitchd had made anew, down. */
   readonly opened: readonly string[]
+  /** Taps whose QoS was not what their records say. */
+  readonly requeued: readonly string[]
 }
 
 /** The devices that bear our mark. Those that are there before any call is served are all of an earlier run's making. */
@@ -27,7 +29,8 @@ export async function markedDevices(host: Host, call: Call): Promise<Link[]> {
 export async function recover(host: Host, marked: readonly Link[], call: Call): Promise<Recovered> {
   const reaped = await reapTaps(host, call)
   const { deleted } = await host.removals.remove(marked.filter(({ name }) => host.records.get(name) === undefined))
-  return { reaped, orphans: deleted, opened: await reopenHostTaps(host, call) }
+  const opened = await reopenHostTaps(host, call)
+  return { reaped, orphans: deleted, opened, requeued: await host.qos.reconcile(call.signal) }
 }
 
 /**

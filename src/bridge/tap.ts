@@ -6,6 +6,7 @@ import type { BridgeName, MacAddress, MtuBytes, PortName, VlanId } from './names
 import { randomId, type TapBacking } from './ownership.js'
 import { awaitPlacements, type PlacedRecord, placing } from './placement.js'
 import { invalid, nameTaken, type Violation } from './problem.js'
+import type { Qos } from './qos-parse.js'
 import { reap } from './reap.js'
 import { removeTaps } from './remove-ports.js'
 import type { TapNames } from './tap-name.js'
@@ -23,6 +24,8 @@ export interface TapSpec {
   /** undefined: the kernel's default. */
   readonly mtu: MtuBytes | undefined
   readonly backing: Exclude<TapBacking, { kind: 'adopted' }>
+  /** Towards the endpoint; a host tap has none. */
+  readonly qos: Qos
 }
 
 /**
@@ -59,8 +62,8 @@ async function nameAll(host: Host, specs: readonly TapSpec[], call: Call): Promi
   }
   if (violations.length > 0) throw invalid(violations)
   const wanted: PlacedRecord[] = []
-  for (const { bridge = host.defaultBridge, name, vlan, mac, mtu, backing } of specs) {
-    const own = { id: randomId(), qinqOuterVlan: undefined, defunct: false }
+  for (const { bridge = host.defaultBridge, name, vlan, mac, mtu, backing, qos } of specs) {
+    const own = { id: randomId(), qinqOuterVlan: undefined, qos, defunct: false }
     wanted.push({
       ...own,
       name: name ?? (await nextName(host, host.tapNames, given, call)),

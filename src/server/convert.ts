@@ -6,6 +6,7 @@ import { CheckOvsResponse, Dependency as DependencyMessage } from '../gen/ovs/br
 import { TapKind, Tap as TapMessage, TapState as TapStateEnum } from '../gen/ovs/bridge/v1/tap.js'
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
 import { bondMessage } from './bond.js'
+import { qosMessage } from './qos.js'
 
 const kinds = {
   tuntap: TapKind.TUNTAP,
@@ -31,6 +32,7 @@ export function tapMessage(tap: Tap): TapMessage {
     state: states[tap.state],
     bond: tap.bond ?? '',
     qinqOuterVlan: tap.qinqOuterVlan,
+    qos: qosMessage(tap.qos),
     ovsError: tap.ovsError,
     mtu: tap.mtuBytes,
     ...(backing.kind === 'container' && { netns: backing.netns, vethIndex: backing.vethIndex }),

@@ -13,6 +13,7 @@ import {
 import { bulkTimeoutMs, type Calls } from './call.js'
 import { checkOvsOn } from './check.js'
 import { createMirrorOn, destroyMirrorOn } from './mirror.js'
+import { getQosOn, removeQosOn, updateQosOn } from './qos.js'
 import {
   addTapOn,
   createContainerTapOn,
@@ -68,5 +69,8 @@ export function bridgeService(host: Host, calls: Calls, { feed, stats }: Watched
     removeTrunk: calls.unary(removeTrunkOn(host)),
     addTunnel: calls.unary(addTunnelOn(host)),
     removeTunnel: calls.unary(removeTunnelOn(host)),
+    updateQos: calls.unary(updateQosOn(host)),
+    getQos: calls.unary(getQosOn(host)),
+    removeQos: calls.unary(removeQosOn(host)),
   }
 }

@@ -12,6 +12,7 @@ import {
   parseVlanId,
 } from '../bridge/names.js'
 import { invalid } from '../bridge/problem.js'
+import { noQos } from '../bridge/qos-parse.js'
 import { destroyTap, reapTaps } from '../bridge/reap.js'
 import { createTaps, reserveTapName, type TapSpec } from '../bridge/tap.js'
 import { destroyUnmanagedTap } from '../bridge/unmanaged.js'
@@ -51,6 +52,7 @@ import type { Call, UnaryHandler } from './call.js'
 import { parseKind, tapMessage } from './convert.js'
 import { maybe, optional, type TakenFields, takeEach, takeFields } from './fields.js'
 import { page } from './page.js'
+import { wholeQosFields, wholeQosOf } from './qos.js'
 
 export function createTapOn(host: Host): UnaryHandler<CreateTapRequest, CreateTapResponse> {
   return async (request, call) => {
@@ -132,21 +134,31 @@ export function destroyUnmanagedTapOn(
 
 export function createContainerTapOn(host: Host): UnaryHandler<CreateContainerTapRequest, CreateContainerTapResponse> {
   return async (request, call) => {
-    const { bridge, tap, netns, mac, vlan, mtu } = takeFields({
+    const { bridge, tap, netns, mac, vlan, mtu, ...rest } = takeFields({
       ...place(request),
       netns: parseNetns(request.netns),
       mac: optional(request.mac, parseMacAddress),
       mtu: optional(request.mtu, parseMtu),
+      ...wholeQosFields(request.qos),
     })
     const backing = { kind: 'container', netns, vethIndex: request.vethIndex } as const
-    return { tap: tapMessage(await createOne(host, { bridge, name: tap, vlan, mac, mtu, backing }, call)) }
+    const qos = wholeQosOf(rest)
+    return { tap: tapMessage(await createOne(host, { bridge, name: tap, vlan, mac, mtu, backing, qos }, call)) }
   }
 }
 
 export function createHostTapOn(host: Host): UnaryHandler<CreateHostTapRequest, CreateHostTapResponse> {
   return async (request, call) => {
     const { bridge, tap, vlan } = takeFields(place(request))
-    const spec = { bridge, name: tap, vlan, mac: undefined, mtu: undefined, backing: { kind: 'host' } } as const
+    const spec = {
+      bridge,
+      name: tap,
+      vlan,
+      mac: undefined,
+      mtu: undefined,
+      backing: { kind: 'host' },
+      qos: noQos,
+    } as const
     return { tap: tapMessage(await createOne(host, spec, call)) }
   }
 }
@@ -189,11 +201,12 @@ function tuntapFields(request: CreateTapRequest) {
     mtu: optional(request.mtu, parseMtu),
     owner_uid: maybe(request.ownerUid, parseUid),
     multi_queue: parsed(request.multiQueue),
+    ...wholeQosFields(request.qos),
   }
 }
 
 function tuntapSpec(fields: TakenFields<ReturnType<typeof tuntapFields>>): TapSpec {
-  const { bridge, tap, vlan, mac, mtu, owner_uid, multi_queue } = fields
+  const { bridge, tap, vlan, mac, mtu, owner_uid, multi_queue, ...rest } = fields
   return {
     bridge,
     name: tap,
@@ -201,6 +214,7 @@ function tuntapSpec(fields: TakenFields<ReturnType<typeof tuntapFields>>): TapSp
     mac,
     mtu,
     backing: { kind: 'tuntap', ownerUid: owner_uid, multiQueue: multi_queue },
+    qos: wholeQosOf(rest),
   }
 }
 

@@ -115,14 +115,17 @@ function receive(
   buffer: Uint8Array,
   control: Uint8Array,
 ): ReceivedBytes | undefined {
-  const iovec = Buffer.alloc(16)
+  // One block, so that nothing the call points to can be collected before it.
+  const block = Buffer.alloc(56 + 16 + 128)
+  const header = block.subarray(0, 56)
+  const iovec = block.subarray(56, 72)
+  const address = block.subarray(72)
+  const blockAt = koffi.address(block)
   iovec.writeBigUInt64LE(koffi.address(buffer), 0)
   iovec.writeBigUInt64LE(BigInt(buffer.length), 8)
-  const address = Buffer.alloc(128)
-  const header = Buffer.alloc(56)
-  header.writeBigUInt64LE(koffi.address(address), 0)
+  header.writeBigUInt64LE(blockAt + 72n, 0)
   header.writeUInt32LE(address.length, 8)
-  header.writeBigUInt64LE(koffi.address(iovec), 16)
+  header.writeBigUInt64LE(blockAt + 56n, 16)
   header.writeBigUInt64LE(1n, 24)
   header.writeBigUInt64LE(koffi.address(control), 32)
   header.writeBigUInt64LE(BigInt(control.length), 40)
