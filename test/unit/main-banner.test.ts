@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { banner } from '../../src/banner.js'
+
+const said = (...addresses: readonly string[]) => banner({ version: '1.2.3', addresses, ovs: 'its own' }).split('\n')
+
+test('a unix socket is dialled by its path', () => {
+  const lines = said('unix:/run/x.sock', '127.0.0.1:5')
+  assert.deepEqual(lines.slice(0, 3), [
+    'ovs-bridged 1.2.3',
+    '  listens on    unix:/run/x.sock, 127.0.0.1:5',
+    '  Open vSwitch  its own',
+  ])
+  const buf = 'npx buf curl --protocol grpc --http2-prior-knowledge --unix-socket /run/x.sock'
+  const service = 'ovs.bridge.v1.BridgeService'
+  assert(lines.includes(`  ${buf} -d '{}' http://localhost/${service}/EnsureBridge`))
+  assert(lines.includes(`  grpcurl -plaintext -d '{}' -unix /run/x.sock ${service}/ListTaps`))
+})
+
+test('a TCP address is dialled as it is', () => {
+  const lines = said('[::1]:5')
+  const service = 'ovs.bridge.v1.BridgeService'
+  const buf = 'npx buf curl --protocol grpc --http2-prior-knowledge'
+  assert(lines.includes(`  ${buf} -d '{"vlan":10}' 'http://[::1]:5/${service}/CreateTap'`))
+  assert(lines.includes(`  grpcurl -plaintext -d '{"vlan":10}' '[::1]:5' ${service}/CreateTap`))
+})
+
+test('a path that a shell would take apart is quoted', () => {
+  assert(said("unix:/tmp/it's one").some(line => line.includes("-unix '/tmp/it'\\''s one' ")))
+})
