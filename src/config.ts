@@ -38,7 +38,7 @@ export type Invocation =
   /** Nothing to run: help, the version, or the one sentence about what is wrong. */
   | { readonly kind: 'say'; readonly text: string; readonly exitCode: 0 | 2 }
 
-interface Flag {
+export interface Flag {
   readonly name: string
   /** Metavariable; none for a switch. */
   readonly value?: string
@@ -108,6 +108,12 @@ const flags = {
 } satisfies Record<string, Flag>
 
 type FlagKey = keyof typeof flags
+
+/** The flags of `serve`, each with its variable, in the order of the help. */
+export const serveFlags: readonly (Flag & { readonly variable: string })[] = Object.values<Flag>(flags).map(flag => ({
+  ...flag,
+  variable: variableOf(flag),
+}))
 
 /** A flag with what was given for it: each value, and where it stood. */
 interface Given {

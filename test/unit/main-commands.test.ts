@@ -1,0 +1,76 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { checkout } from '../support/readme.js'
+
+const main = fileURLToPath(new URL('../../src/main.js', import.meta.url))
+const { version } = JSON.parse(readFileSync(new URL('package.json', checkout), 'utf8')) as { readonly version: string }
+
+interface Outcome {
+  readonly status: number | string | null | undefined
+  readonly stdout: string
+  readonly stderr: string
+}
+
+function run(program: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<Outcome> {
+  return new Promise(resolve => {
+    execFile(program, args, { env, timeout: 20_000 }, (error, stdout, stderr) => {
+      resolve({ status: error === null ? 0 : error.code, stdout, stderr })
+    })
+  })
+}
+
+const ovsBridged = (...args: readonly string[]) => run(process.execPath, [main, ...args])
+
+test('--version prints the version of the package', async () => {
+  assert.deepEqual(await ovsBridged('--version'), { status: 0, stdout: `${version}\n`, stderr: '' })
+})
+
+test('--help names the command to serve', async () => {
+  const { status, stdout, stderr } = await ovsBridged('--help')
+  assert.deepEqual([status, stderr], [0, ''])
+  assert.match(stdout, /^Usage: ovs-bridged [^]*\n {2}serve /)
+})
+
+test('serve --help names the flags', async () => {
+  const { status, stdout } = await ovsBridged('serve', '--help')
+  assert.equal(status, 0)
+  assert.match(stdout, /--embedded [^]*--drain-timeout/)
+})
+
+test('a flag that there is not is one line and exit 2', async () => {
+  const outcome = await ovsBridged('serve', '--bogus')
+  assert.deepEqual(outcome, { status: 2, stdout: '', stderr: "unknown option '--bogus'\n" })
+})
+
+test('a value that cannot be is one line and exit 2', async () => {
+  const { status, stdout, stderr } = await ovsBridged('serve', '--listen', '0.0.0.0:1')
+  assert.deepEqual([status, stdout], [2, ''])
+  assert.match(stderr, /^--listen "0\.0\.0\.0:1" [^\n]+\n$/)
+})
+
+test('without the capabilities of root serving is refused in one sentence', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'main-'))
+  const flags = ['--embedded', '--state-dir', directory, '--listen', `unix:${directory}/s`]
+  const outcome = await run('setpriv', ['--bounding-set=-all', process.execPath, main, 'serve', ...flags])
+  rmSync(directory, { recursive: true })
+  const stderr = 'ovs-bridged cannot start: network devices are made by root (CAP_NET_ADMIN); start it as root\n'
+  assert.deepEqual(outcome, { status: 1, stdout: '', stderr })
+})
+
+test('npm start as another user than root is refused in one line, with what to type instead', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'main-'))
+  const id = join(directory, 'id')
+  writeFileSync(id, '#!/bin/sh\necho 1000\n')
+  chmodSync(id, 0o755)
+  const path = `${directory}:${process.env['PATH'] ?? ''}`
+  const script = fileURLToPath(new URL('scripts/setup', checkout))
+  const outcome = await run(script, [], { ...process.env, PATH: path, npm_lifecycle_event: 'start' })
+  rmSync(directory, { recursive: true })
+  assert.deepEqual([outcome.status, outcome.stdout], [1, ''])
+  assert.match(outcome.stderr, /^scripts\/setup: Open vSwitch needs root; type: .*npm start'?\n$/)
+})
