@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -22,6 +22,8 @@ export interface DaemonProcess extends AsyncDisposable {
   /** Where it serves, `unix:/…`. */
   readonly address: string
   readonly pid: number
+  /** What it said on standard output so far. */
+  readonly stdout: () => string
   /** What it said on standard error so far. */
   readonly stderr: () => string
   /** Sends a signal; resolves to the exit status, or the signal's name, once it has ended. */
@@ -37,7 +39,7 @@ export async function spawnDaemon(ovs: PrivateOvs | 'embedded', options: DaemonO
   try {
     const which = ovs === 'embedded' ? ['--embedded'] : ['--ovsdb', ovs.endpoint, '--datapath', ovs.datapathType]
     const { flags, address } = arrange(parts, which, options)
-    const args = [...(options.nodeFlags ?? []), mainProgram(), 'serve', ...flags]
+    const args = [...(options.nodeFlags ?? []), mainProgram, 'serve', ...flags]
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
     const ended = new Promise<number | string>(resolve => {
       child.once('close', (code, signal) => resolve(code ?? signal ?? ''))
@@ -46,7 +48,10 @@ export async function spawnDaemon(ovs: PrivateOvs | 'embedded', options: DaemonO
       child.kill('SIGKILL')
       await ended
     })
-    let stderr = ''
+    let [stdout, stderr] = ['', '']
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text
+    })
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       stderr += text
     })
@@ -58,6 +63,7 @@ export async function spawnDaemon(ovs: PrivateOvs | 'embedded', options: DaemonO
     return {
       address,
       pid: child.pid ?? 0,
+      stdout: () => stdout,
       stderr: () => stderr,
       end: signal => {
         child.kill(signal)
@@ -71,11 +77,8 @@ export async function spawnDaemon(ovs: PrivateOvs | 'embedded', options: DaemonO
   }
 }
 
-/** What set-up has built to ship; for tests compiled outside the checkout, what was compiled with them. */
-function mainProgram(): string {
-  const shipped = fileURLToPath(new URL('../../../dist/main.js', import.meta.url))
-  return existsSync(shipped) ? shipped : fileURLToPath(new URL('../../src/main.js', import.meta.url))
-}
+/** The daemon as it was compiled with the tests; dist/ may be of another day, or not be there. */
+const mainProgram = fileURLToPath(new URL('../../src/main.js', import.meta.url))
 
 /** A state directory and a socket of the test's own. */
 function arrange(
