@@ -9,8 +9,8 @@ import { checkout } from '../support/readme.js'
 import { startService } from '../support/service.js'
 import { startTestbed } from '../support/testbed.js'
 
-// What other programs make of the contract does not depend on the datapath.
-const userspace = { only: 'userspace' } as const
+// What other programs make of the contract does not depend on the datapath. Programs are slow to start on a busy machine.
+const userspace = { only: 'userspace', timeoutMs: 85_000 } as const
 
 const inCheckout = (path: string) => fileURLToPath(new URL(path, checkout))
 

@@ -13,7 +13,7 @@ import { type Connection, connectTo } from '../support/rpc.js'
 import { until } from '../support/until.js'
 
 // An Open vSwitch of the daemon's own has the userspace datapath only.
-const userspace = { only: 'userspace' } as const
+const userspace = { only: 'userspace', timeoutMs: 85_000 } as const
 
 /** A directory that several daemons keep their state in, one after the other. */
 function stateDirectory(): Disposable & { readonly path: string } {
