@@ -4,21 +4,22 @@ import type { Host } from '../bridge/host.js'
 import { getBridge, listBridges } from '../bridge/inventory.js'
 import { parseBridgeName } from '../bridge/names.js'
 import { destroyUnmanagedBridge } from '../bridge/unmanaged.js'
-import type {
-  DestroyAllBridgesRequest,
-  DestroyAllBridgesResponse,
-  DestroyBridgeRequest,
-  DestroyBridgeResponse,
-  DestroyUnmanagedBridgeRequest,
-  DestroyUnmanagedBridgeResponse,
-  EnsureBridgeRequest,
-  EnsureBridgeResponse,
-  GetBridgeRequest,
-  GetBridgeResponse,
-  ListBridgesRequest,
-  ListBridgesResponse,
-  SetBridgeConfigRequest,
-  SetBridgeConfigResponse,
+import {
+  Bridge as BridgeMessage,
+  type DestroyAllBridgesRequest,
+  type DestroyAllBridgesResponse,
+  type DestroyBridgeRequest,
+  type DestroyBridgeResponse,
+  type DestroyUnmanagedBridgeRequest,
+  type DestroyUnmanagedBridgeResponse,
+  type EnsureBridgeRequest,
+  type EnsureBridgeResponse,
+  type GetBridgeRequest,
+  type GetBridgeResponse,
+  type ListBridgesRequest,
+  type ListBridgesResponse,
+  type SetBridgeConfigRequest,
+  type SetBridgeConfigResponse,
 } from '../gen/ovs/bridge/v1/bridge.js'
 import type { UnaryHandler } from './call.js'
 import { bridgeMessage } from './convert.js'
@@ -41,8 +42,10 @@ export function getBridgeOn(host: Host): UnaryHandler<GetBridgeRequest, GetBridg
 
 export function listBridgesOn(host: Host): UnaryHandler<ListBridgesRequest, ListBridgesResponse> {
   return async request => {
-    const { items, nextPageToken } = page(listBridges(host), bridge => bridge.name, request)
-    return { bridges: items.map(bridgeMessage), nextPageToken }
+    // Settings and VLANs can make a bridge large.
+    const bytesOf = (bridge: BridgeMessage) => BridgeMessage.encode(bridge).finish().length
+    const { items, nextPageToken } = page(listBridges(host).map(bridgeMessage), ({ name }) => name, request, bytesOf)
+    return { bridges: [...items], nextPageToken }
   }
 }
 

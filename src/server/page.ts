@@ -14,21 +14,43 @@ export interface Page<T> {
 
 const maxPageSize = 1000
 
+/** A client takes a message of 4 MiB. */
+const maxPageBytes = 3 * 2 ** 20
+
 /**
  * One page of `items`, ordered by name. A token holds the last name of its page, so what comes or goes between two pages
- * makes no item appear twice and hides none. Throws `invalid` for a token that is none of ours.
+ * makes no item appear twice and hides none. Where an item may be large, `bytesOf` keeps the page within one message.
+ * Throws `invalid` for a token that is none of ours.
  */
-export function page<T>(items: Iterable<T>, nameOf: (item: T) => string, request: PageRequest): Page<T> {
+export function page<T>(
+  items: Iterable<T>,
+  nameOf: (item: T) => string,
+  request: PageRequest,
+  bytesOf: (item: T) => number = () => 0,
+): Page<T> {
   const after = request.pageToken === '' ? undefined : decodeToken(request.pageToken)
   const size = request.pageSize === 0 ? maxPageSize : Math.min(request.pageSize, maxPageSize)
   const rest = Array.from(items, item => ({ name: nameOf(item), item })).filter(
     ({ name }) => after === undefined || name > after,
   )
   rest.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
-  const shown = rest.slice(0, size)
+  const shown = rest.slice(
+    0,
+    countThatFits(rest.slice(0, size), ({ item }) => bytesOf(item)),
+  )
   const last = shown.at(-1)
   const more = last !== undefined && rest.length > shown.length
   return { items: shown.map(({ item }) => item), nextPageToken: more ? encodeToken(last.name) : '' }
+}
+
+/** How many of the items make a page: at least one, however large. */
+function countThatFits<T>(items: readonly T[], bytesOf: (item: T) => number): number {
+  let bytes = 0
+  for (const [index, item] of items.entries()) {
+    bytes += bytesOf(item)
+    if (bytes > maxPageBytes && index > 0) return index
+  }
+  return items.length
 }
 
 // The version lets a later release tell its own tokens from these.

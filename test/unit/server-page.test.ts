@@ -39,6 +39,19 @@ for (const pageSize of [0, 5_000]) {
   })
 }
 
+test('a page ends before its items outgrow a message, and holds at least one', () => {
+  const pages: (readonly string[])[] = []
+  let pageToken = ''
+  do {
+    const { items, nextPageToken } = page(numbered(5), named, { pageSize: 0, pageToken }, item =>
+      item === 'tap00002' ? 5 * 2 ** 20 : 2 ** 20,
+    )
+    pages.push(items)
+    pageToken = nextPageToken
+  } while (pageToken !== '')
+  assert.deepEqual(pages, [['tap00000', 'tap00001'], ['tap00002'], ['tap00003', 'tap00004']])
+})
+
 for (const pageToken of ['x', 'a', 'b', 'aYQ==', 'a!!']) {
   test(`${JSON.stringify(pageToken)} is refused as a token, by its field`, () => {
     assert.throws(
