@@ -29,7 +29,7 @@ laneTest('a TCP connection between two containers carries bulk data', {}, async 
   }
   const server = blue.run(() => iperf3('--server', '--one-off', '--forceflush'))
   await within('iperf3 listens', 10_000, said(server, 'listening'))
-  const client = red.run(() => iperf3('--client', '10.0.0.2', '--time', '2', '--json'))
+  const client = red.run(() => iperf3('--client', '10.0.0.2', '--time', '1', '--json'))
   const report = JSON.parse(await within('iperf3 is done', 30_000, said(client))) as IperfReport
   assert.equal(report.error, undefined)
   const { bytes, bits_per_second: bitsPerSecond } = report.end.sum_received
