@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net'
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
 import type { Call } from './call.js'
 import type { Host } from './host.js'
@@ -11,7 +12,7 @@ import {
   type TunnelKey,
 } from './names.js'
 import type { OvsRows } from './ovs.js'
-import { tunnelExists, tunnelNotFound } from './problem.js'
+import { BridgeError, tunnelExists, tunnelNotFound } from './problem.js'
 import type { TunnelType } from './tunnel-names.js'
 import { tunnelWarning } from './tunnel-route.js'
 import { addUplink, removeUplink } from './uplink.js'
@@ -58,8 +59,8 @@ export function parseDstPort(value: number, type: TunnelType): Parsed<number | u
  * Puts a tunnel on a bridge, and returns when Open vSwitch has opened it. Whether the other host can be reached is told
  * by the warning: a route may come later.
  *
- * Errors: `not-found` bridge; `already-exists` when a tunnel wraps frames in the same way; `not-realised`, those of a
- * commit.
+ * Errors: `not-found` bridge; `unsupported` by the bridge's datapath; `already-exists` when a tunnel wraps frames in the
+ * same way; `not-realised`, those of a commit.
  */
 export async function addTunnel(
   host: Host,
@@ -67,7 +68,7 @@ export async function addTunnel(
   call: Call,
 ): Promise<Tunnel> {
   const { bridge = host.defaultBridge, ...wrapping } = spec
-  managedBridge(host, bridge)
+  refuseUnsupported(managedBridge(host, bridge), wrapping)
   const refuse = () => refuseTwin(host, wrapping)
   refuse()
   const name = await nextName(host, wrapping.type, call)
@@ -105,6 +106,14 @@ function options({ remoteIp, key, dstPort }: Wrapping): Map<string, string> {
 /** Equal for tunnels that Open vSwitch cannot tell apart when it receives: no key is the key 0 to it. */
 function identity({ type, remoteIp, key, dstPort }: Wrapping): string {
   return `${type} tunnel to ${remoteIp} with key ${key ?? 0}${dstPort === undefined ? '' : ` and port ${dstPort}`}`
+}
+
+/** The kernel's datapath has GRE over IPv4 alone; Open vSwitch opens such a tunnel without an error, and sends nothing. */
+function refuseUnsupported({ name, datapath_type }: OvsRows['Bridge'], { type, remoteIp }: Wrapping): void {
+  if (datapath_type === 'netdev' || type !== 'gre' || !isIPv6(remoteIp)) return
+  const message = `bridge ${name} is on the kernel's datapath, which has no GRE over IPv6`
+  const metadata = { remedy: 'use a VXLAN or Geneve tunnel' }
+  throw new BridgeError({ kind: 'unsupported', reason: 'UNSUPPORTED', message, metadata })
 }
 
 /** Open vSwitch has one tunnel of a kind on all bridges; a second one it would only log as “File exists”. */
