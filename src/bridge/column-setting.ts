@@ -1,6 +1,14 @@
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
 import type { ColumnSchema } from '../ovsdb/index.js'
-import { type PlainAtom, type PlainValue, parseAtom, parseColumnValue, readToken, takenBy } from './column-value.js'
+import {
+  excerpt,
+  type PlainAtom,
+  type PlainValue,
+  parseAtom,
+  parseColumnValue,
+  readToken,
+  takenBy,
+} from './column-value.js'
 
 /** A table's columns by name. */
 export type ColumnSchemas = Readonly<Record<string, ColumnSchema>>
@@ -59,7 +67,7 @@ function findColumn(
   const exact = [matches.find(column => column === name) ?? matches.find(column => fold(column) === folded)]
   const [column, ...others] = exact[0] === undefined ? matches : exact
   const schema = column === undefined ? undefined : columns[column]
-  if (column === undefined || schema === undefined) return refused(`there is no column ${JSON.stringify(name)}`)
+  if (column === undefined || schema === undefined) return refused(`there is no column ${excerpt(name)}`)
   if (others.length > 0) return refused(`${name} may be ${matches.join(' or ')}`)
   return parsed({ column, schema })
 }

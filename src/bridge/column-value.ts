@@ -218,6 +218,6 @@ function wordsForRange({ minInteger, maxInteger, minReal, maxReal }: BaseType): 
 }
 
 /** Input quoted in a message, cut to a length that a message bears. */
-function excerpt(text: string): string {
+export function excerpt(text: string): string {
   return text.length > 60 ? `${JSON.stringify(text.slice(0, 60))}…` : JSON.stringify(text)
 }

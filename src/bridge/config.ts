@@ -63,7 +63,7 @@ function refusalOf(schema: ColumnSchema | undefined, { column, to }: ColumnSetti
   if (column !== 'external_ids') return undefined
   if (to.kind === 'whole')
     return `${column} is set key by key, as ${column}:key=value: the service keeps marks of its own there`
-  return isOurKey(String(to.key)) ? `${column}:${String(to.key)} is a mark of the service itself` : undefined
+  return isOurKey(String(to.key)) ? `${column} has marks of the service itself under such keys` : undefined
 }
 
 function isKeyed(column: string): column is 'other_config' | 'external_ids' {

@@ -75,8 +75,8 @@ const refusals: Readonly<Record<string, readonly string[]>> = {
   'external_ids={a=b}': [
     'external_ids is set key by key, as external_ids:key=value: the service keeps marks of its own there',
   ],
-  'external_ids:ovs-bridged\\:instance=mine': ['external_ids:ovs-bridged:instance is a mark of the service itself'],
-  'external_ids:"ovs-bridged:instance"=mine': ['external_ids:ovs-bridged:instance is a mark of the service itself'],
+  'external_ids:ovs-bridged\\:instance=mine': ['external_ids has marks of the service itself under such keys'],
+  'external_ids:"ovs-bridged:instance"=mine': ['external_ids has marks of the service itself under such keys'],
 }
 
 laneTest('one setting that cannot be taken leaves all as it was, and is told with its place', {}, async context => {
