@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { command } from '../support/command.js'
 import { type DaemonProcess, spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
@@ -127,6 +128,38 @@ for (const [how, signal] of [
     assert.deepEqual(linkNames(), ['lo'])
   })
 }
+
+laneTest('a daemon killed amid calls leaves no tap half made', userspace, async () => {
+  using _namespace = enterNamespace()
+  using state = stateDirectory()
+  await using first = await spawnDaemon('embedded', { stateDir: state.path })
+  using before = connected(first)
+  await before.api.ensureBridge()
+  const answered: string[] = []
+  const create = async (tap: string) => {
+    await before.api.createTap({ tap })
+    answered.push(tap)
+  }
+  const calls = Promise.allSettled(Array.from({ length: 40 }, (_, i) => create(`vm${i}`)))
+  const madeDevices = () => linkNames().filter(name => name.startsWith('vm'))
+  await until('calls are at work', () => answered.length > 0 || madeDevices().length > 30, { everyMs: 1 })
+  await first.end('SIGKILL')
+  await calls
+
+  await using second = await spawnDaemon('embedded', { stateDir: state.path })
+  using after = connected(second)
+  const { taps } = await after.api.listTaps({ includeDefunct: true })
+  const names = taps.map(tap => tap.name).sort()
+  assert.deepEqual(
+    answered.filter(name => !names.includes(name)),
+    [],
+  )
+  assert.deepEqual(
+    taps.filter(tap => tap.state !== TapState.ACTIVE || tap.ovsError !== ''),
+    [],
+  )
+  assert.deepEqual(madeDevices(), names)
+})
 
 laneTest(
   'a second daemon on the same state directory is refused, and the first stays as it is',
