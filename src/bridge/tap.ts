@@ -6,6 +6,7 @@ import type { BridgeName, MacAddress, MtuBytes, PortName, VlanId } from './names
 import { randomId, type TapBacking } from './ownership.js'
 import { awaitPlacements, type PlacedRecord, placing } from './placement.js'
 import { invalid, nameTaken, type Violation } from './problem.js'
+import { problemOf } from './problem-of.js'
 import type { Qos } from './qos-parse.js'
 import { reap } from './reap.js'
 import { removeTaps } from './remove-ports.js'
@@ -35,7 +36,20 @@ export interface TapSpec {
  * `device-refused`, `not-realised`, those of a commit. Whatever it had done is then undone.
  */
 export async function createTaps(host: Host, specs: readonly TapSpec[], call: Call): Promise<Tap[]> {
-  const wanted = await nameAll(host, specs, call)
+  const isGenerated = specs.some(spec => spec.name === undefined)
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await createNamed(host, await nameAll(host, specs, call), call)
+    } catch (error) {
+      // Another program, or another instance with the same format, may take a name between our look and our device.
+      if (!isGenerated || attempt === maxNameAttempts || problemOf(error)?.kind !== 'already-exists') throw error
+    }
+  }
+}
+
+const maxNameAttempts = 5
+
+async function createNamed(host: Host, wanted: readonly PlacedRecord[], call: Call): Promise<Tap[]> {
   const refuse = () => {
     for (const record of wanted) refuseTaken(host, record)
   }
