@@ -265,17 +265,20 @@ export class Committer {
   }
 
   #awaitEpoch(epoch: bigint): void {
+    const isFollowed = this.#pendingEpoch !== undefined
     this.#pendingEpoch = epoch
-    const reached = this.#ovsdb.waitFor(replica => (hasReached(replica, epoch) ? true : undefined), this.#lifetime)
-    reached.then(
-      () => {
-        if (this.#pendingEpoch !== epoch) return
-        this.#pendingEpoch = undefined
-        this.#schedule()
-      },
-      // The daemon ends, and with it the wait.
-      () => undefined,
-    )
+    // The daemon's end ends the wait too.
+    if (!isFollowed) this.#followEpochs().catch(() => undefined)
+  }
+
+  /** One wait for all: epochs may be asked for faster than they are reached. */
+  async #followEpochs(): Promise<void> {
+    const isReached = (replica: OvsReplica) =>
+      this.#pendingEpoch === undefined || hasReached(replica, this.#pendingEpoch) ? true : undefined
+    do await this.#ovsdb.waitFor(isReached, this.#lifetime)
+    while (isReached(this.#ovsdb.replica) === undefined)
+    this.#pendingEpoch = undefined
+    this.#schedule()
   }
 }
 

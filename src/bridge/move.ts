@@ -1,3 +1,4 @@
+import type { Link } from '../kernel/index.js'
 import type { Uuid } from '../ovsdb/index.js'
 import { bondOf, refuseBonded } from './bond-port.js'
 import type { Call } from './call.js'
@@ -9,7 +10,7 @@ import { refuseMirrored } from './mirror-row.js'
 import type { BridgeName, MacAddress, PortName, VlanId } from './names.js'
 import { untagged } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
-import { ownerOf, randomId, type TapRecord } from './ownership.js'
+import { aliasOwner, ownerOf, randomId, type TapRecord } from './ownership.js'
 import {
   awaitPlacements,
   keepRecord,
@@ -53,11 +54,12 @@ export async function addTap(
   const bridge = to.bridge ?? host.defaultBridge
   managedBridge(host, bridge)
   await clearDefunct(host, [name], call)
-  const before = host.records.get(name)?.record
-  if (before?.bridge !== undefined) throw nameTaken(name, `a tap on bridge ${before.bridge}`)
-  if (before === undefined) return await adopt(host, name, { ...to, bridge }, call)
-  const after = { ...before, bridge, vlan: to.vlan ?? before.vlan, mac: to.mac ?? before.mac }
-  return await relocate(host, before, after, call)
+  if (host.records.get(name) === undefined) return await adopt(host, name, { ...to, bridge }, call)
+  return await onLatest(host, name, call, async before => {
+    if (before.bridge !== undefined) throw nameTaken(name, `a tap on bridge ${before.bridge}`)
+    const after = { ...before, bridge, vlan: to.vlan ?? before.vlan, mac: to.mac ?? before.mac }
+    return await relocate(host, before, after, call)
+  })
 }
 
 /**
@@ -68,13 +70,14 @@ export async function addTap(
  * mirror, and a source that is to leave its bridge, `not-realised`, those of a commit; the tap is then where it was.
  */
 export async function moveTap(host: Host, name: PortName, to: Destination, call: Call): Promise<Tap> {
-  const before = recordOf(host, name)
-  const bridge = to.bridge ?? before.bridge
-  if (bridge === undefined) {
-    throw invalid([{ field: 'bridge', description: `is empty, and ${name} is detached` }])
-  }
-  managedBridge(host, bridge)
-  return await relocate(host, before, { ...before, bridge, vlan: to.vlan ?? before.vlan }, call)
+  return await onLatest(host, name, call, async before => {
+    const bridge = to.bridge ?? before.bridge
+    if (bridge === undefined) {
+      throw invalid([{ field: 'bridge', description: `is empty, and ${name} is detached` }])
+    }
+    managedBridge(host, bridge)
+    return await relocate(host, before, { ...before, bridge, vlan: to.vlan ?? before.vlan }, call)
+  })
 }
 
 /**
@@ -82,12 +85,13 @@ export async function moveTap(host: Host, name: PortName, to: Destination, call:
  * access port of its VLAN again. Errors: `not-found`, `in-use` as of a move on one bridge, those of a commit.
  */
 export async function setTapQinQ(host: Host, name: PortName, outerVlan: VlanId | undefined, call: Call): Promise<Tap> {
-  const before = recordOf(host, name)
-  const { bridge } = before
-  const after = { ...before, qinqOuterVlan: outerVlan }
-  if (bridge !== undefined) return await relocate(host, before, { ...after, bridge }, call)
-  await host.committer.commit(recording(host, before, after), call)
-  return tapOf(host, after)
+  return await onLatest(host, name, call, async before => {
+    const { bridge } = before
+    const after = { ...before, qinqOuterVlan: outerVlan }
+    if (bridge !== undefined) return await relocate(host, before, { ...after, bridge }, call)
+    await host.committer.commit(recording(host, before, after), call)
+    return tapOf(host, after)
+  })
 }
 
 /** Changes the record of a detached tap. */
@@ -104,13 +108,38 @@ function recording(host: Host, before: TapRecord, after: TapRecord): Part<void> 
   }
 }
 
-/** A tap that another call has changed since this one looked at it. */
-function refuseChanged(host: Host, before: TapRecord): void {
-  const now = recordOf(host, before.name)
-  if (now.id !== before.id || now.bridge !== before.bridge) {
-    const message = `${before.name} was moved by another call meanwhile`
-    throw new BridgeError({ kind: 'busy', reason: 'CONFLICT', message })
+/** Changes a tap from what it is; again when another call has changed it meanwhile, so that what that did is kept. */
+async function onLatest(
+  host: Host,
+  name: PortName,
+  call: Call,
+  change: (before: TapRecord) => Promise<Tap>,
+): Promise<Tap> {
+  for (;;) {
+    try {
+      return await change(recordOf(host, name))
+    } catch (error) {
+      if (!(error instanceof BridgeError) || error.problem.kind !== 'busy' || call.signal.aborted) throw error
+    }
   }
+}
+
+/** Throws `busy` when another call has changed the tap since this one looked at it. */
+function refuseChanged(host: Host, before: TapRecord): void {
+  if (isSame(recordOf(host, before.name), before)) return
+  const message = `${before.name} was changed by another call meanwhile`
+  throw new BridgeError({ kind: 'busy', reason: 'CONFLICT', message })
+}
+
+/** Whether a tap is what and where it was. */
+function isSame(now: TapRecord, then: TapRecord): boolean {
+  return (
+    now.id === then.id &&
+    now.bridge === then.bridge &&
+    now.vlan === then.vlan &&
+    now.qinqOuterVlan === then.qinqOuterVlan &&
+    now.mac === then.mac
+  )
 }
 
 /** What a bond or a mirror holds: a member its port, the destination of a mirror its VLAN too, a source its bridge. */
@@ -154,7 +183,7 @@ function putBack(host: Host, before: TapRecord, after: TapRecord): TakeBack {
   return (transaction, replica) => {
     const { bridge } = before
     const now = host.records.get(before.name)?.record
-    if (now?.id !== after.id || now.bridge !== after.bridge || now.vlan !== after.vlan) return
+    if (now === undefined || now.defunct || !isSame(now, after)) return
     if (bondOf(host, before.name) !== undefined) return
     if (bridge !== undefined) writePlacements(host, transaction, replica, [{ ...before, bridge }])
     else {
@@ -170,24 +199,30 @@ function putBack(host: Host, before: TapRecord, after: TapRecord): TakeBack {
  * device goes with its port. Errors: `not-found`, `in-use` in a bond or at an end of a mirror, those of a commit.
  */
 export async function removeTap(host: Host, name: PortName, call: Call): Promise<Tap> {
-  const part: Part<TapRecord> = {
-    owns: [name],
-    needs: [],
+  return await onLatest(host, name, call, async before => {
+    if (before.bridge === undefined) return tapOf(host, before)
+    const after = { ...before, bridge: undefined }
+    const receipt = await host.committer.commit(detaching(host, { ...before, bridge: before.bridge }), call)
+    await host.committer.applied(receipt, call)
+    return tapOf(host, after)
+  })
+}
+
+function detaching(host: Host, before: PlacedRecord): Part<void> {
+  return {
+    owns: [before.name],
+    // Or the bridge could be destroyed in the same transaction, and the tap with it.
+    needs: [before.bridge],
     reconfigures: true,
     write: (transaction, replica) => {
-      const record = { ...recordOf(host, name), bridge: undefined }
-      refuseHeld(host, recordOf(host, name), record)
-      const port = replica.find('Port', 'name', name)
+      refuseChanged(host, before)
+      refuseHeld(host, before, { bridge: undefined })
+      const port = replica.find('Port', 'name', before.name)
       if (port !== undefined) removePorts(transaction, replica, [port])
-      keepRecord(host, transaction, record)
-      return () => record
+      keepRecord(host, transaction, { ...before, bridge: undefined })
+      return () => undefined
     },
   }
-  const before = recordOf(host, name)
-  if (before.bridge === undefined) return tapOf(host, before)
-  const receipt = await host.committer.commit(part, call)
-  await host.committer.applied(receipt, call)
-  return tapOf(host, receipt.result)
 }
 
 /** Interface types of which a port can be handed over: devices, not tunnels or patches. */
@@ -202,6 +237,9 @@ async function adopt(
 ): Promise<Tap> {
   const [link] = await linksNamed(host, [name], call)
   if (link === undefined) throw deviceNotFound(name)
+  const maker = aliasOwner(link.alias)
+  // Without a record it is on its way in or out, by another call.
+  if (maker !== undefined) throw notOwned(name, `is a device that the instance ${maker} made`)
   const record: PlacedRecord = {
     name,
     id: randomId(),
@@ -209,12 +247,13 @@ async function adopt(
     vlan: to.vlan ?? untagged,
     mac: to.mac,
     mtu: undefined,
-    backing: { kind: 'adopted' },
+    // The device of an internal port comes and goes with its port, whoever made that.
+    backing: { kind: isInternal(host, name) ? 'host' : 'adopted' },
     qinqOuterVlan: undefined,
     qos: noQos,
     defunct: false,
   }
-  const placement = { record, ifindex: link.index }
+  const placement = { record, ifindex: record.backing.kind === 'host' ? undefined : link.index }
   let former: FormerPort | undefined
   const refuse = () => {
     if (host.records.get(name) !== undefined) throw nameTaken(name, 'a tap')
@@ -222,12 +261,23 @@ async function adopt(
   }
   refuse()
   return await undoingOnFailure(host, call, async undo => {
+    if (record.backing.kind === 'host') undo(() => unmark(host, link))
     const receipt = await committing(host, placing(host, [placement], refuse), call, undo, (transaction, replica) =>
       giveBack(host, transaction, replica, record, former),
     )
     await awaitPlacements(host, receipt, [placement], call)
     return tapOf(host, record)
   })
+}
+
+function isInternal(host: Host, name: PortName): boolean {
+  return host.ovsdb.replica.find('Interface', 'name', name)?.type === 'internal'
+}
+
+/** Leaves the device of an internal port as it was, unless it has been made anew. */
+async function unmark(host: Host, { name, index, up, promiscuous, alias }: Link): Promise<void> {
+  const now = await host.kernel.getLink(name, host.lifetime)
+  if (now?.index === index) await host.kernel.setLink(name, { up, promiscuous, alias }, host.lifetime)
 }
 
 /** A port as somebody else had it. */

@@ -157,6 +157,11 @@ export function deviceAlias(instance: string): string {
   return `${prefix}${instance}`
 }
 
+/** Instance that has marked a device as its own by {@link deviceAlias}; undefined: none. */
+export function aliasOwner(alias: string): string | undefined {
+  return alias.startsWith(prefix) ? alias.slice(prefix.length) : undefined
+}
+
 /** What stands behind a tap, with what only that kind has. */
 export type TapBacking =
   | { readonly kind: 'tuntap'; readonly ownerUid: number | undefined; readonly multiQueue: boolean }

@@ -10,7 +10,7 @@ import type { PortName } from './names.js'
 import { portOfInterface } from './ovs.js'
 import { defunctMark, type TapRecord } from './ownership.js'
 import { tapNotFound } from './problem.js'
-import { leaveBonds, removePorts, removeTaps } from './remove-ports.js'
+import { leaveBonds, portOfTap, removePorts, removeTaps } from './remove-ports.js'
 import type { KeptRecord } from './tap-records.js'
 
 const reapIntervalMs = 5_000
@@ -41,8 +41,8 @@ function mark(host: Host, name: PortName): Part<TapRecord> {
       if (kept === undefined || kept.record.defunct) throw tapNotFound(name)
       markDefunct(transaction, [kept])
       endMirrorsAt(host, transaction, replica, [name])
-      const port = replica.find('Port', 'name', name)
-      if (portGoesAtOnce && port?.qos === kept.uuid) removePorts(transaction, replica, [port])
+      const port = portOfTap(host, replica, kept)
+      if (portGoesAtOnce && port !== undefined) removePorts(transaction, replica, [port])
       if (portGoesAtOnce) leaveBonds(host, transaction, replica, [name])
       return () => kept.record
     },

@@ -4,6 +4,7 @@ import type { OvsTransaction } from './commit.js'
 import type { Host } from './host.js'
 import { endMirrorsAt } from './mirror.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
+import { ownerOf, roleOf } from './ownership.js'
 import { movePorts } from './placement.js'
 import type { KeptRecord } from './tap-records.js'
 
@@ -22,6 +23,13 @@ export function removePorts(transaction: OvsTransaction, replica: OvsReplica, po
   }
 }
 
+/** The port of a tap of ours. One of its name that has neither our marks nor its record is somebody else's. */
+export function portOfTap(host: Host, replica: OvsReplica, { record, uuid }: KeptRecord): OvsRows['Port'] | undefined {
+  const port = replica.find('Port', 'name', record.name)
+  if (port === undefined || port.qos === uuid) return port
+  return ownerOf(port.external_ids) === host.instance && roleOf(port.external_ids) === 'tap' ? port : undefined
+}
+
 /** Takes taps away, port and record, and the mirrors that need them. A tap whose port is gone already loses its record. */
 export function removeTaps(
   host: Host,
@@ -30,11 +38,7 @@ export function removeTaps(
   taps: readonly KeptRecord[],
 ): void {
   const names = taps.map(({ record }) => record.name)
-  const ports = taps.flatMap(({ record, uuid }) => {
-    const port = replica.find('Port', 'name', record.name)
-    // A port of that name that does not carry our record is somebody else's.
-    return port?.qos === uuid ? [port] : []
-  })
+  const ports = taps.flatMap(tap => portOfTap(host, replica, tap) ?? [])
   endMirrorsAt(host, transaction, replica, names)
   removePorts(transaction, replica, ports)
   leaveBonds(host, transaction, replica, names)

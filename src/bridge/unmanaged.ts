@@ -6,7 +6,7 @@ import { linksNamed } from './device.js'
 import type { Host } from './host.js'
 import type { BridgeName, PortName } from './names.js'
 import { portsOf } from './ovs.js'
-import { ownerOf } from './ownership.js'
+import { aliasOwner, ownerOf } from './ownership.js'
 import { BridgeError, bridgeNotFound, deviceNotFound, notOwned } from './problem.js'
 import { removePorts } from './remove-ports.js'
 
@@ -23,6 +23,8 @@ export async function destroyUnmanagedTap(host: Host, name: PortName, call: Call
   if (link === undefined && port === undefined) throw deviceNotFound(name)
   if (link !== undefined && !isDisposable(link))
     throw notOwned(name, `is a device of kind ${link.kind || 'hardware'}, not a tap`)
+  const maker = link && aliasOwner(link.alias)
+  if (maker !== undefined) throw notOwned(name, `is a device that the instance ${maker} made`)
   if (port !== undefined) {
     const receipt = await host.committer.commit(removal(host, name), call)
     await host.committer.applied(receipt, call)
