@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict'
+import { insertPort } from '../support/foreign-port.js'
+import { openHeldSocket } from '../support/held-socket.js'
+import { laneTest } from '../support/lane.js'
+import { findLink, listLinks } from '../support/links.js'
+import { addForeignBridge } from '../support/ovs.js'
+import { RpcError } from '../support/rpc.js'
+import { startServedTestbed, startService } from '../support/service.js'
+import { startTestbed } from '../support/testbed.js'
+import { until } from '../support/until.js'
+
+/** The reasons for which calls were refused; empty for those that were not. */
+async function reasonsOf(calls: readonly Promise<unknown>[]): Promise<readonly string[]> {
+  const outcomes = await Promise.allSettled(calls)
+  return outcomes.map(outcome => {
+    if (outcome.status === 'fulfilled') return ''
+    if (outcome.reason instanceof RpcError) return `${outcome.reason.code} ${outcome.reason.reason}`
+    throw outcome.reason
+  })
+}
+
+laneTest('a call that loses a race within a shared transaction fails alone', {}, async context => {
+  await using bed = await startTestbed(context.signal)
+  await addForeignBridge(bed.ovs, 'foreign', [])
+  const socket = bed.use(await openHeldSocket(bed.ovs.endpoint.slice('unix:'.length)))
+  const ovs = { ...bed.ovs, endpoint: `unix:${socket.path}` }
+  const { api, daemon } = bed.use(await startService({ ...bed, ovs }))
+  await api.ensureBridge()
+  const { committer } = daemon.host
+  // What needs ovs-vswitchd waits until it has applied the first, and then goes together.
+  bed.ovs.vswitchd.stop()
+  const started = committer.transactions
+  const first = api.createTap({ tap: 'first' })
+  await until('the first is committed', () => committer.transactions > started)
+  await until('it is there', async () => (await bed.ovs.select('Port', [['name', '==', 'first']])).length > 0)
+  const names = Array.from({ length: 20 }, (_, i) => `racer${i}`)
+  const racers = reasonsOf(names.map(tap => api.createTap({ tap })))
+  await until('their devices are made', () => names.every(name => findLink(name)))
+  socket.hold()
+  bed.ovs.vswitchd.continue()
+  await until('their transaction is on its way', () => committer.transactions === started + 2)
+  await bed.ovs.transact(...insertPort('foreign', 'racer7'))
+  socket.release()
+  await first
+  assert.deepEqual(
+    await racers,
+    names.map(name => (name === 'racer7' ? 'ALREADY_EXISTS NAME_TAKEN' : '')),
+  )
+  assert.equal(findLink('racer7'), undefined)
+  const { taps } = await api.listTaps()
+  assert.deepEqual(taps.map(tap => tap.name).sort(), ['first', ...names.filter(name => name !== 'racer7')].sort())
+})
+
+laneTest('of callers that want one name at a time one gets it', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const reasons = await reasonsOf(Array.from({ length: 16 }, () => bed.api.createTap({ tap: 'wanted' })))
+  assert.deepEqual([...reasons].sort(), ['', ...Array.from({ length: 15 }, () => 'ALREADY_EXISTS NAME_TAKEN')])
+  const { tap } = await bed.api.getTap({ tap: 'wanted' })
+  assert.deepEqual([tap?.name, tap?.ovsError], ['wanted', ''])
+  const [row] = await bed.ovs.select('Interface', [['name', '==', 'wanted']])
+  assert.equal(row?.['ifindex'], findLink('wanted')?.index)
+  assert.equal((await bed.ovs.select('QoS')).length, 1)
+})
+
+laneTest('callers that come together share transactions', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const { committer } = bed.service.daemon.host
+  const before = committer.transactions
+  const names = Array.from({ length: 64 }, (_, i) => `tap${i}`)
+  await Promise.all(names.map(tap => bed.api.createTap({ tap })))
+  assert(committer.transactions - before <= 16, `${committer.transactions - before} transactions for 64 taps`)
+  assert.equal(
+    listLinks()
+      .filter(({ kind }) => kind === 'tun')
+      .filter(({ name }) => names.includes(name)).length,
+    64,
+  )
+})
+
+laneTest('changes of one tap at a time are all kept', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.ensureBridge({ bridge: 'br1' })
+  await bed.api.createTap({ tap: 'tap0', vlan: 1 })
+  await Promise.all([
+    bed.api.setTapQinQ({ tap: 'tap0', outerVlan: 100 }),
+    bed.api.moveTap({ tap: 'tap0', vlan: 2 }),
+    bed.api.moveTap({ tap: 'tap0', bridge: 'br1' }),
+  ])
+  const { tap } = await bed.api.getTap({ tap: 'tap0' })
+  assert.deepEqual([tap?.bridge, tap?.vlan, tap?.qinqOuterVlan], ['br1', 2, 100])
+})
+
+laneTest('a device that is being made for one call is not for another to take or destroy', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  // The device is there, and its port cannot be committed.
+  bed.ovs.ovsdbServer.stop()
+  const made = bed.api.createTap({ tap: 'tap0' })
+  await until('its device is made', () => findLink('tap0'))
+  const refusal = { code: 'FAILED_PRECONDITION', reason: 'NOT_OWNED' }
+  await assert.rejects(bed.api.addTap({ tap: 'tap0' }), refusal)
+  await assert.rejects(bed.api.destroyUnmanagedTap({ tap: 'tap0' }), refusal)
+  bed.ovs.ovsdbServer.continue()
+  assert.equal((await made).tap?.ovsError, '')
+})

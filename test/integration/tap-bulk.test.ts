@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict'
+import { insertPort } from '../support/foreign-port.js'
+import { laneTest } from '../support/lane.js'
+import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
+import { addForeignBridge } from '../support/ovs.js'
+import { refusalOf, stateOf } from '../support/refusal.js'
+import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+
+const count = 200
+
+/** Requests for `bulk0`, `bulk1`…, on four VLANs. */
+const requests = Array.from({ length: count }, (_, i) => ({
+  bridge: '',
+  tap: `bulk${i}`,
+  mac: `02:00:00:00:00:${i.toString(16).padStart(2, '0')}`,
+  vlan: i % 4,
+  mtu: 0,
+  multiQueue: false,
+}))
+
+/** Transactions that this daemon sent, and epochs that anybody asked of ovs-vswitchd. */
+async function changesOf(bed: ServedTestbed): Promise<{ readonly sent: number; readonly epochs: number }> {
+  const [root] = await bed.ovs.select('Open_vSwitch')
+  return { sent: bed.service.daemon.host.committer.transactions, epochs: Number(root?.['next_cfg']) }
+}
+
+laneTest('two hundred taps are one transaction and one epoch, and all of them work', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const before = await changesOf(bed)
+  const { taps } = await bed.api.createTaps({ taps: requests })
+  assert.deepEqual(await changesOf(bed), { sent: before.sent + 1, epochs: before.epochs + 1 })
+  assert.deepEqual(
+    taps.map(({ name, mac, vlan, ovsError }) => ({ name, mac, vlan, ovsError })),
+    requests.map(({ tap, mac, vlan }) => ({ name: tap, mac, vlan, ovsError: '' })),
+  )
+  const links = new Map(listLinks().map(link => [link.name, link]))
+  const rows = new Map((await bed.ovs.select('Interface')).map(row => [row['name'], row]))
+  for (const { tap } of requests) {
+    const row = rows.get(tap)
+    assert(Number(row?.['ofport']) > 0, `${tap} has no OpenFlow port`)
+    assert.equal(row?.['ifindex'], links.get(tap)?.index, `another device is open under ${tap}`)
+    assert(links.get(tap)?.up, `${tap} is down`)
+  }
+  const { taps: listed } = await bed.api.listTaps({ bridge: 'br0' })
+  assert.deepEqual(listed.map(({ name }) => name).sort(), requests.map(({ tap }) => tap).sort())
+})
+
+laneTest('two hundred taps of which one is refused change nothing', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await addForeignBridge(bed.ovs, 'foreign', [{ name: 'theirs', type: 'internal' }])
+  createVethPair({ name: 'device' }, { name: 'eth0' }, bed.createContainer())
+  await bed.api.createTap({ tap: 'ours' })
+  const before = await stateOf(bed)
+  for (const taken of ['ours', 'theirs', 'foreign', 'device']) {
+    const refused = bed.api.createTaps({ taps: requests.with(150, { ...request(150), tap: taken }) })
+    await assert.rejects(refused, { code: 'ALREADY_EXISTS', reason: 'NAME_TAKEN' })
+    assert.deepEqual(await stateOf(bed), before, `${taken} left something`)
+  }
+  const elsewhere = bed.api.createTaps({ taps: requests.with(150, { ...request(150), bridge: 'foreign' }) })
+  await assert.rejects(elsewhere, { code: 'NOT_FOUND', reason: 'BRIDGE_NOT_FOUND' })
+  assert.deepEqual(await stateOf(bed), before)
+})
+
+laneTest('each bad field among many taps is named with the place of its tap', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const bad = requests
+    .with(17, { ...request(17), mac: 'x' })
+    .with(40, { ...request(40), vlan: 4096 })
+    .with(41, { ...request(41), tap: 'a b' })
+  assert.deepEqual(await violationsOf(bed.api.createTaps({ taps: bad })), [
+    'taps[17].mac',
+    'taps[40].vlan',
+    'taps[41].tap',
+  ])
+  const twice = requests.with(30, { ...request(30), tap: 'bulk7' })
+  assert.deepEqual(await violationsOf(bed.api.createTaps({ taps: twice })), ['taps[30].tap'])
+  assert.equal(findLink('bulk0'), undefined)
+})
+
+function request(index: number): (typeof requests)[number] {
+  const found = requests[index]
+  assert(found)
+  return found
+}
+
+async function violationsOf(call: Promise<unknown>): Promise<readonly string[]> {
+  const error = await refusalOf('taps', call)
+  assert.deepEqual([error.code, error.reason], ['INVALID_ARGUMENT', 'INVALID_FIELD'])
+  return Object.keys(error.violations)
+}
+
+laneTest(
+  "a port whose QoS somebody has changed goes with its tap, and somebody's port of its name stays",
+  {},
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    await bed.api.createTaps({ taps: requests.slice(0, 2) })
+    await addForeignBridge(bed.ovs, 'foreign', [])
+    const named = (name: string) => [['name', '==', name]]
+    const [port] = await bed.ovs.select('Port', named('bulk1'))
+    await bed.ovs.transact(
+      { op: 'insert', table: 'QoS', 'uuid-name': 'qos', row: { type: 'linux-noop' } },
+      { op: 'update', table: 'Port', where: named('bulk0'), row: { qos: ['named-uuid', 'qos'] } },
+      { op: 'mutate', table: 'Bridge', where: named('br0'), mutations: [['ports', 'delete', port?.['_uuid']]] },
+      ...insertPort('foreign', 'bulk1'),
+    )
+    await bed.api.destroyTap({ tap: 'bulk0' })
+    await bed.api.destroyTap({ tap: 'bulk1' })
+    await bed.api.reapTaps()
+    assert.deepEqual(await bed.ovs.select('Port', named('bulk0')), [])
+    assert.equal((await bed.ovs.select('Port', named('bulk1'))).length, 1)
+    assert.equal((await bed.ovs.select('QoS')).length, 1)
+  },
+)
+
+laneTest('many destroyed taps are reaped in one transaction, whatever of them is gone already', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const taps = requests.slice(0, 20)
+  const names = taps.map(({ tap }) => tap).sort()
+  await bed.api.createTaps({ taps })
+  const lost = await bed.ovs.select('Port', [['name', '==', 'bulk3']])
+  await bed.ovs.configure({
+    op: 'mutate',
+    table: 'Bridge',
+    where: [],
+    mutations: [['ports', 'delete', ['set', lost.map(row => row['_uuid'])]]],
+  })
+  deleteLink(findLink('bulk5')?.index ?? 0)
+  await Promise.all(names.map(tap => bed.api.destroyTap({ tap })))
+  assert.deepEqual(
+    listLinks().filter(({ name }) => name.startsWith('bulk')),
+    [],
+  )
+  const before = await changesOf(bed)
+  assert.deepEqual((await bed.api.reapTaps()).taps, names)
+  assert.deepEqual(await changesOf(bed), { sent: before.sent + 1, epochs: before.epochs + 1 })
+  assert.deepEqual(await bed.ovs.select('QoS'), [])
+  assert.deepEqual(
+    (await bed.ovs.select('Port')).map(({ name }) => name),
+    ['br0'],
+  )
+})

@@ -1,0 +1,16 @@
+import { addAddress } from './links.js'
+import type { Namespace } from './namespace.js'
+import type { ServedTestbed } from './service.js'
+
+/** A container on a bridge through a tap of the service, with an address on its `veth0`. */
+export async function plug(
+  bed: ServedTestbed,
+  tap: string,
+  address: string,
+  on: { readonly bridge?: string; readonly vlan?: number } = {},
+): Promise<Namespace> {
+  const container = bed.createContainer(tap)
+  await bed.api.createContainerTap({ tap, netns: container.path, vethIndex: 0, ...on })
+  container.run(() => addAddress('veth0', address))
+  return container
+}
