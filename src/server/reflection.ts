@@ -74,13 +74,18 @@ export function serveReflection(server: Server, reflection: Reflection): void {
   server.addService(ServerReflectionAlphaService, { serverReflectionInfo })
 }
 
-/** The file and all that it imports, the file first. */
+/** The file and all that it imports, each before its imports: a reader that goes backwards knows every import already. */
 function files(file: DescFile | undefined, wanted: string): Answer {
   if (file === undefined) return notFound(wanted)
-  const found = new Set([file])
-  // A set may grow while it is walked.
-  for (const { dependencies } of found) for (const dependency of dependencies) found.add(dependency)
-  const fileDescriptorProto = [...found].map(({ proto }) => Buffer.from(toBinary(FileDescriptorProtoSchema, proto)))
+  const found = new Set<DescFile>()
+  const visit = (one: DescFile) => {
+    if (found.has(one)) return
+    for (const dependency of one.dependencies) visit(dependency)
+    found.add(one)
+  }
+  visit(file)
+  const importersFirst = [...found].reverse()
+  const fileDescriptorProto = importersFirst.map(({ proto }) => Buffer.from(toBinary(FileDescriptorProtoSchema, proto)))
   return { $case: 'fileDescriptorResponse', value: { fileDescriptorProto } }
 }
 
