@@ -74,11 +74,10 @@ laneTest('a port that could not be taken over is as it was', {}, async context =
   const before = await stateOf(bed)
   for (const tap of ['theirs', 'bare']) {
     bed.ovs.vswitchd.stop()
-    console.log('BEFORE', tap)
-    const refused = bed.api.addTap({ tap, mac: '02:00:00:00:00:02' }, { timeoutMs: 1_000 })
+    const refused = bed.api.addTap({ tap, mac: '02:00:00:00:00:02' }, { timeoutMs: 2_000 })
     await assert.rejects(refused, { code: 'DEADLINE_EXCEEDED' })
-    bed.ovs.vswitchd.continue()
     await until('it is given back', async () => (await bed.ovs.select('QoS')).length === 1)
+    bed.ovs.vswitchd.continue()
     assert.deepEqual(await stateOf(bed), before, `${tap} is not as it was`)
   }
 })
