@@ -32,7 +32,7 @@ function open(server: { readonly socketPath: string }, lock?: string): Client {
 }
 
 function soon(): AbortSignal {
-  return AbortSignal.timeout(10_000)
+  return AbortSignal.timeout(60_000)
 }
 
 function root(client: Client): Uuid {
