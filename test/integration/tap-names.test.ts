@@ -7,16 +7,17 @@ import { startServedTestbed, startService } from '../support/service.js'
 laneTest('generated names pass over what the host has, and what others have reserved', {}, async context => {
   await using bed = await startServedTestbed(context.signal, '--tap-name-format', 'vm%v_eth')
   createVethPair({ name: 'vm0_eth' }, { name: 'eth0' }, bed.createContainer())
-  await addForeignBridge(bed.ovs, 'foreign', [{ name: 'vm2_eth', type: 'internal' }])
+  await addForeignBridge(bed.ovs, 'foreign', [{ name: 'vm2_eth' }])
   const { tap: reserved } = await bed.api.reserveTapName()
   assert.equal(reserved, 'vm1_eth')
+  // A port of that name is enough, though it has no device.
+  assert.equal((await bed.api.reserveTapName()).tap, 'vm3_eth')
   const { tap: made } = await bed.api.createTap()
-  assert.equal(made?.name, 'vm3_eth')
-  // A name that nobody has reserved may be taken by whoever names it.
-  await bed.api.createTap({ tap: 'vm4_eth' })
-  await bed.api.destroyTap({ tap: 'vm3_eth' })
+  assert.equal(made?.name, 'vm4_eth')
+  await bed.api.createTap({ tap: 'vm5_eth' })
+  await bed.api.destroyTap({ tap: 'vm4_eth' })
   const { tap: next } = await bed.api.createHostTap()
-  assert.equal(next?.name, 'vm5_eth')
+  assert.equal(next?.name, 'vm6_eth')
   const { tap: asked } = await bed.api.createTap({ tap: reserved })
   assert.equal(asked?.name, 'vm1_eth')
 })
