@@ -1,6 +1,6 @@
 import { abortedBy, abortScope } from '../lib/abort.js'
 import type { Call } from './call.js'
-import type { Receipt } from './commit.js'
+import type { Part, Receipt } from './commit.js'
 import type { Host } from './host.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
 import { BridgeError } from './problem.js'
@@ -13,10 +13,10 @@ export interface Expected {
 }
 
 /**
- * How long an error of ovs-vswitchd may stand after it has applied the change: it looks again when a device appears,
- * so that its first word is not its last.
+ * How long faults may stand after ovs-vswitchd has applied the change, before it is asked to look again: its first word is
+ * not its last. It may have missed a device that came at the same moment, and it writes `ifindex` a little later.
  */
-const graceMs = 1_000
+const gracesMs = [500, 1_000, 3_000]
 
 /**
  * Resolves when ovs-vswitchd has applied the receipt and each interface has an OpenFlow port, no error, and the kernel's
@@ -29,26 +29,41 @@ export async function realised(
   call: Call,
 ): Promise<void> {
   await host.committer.applied(receipt, call)
+  for (const graceMs of gracesMs) {
+    if (await areFaultless(host, interfaces, graceMs, call)) return
+    if (interfaces.some(({ name }) => host.ovsdb.replica.find('Interface', 'name', name) === undefined)) break
+    await host.committer.applied(await host.committer.commit(nothing, call), call)
+  }
+  if (!(await areFaultless(host, interfaces, 0, call))) throw notRealised(host, interfaces)
+}
+
+/** Changes nothing; ovs-vswitchd goes over all its ports all the same, and tries again those that it could not open. */
+const nothing: Part<void> = { owns: [], needs: [], reconfigures: true, write: () => () => undefined }
+
+async function areFaultless(
+  host: Host,
+  interfaces: readonly Expected[],
+  graceMs: number,
+  call: Call,
+): Promise<boolean> {
   using grace = abortScope({ deadline: Date.now() + graceMs, parents: [call.signal] })
+  const isFaultless = (replica: OvsReplica) => interfaces.every(expected => faultOf(replica, expected) === undefined)
   try {
-    await host.ovsdb.waitFor(
-      replica => (interfaces.every(expected => faultOf(replica, expected) === undefined) ? true : undefined),
-      grace.signal,
-    )
+    return await host.ovsdb.waitFor(replica => isFaultless(replica) || undefined, grace.signal)
   } catch (error) {
     if (call.signal.aborted || abortedBy(error, grace.signal) === undefined) throw error
-    throw notRealised(host, interfaces, error)
+    return isFaultless(host.ovsdb.replica)
   }
 }
 
-function notRealised(host: Host, interfaces: readonly Expected[], cause: unknown): BridgeError {
+function notRealised(host: Host, interfaces: readonly Expected[]): BridgeError {
   const faults = interfaces.flatMap(expected => {
     const fault = faultOf(host.ovsdb.replica, expected)
     return fault === undefined ? [] : [`${expected.name}: ${fault}`]
   })
   const more = faults.length > 3 ? ` and ${faults.length - 3} more` : ''
   const message = `Open vSwitch could not realise ${faults.slice(0, 3).join('; ')}${more}`
-  return new BridgeError({ kind: 'not-realised', reason: 'NOT_REALISED', message }, { cause })
+  return new BridgeError({ kind: 'not-realised', reason: 'NOT_REALISED', message })
 }
 
 function faultOf(replica: OvsReplica, expected: Expected): string | undefined {
