@@ -19,8 +19,8 @@ function expectMoreWithin(ms: number, what: string): void {
     process.exit(1)
   }, ms).unref()
 }
-beforeEach(context => expectMoreWithin(200_000, `in "${context.name}"`))
-afterEach(context => expectMoreWithin(200_000, `since "${context.name}"`))
+beforeEach(context => expectMoreWithin(330_000, `in "${context.name}"`))
+afterEach(context => expectMoreWithin(330_000, `since "${context.name}"`))
 after(() => expectMoreWithin(10_000, 'after the last test'))
 
 for (const file of files) await import(new URL(file, folder).href)

@@ -16,12 +16,12 @@ const [share = 0, shares = 1] = (process.env['OVS_BRIDGED_SHARD'] ?? '0/1').spli
 let registered = 0
 
 /** Nothing may hold a lane for longer than this, whatever it waits for. The user-mode kernel is some ten times slower. */
-const defaultTimeoutMs = lane === 'kernel' ? 180_000 : 60_000
+const defaultTimeoutMs = lane === 'kernel' ? 300_000 : 60_000
 
 /**
  * Registers an integration test.
  * @param options.only the one lane it is for; without it the test runs in both
- * @param options.timeoutMs the test fails when it takes longer; 60 s, or 180 s in the kernel lane, if not given
+ * @param options.timeoutMs the test fails when it takes longer; 60 s, or 300 s in the kernel lane, if not given
  */
 export function laneTest(
   name: string,
