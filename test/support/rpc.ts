@@ -12,12 +12,16 @@ import { BadRequest, ErrorInfo } from '../../src/gen/google/rpc/error_details.js
 import { Status } from '../../src/gen/google/rpc/status.js'
 import { HealthCheckResponse_ServingStatus, HealthClient } from '../../src/gen/grpc/health/v1/health.js'
 import { BridgeServiceService } from '../../src/gen/ovs/bridge/v1/service.js'
+import { lane } from './lane.js'
 import { within } from './until.js'
 
 type Methods = typeof BridgeServiceService
 
 type Request<M> = M extends MethodDefinition<infer R, infer _> ? R : never
 type Response<M> = M extends MethodDefinition<infer _, infer R> ? R : never
+
+/** The user-mode kernel is some ten times slower. */
+const defaultTimeoutMs = lane === 'kernel' ? 120_000 : 30_000
 
 /** One function an RPC: takes the fields that matter, answers with the response or throws an {@link RpcError}. */
 export type Api = {
@@ -83,7 +87,7 @@ export function connectTo(address: string): Connection {
 }
 
 function unary(client: Client, method: ServiceDefinition[string]) {
-  return (request: object = {}, { timeoutMs = 30_000 }: { readonly timeoutMs?: number } = {}) =>
+  return (request: object = {}, { timeoutMs = defaultTimeoutMs }: { readonly timeoutMs?: number } = {}) =>
     new Promise<unknown>((resolve, reject) => {
       const options: CallOptions = { deadline: Date.now() + timeoutMs }
       client.makeUnaryRequest(
