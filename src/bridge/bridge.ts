@@ -42,9 +42,9 @@ export async function ensureBridge(host: Host, name: BridgeName, call: Call): Pr
 
 async function createBridge(host: Host, name: BridgeName, call: Call): Promise<Bridge> {
   const device = await host.kernel.getLink(name, call.signal)
-  const holder = holderOf(host, name)
-  if (holder !== undefined) throw nameTaken(name, holder)
-  if (device !== undefined) throw nameTaken(name, 'a network device')
+  const holder = holderOf(host, name) ?? (device && 'a network device')
+  // A bridge that another call has made meanwhile is found by the transaction.
+  if (holder !== undefined && holder !== 'a bridge') throw nameTaken(name, holder)
   return await undoingOnFailure(host, call, async undo => {
     const id = randomId()
     const receipt = await committing(host, insertion(host, name, id), call, undo, withdrawal(name, id))
