@@ -54,7 +54,7 @@ export async function startDaemon(config: Config, log: Logger): Promise<Daemon> 
 async function compose(config: Config, log: Logger, parts: Disposables): Promise<Daemon> {
   const kernel = parts.use(await openKernel())
   const socket = await openOvs(config.ovs, config.stateDir, kernel, log, parts)
-  const lifetime = new AbortController()
+  const lifetime = abortScope()
   const ovsdb = parts.use(connect(config, socket, log))
   parts.defer(() => lifetime.abort(shuttingDown()))
   const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, log }, parts)

@@ -8,7 +8,8 @@ import { BridgeError } from './problem.js'
 import type { UndoStep } from './undo.js'
 
 /**
- * Makes the devices that stand behind taps: all, or none once `undo` has run. A container's record comes back with the
+ * Makes the devices that stand behind taps: all, or none once `undo` has run, except of taps whose records stand by then:
+ * those are another call's business. A container's record comes back with the
  * MAC that its peer has got. Host taps have none yet.
  */
 export async function makeDevices(
@@ -19,7 +20,10 @@ export async function makeDevices(
 ): Promise<Placement[]> {
   const alias = deviceAlias(host.instance)
   const made = new Map<string, Link>()
-  undo(() => host.removals.remove([...made.values()]))
+  undo(() => {
+    const unwanted = wanted.filter(({ name, id }) => host.records.get(name)?.record.id !== id)
+    return host.removals.remove(unwanted.flatMap(({ name }) => made.get(name) ?? []))
+  })
   const tuntaps = wanted.flatMap(record => tuntapSpec(record, alias) ?? [])
   const links = tuntaps.length === 0 ? [] : await host.kernel.createTaps(tuntaps, call.signal)
   for (const link of links) made.set(link.name, link)

@@ -1,6 +1,6 @@
 import type { Link } from '../kernel/index.js'
 import type { Uuid } from '../ovsdb/index.js'
-import { bondOf, refuseBonded } from './bond-port.js'
+import { refuseBonded } from './bond-port.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
 import { linksNamed, makeDevices } from './device.js'
@@ -12,7 +12,7 @@ import { untagged } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
 import { aliasOwner, ownerOf, randomId, type TapRecord } from './ownership.js'
 import {
-  awaitPlacements,
+  awaitPlaced,
   keepRecord,
   movePorts,
   type PlacedRecord,
@@ -24,6 +24,7 @@ import { BridgeError, deviceNotFound, invalid, nameTaken, notOwned, tapNotFound 
 import { noQos } from './qos-parse.js'
 import { removePorts, removeTaps } from './remove-ports.js'
 import { clearDefunct } from './tap.js'
+import { isSame, isUntouched } from './tap-changes.js'
 import { committing, type TakeBack, undoingOnFailure } from './undo.js'
 
 /** Where a tap is to go; what is undefined stays as it is. */
@@ -131,17 +132,6 @@ function refuseChanged(host: Host, before: TapRecord): void {
   throw new BridgeError({ kind: 'busy', reason: 'CONFLICT', message })
 }
 
-/** Whether a tap is what and where it was. */
-function isSame(now: TapRecord, then: TapRecord): boolean {
-  return (
-    now.id === then.id &&
-    now.bridge === then.bridge &&
-    now.vlan === then.vlan &&
-    now.qinqOuterVlan === then.qinqOuterVlan &&
-    now.mac === then.mac
-  )
-}
-
 /** What a bond or a mirror holds: a member its port, the destination of a mirror its VLAN too, a source its bridge. */
 function refuseHeld(host: Host, before: TapRecord, after: { readonly bridge: BridgeName | undefined }): void {
   refuseBonded(host, before.name)
@@ -157,9 +147,8 @@ async function relocate(host: Host, before: TapRecord, after: PlacedRecord, call
       refuseChanged(host, before)
       refuseHeld(host, before, after)
     })
-    const receipt = await committing(host, part, call, undo, putBack(host, before, after))
-    await awaitPlacements(host, receipt, [placement], call)
-    return tapOf(host, placement.record)
+    const receipt = await committing(host, part, call, undo, putBack(host, before, placement.record))
+    return await awaitPlaced(host, receipt, placement, call)
   })
 }
 
@@ -182,9 +171,7 @@ async function withDevice(
 function putBack(host: Host, before: TapRecord, after: TapRecord): TakeBack {
   return (transaction, replica) => {
     const { bridge } = before
-    const now = host.records.get(before.name)?.record
-    if (now === undefined || now.defunct || !isSame(now, after)) return
-    if (bondOf(host, before.name) !== undefined) return
+    if (!isUntouched(host, after) || host.records.get(before.name)?.record.defunct) return
     if (bridge !== undefined) writePlacements(host, transaction, replica, [{ ...before, bridge }])
     else {
       const port = replica.find('Port', 'name', before.name)
@@ -265,8 +252,7 @@ async function adopt(
     const receipt = await committing(host, placing(host, [placement], refuse), call, undo, (transaction, replica) =>
       giveBack(host, transaction, replica, record, former),
     )
-    await awaitPlacements(host, receipt, [placement], call)
-    return tapOf(host, record)
+    return await awaitPlaced(host, receipt, placement, call)
   })
 }
 
@@ -313,7 +299,7 @@ function giveBack(
   former: FormerPort | undefined,
 ): void {
   const kept = host.records.get(record.name)
-  if (kept?.record.id !== record.id) return
+  if (kept === undefined || !isUntouched(host, record)) return
   if (former === undefined) removeTaps(host, transaction, replica, [kept])
   else {
     restorePort(transaction, replica, former)

@@ -2,11 +2,12 @@ import type { NamedUuid, Uuid } from '../ovsdb/index.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part, Receipt } from './commit.js'
 import type { Host } from './host.js'
-import { managedBridge } from './inventory.js'
+import { managedBridge, type Tap, tapOf } from './inventory.js'
 import type { BridgeName } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
 import { deviceAlias, interfaceMarks, portMarks, type TapRecord, writeTapRecord } from './ownership.js'
 import { type Expected, realised } from './realise.js'
+import { isSuperseded } from './tap-changes.js'
 
 /** A tap's record that says on which bridge it is to be. */
 export type PlacedRecord = TapRecord & { readonly bridge: BridgeName }
@@ -138,23 +139,53 @@ function updatePort(
 }
 
 /**
- * Returns when the placements of a receipt pass packets. The devices that Open vSwitch has made for host taps are brought
- * up on the way.
+ * Returns when the placements of a receipt pass packets, with the taps. The devices that Open vSwitch has made for host taps
+ * are brought up on the way. A tap that another call has detached or destroyed meanwhile is no failure of this one, which
+ * came first: it is returned as it is by then.
  */
 export async function awaitPlacements(
   host: Host,
   receipt: Receipt<void>,
   placements: readonly Placement[],
   call: Call,
-): Promise<void> {
+): Promise<Tap[]> {
   await host.committer.applied(receipt, call)
   const expected: Expected[] = []
   for (const { record, ifindex } of placements) {
-    const index = record.backing.kind === 'host' ? await openHostDevice(host, record, call) : ifindex
-    expected.push({ name: record.name, ifindex: index })
+    const { name, backing } = record
+    const index = await unlessSuperseded(host, record, async () =>
+      backing.kind === 'host' ? await openHostDevice(host, record, call) : ifindex,
+    )
+    expected.push({ name, ifindex: index, isSuperseded: () => isSuperseded(host, record) })
   }
   await realised(host, receipt, expected, call)
-  for (const { record } of placements) await host.qos.ensure(record.name, call.signal)
+  for (const { record } of placements) {
+    await unlessSuperseded(host, record, () => host.qos.ensure(record.name, call.signal))
+  }
+  return placements.map(({ record }) => placedTap(host, record))
+}
+
+/** {@link awaitPlacements} of one. */
+export async function awaitPlaced(host: Host, receipt: Receipt<void>, placement: Placement, call: Call): Promise<Tap> {
+  const [tap] = await awaitPlacements(host, receipt, [placement], call)
+  return tap ?? placedTap(host, placement.record)
+}
+
+/** What a step finds missing, of a tap that another call has taken away, is no error. */
+async function unlessSuperseded<T>(host: Host, record: TapRecord, step: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await step()
+  } catch (error) {
+    if (isSuperseded(host, record)) return undefined
+    throw error
+  }
+}
+
+/** A tap as it was placed, or as another call has left it since. */
+function placedTap(host: Host, placed: PlacedRecord): Tap {
+  if (!isSuperseded(host, placed)) return tapOf(host, placed)
+  const now = host.records.get(placed.name)?.record
+  return tapOf(host, now?.id === placed.id ? now : { ...placed, defunct: true })
 }
 
 /** Brings a host tap's device up. Its index; undefined when Open vSwitch has not made it, as the interface's error explains. */

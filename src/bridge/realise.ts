@@ -10,17 +10,20 @@ export interface Expected {
   readonly name: string
   /** undefined: Open vSwitch makes the device itself. */
   readonly ifindex: number | undefined
+  /** Whether another call has taken it away since: it need not work any more. */
+  readonly isSuperseded?: () => boolean
 }
 
 /**
- * How long faults may stand after ovs-vswitchd has applied the change, before it is asked to look again: its first word is
- * not its last. It may have missed a device that came at the same moment, and it writes `ifindex` a little later.
+ * How long failures may stand after ovs-vswitchd has applied the change, before it is asked to look again: its first word
+ * is not its last. It may have missed a device that came at the same moment.
  */
 const gracesMs = [1_000, 2_000, 3_000]
 
 /**
  * Resolves when ovs-vswitchd has applied the receipt and each interface has an OpenFlow port, no error, and the kernel's
- * own device. Errors: the call's deadline or cancellation; `not-realised` with what Open vSwitch says.
+ * own device. Errors: the call's deadline or cancellation; `not-realised` with what Open vSwitch says; `busy` when somebody
+ * has taken an interface out of the database meanwhile.
  */
 export async function realised(
   host: Host,
@@ -30,53 +33,75 @@ export async function realised(
 ): Promise<void> {
   await host.committer.applied(receipt, call)
   for (const graceMs of gracesMs) {
-    if (await areFaultless(host, interfaces, graceMs, call)) return
-    if (interfaces.some(({ name }) => host.ovsdb.replica.find('Interface', 'name', name) === undefined)) break
+    if (await haveSucceeded(host, interfaces, graceMs, call)) return
     await host.committer.applied(await host.committer.commit(nothing, call), call)
   }
-  if (!(await areFaultless(host, interfaces, 0, call))) throw notRealised(host, interfaces)
+  if (!(await haveSucceeded(host, interfaces, 0, call))) throw notRealised(host, interfaces)
 }
 
 /** Changes nothing; ovs-vswitchd goes over all its ports all the same, and tries again those that it could not open. */
 const nothing: Part<void> = { owns: [], needs: [], reconfigures: true, write: () => () => undefined }
 
-async function areFaultless(
+/** Waits until all work; false when some have failed and `graceMs` have passed. What is merely not told yet has the call's time. */
+async function haveSucceeded(
   host: Host,
   interfaces: readonly Expected[],
   graceMs: number,
   call: Call,
 ): Promise<boolean> {
   using grace = abortScope({ deadline: Date.now() + graceMs, parents: [call.signal] })
-  const isFaultless = (replica: OvsReplica) => interfaces.every(expected => faultOf(replica, expected) === undefined)
   try {
-    return await host.ovsdb.waitFor(replica => isFaultless(replica) || undefined, grace.signal)
+    return await host.ovsdb.waitFor(replica => progressOf(replica, interfaces) === 'done' || undefined, grace.signal)
   } catch (error) {
     if (call.signal.aborted || abortedBy(error, grace.signal) === undefined) throw error
-    return isFaultless(host.ovsdb.replica)
   }
+  return await host.ovsdb.waitFor(replica => {
+    const progress = progressOf(replica, interfaces)
+    return progress === 'awaited' ? undefined : progress === 'done'
+  }, call.signal)
+}
+
+/** What ovs-vswitchd has made of an interface. */
+type Fate =
+  | { readonly kind: 'works' }
+  /** It has an OpenFlow port, and ovs-vswitchd has not told yet which device it has opened. */
+  | { readonly kind: 'awaited' }
+  | { readonly kind: 'failed'; readonly why: string }
+
+/** Throws `busy` when one is gone. */
+function progressOf(replica: OvsReplica, interfaces: readonly Expected[]): 'done' | 'awaited' | 'failed' {
+  const kinds = new Set(interfaces.map(expected => fateOf(replica, expected).kind))
+  if (kinds.has('failed')) return 'failed'
+  return kinds.has('awaited') ? 'awaited' : 'done'
 }
 
 function notRealised(host: Host, interfaces: readonly Expected[]): BridgeError {
   const faults = interfaces.flatMap(expected => {
-    const fault = faultOf(host.ovsdb.replica, expected)
-    return fault === undefined ? [] : [`${expected.name}: ${fault}`]
+    const fate = fateOf(host.ovsdb.replica, expected)
+    return fate.kind === 'failed' ? [`${expected.name}: ${fate.why}`] : []
   })
   const more = faults.length > 3 ? ` and ${faults.length - 3} more` : ''
   const message = `Open vSwitch could not realise ${faults.slice(0, 3).join('; ')}${more}`
   return new BridgeError({ kind: 'not-realised', reason: 'NOT_REALISED', message })
 }
 
-function faultOf(replica: OvsReplica, expected: Expected): string | undefined {
-  const row = replica.find('Interface', 'name', expected.name)
-  if (row === undefined) return 'its interface is gone from the database'
-  if (row.error !== undefined && row.error !== '') return row.error
-  return faultOfPort(row, expected)
+function fateOf(replica: OvsReplica, { name, ifindex, isSuperseded }: Expected): Fate {
+  if (isSuperseded?.()) return { kind: 'works' }
+  const row = replica.find('Interface', 'name', name)
+  if (row === undefined) {
+    const message = `somebody has taken ${name} out of Open vSwitch meanwhile`
+    throw new BridgeError({ kind: 'busy', reason: 'CONFLICT', message })
+  }
+  const why = faultOf(row, ifindex)
+  if (why !== undefined) return { kind: 'failed', why }
+  return { kind: row.ifindex === undefined ? 'awaited' : 'works' }
 }
 
-function faultOfPort(row: OvsRows['Interface'], expected: Expected): string | undefined {
+/** A device that is not there has the index 0. */
+function faultOf(row: OvsRows['Interface'], ifindex: number | undefined): string | undefined {
+  if (row.error !== undefined && row.error !== '') return row.error
   if (row.ofport === undefined) return 'it has no OpenFlow port; the bridge itself may have failed'
   if (row.ofport === -1) return 'it could not be opened'
-  if (row.ifindex === undefined) return 'its device is not there'
-  if (expected.ifindex !== undefined && row.ifindex !== expected.ifindex) return 'another device is open under its name'
-  return undefined
+  if (row.ifindex === undefined || ifindex === undefined || row.ifindex === ifindex) return undefined
+  return row.ifindex === 0 ? 'its device is not there' : 'another device is open under its name'
 }

@@ -1,15 +1,16 @@
 import type { Call } from './call.js'
 import { makeDevices } from './device.js'
 import type { Host } from './host.js'
-import { holderOf, managedBridge, type Tap, tapOf } from './inventory.js'
+import { holderOf, managedBridge, type Tap } from './inventory.js'
 import type { BridgeName, MacAddress, MtuBytes, PortName, VlanId } from './names.js'
 import { randomId, type TapBacking } from './ownership.js'
-import { awaitPlacements, type PlacedRecord, placing } from './placement.js'
+import { awaitPlacements, type PlacedRecord, type Placement, placing } from './placement.js'
 import { invalid, nameTaken, type Violation } from './problem.js'
 import { problemOf } from './problem-of.js'
 import type { Qos } from './qos-parse.js'
 import { reap } from './reap.js'
 import { removeTaps } from './remove-ports.js'
+import { isUntouched } from './tap-changes.js'
 import type { TapNames } from './tap-name.js'
 import { committing, type TakeBack, undoingOnFailure } from './undo.js'
 
@@ -58,9 +59,8 @@ async function createNamed(host: Host, wanted: readonly PlacedRecord[], call: Ca
   await clearDefunct(host, names, call)
   return await undoingOnFailure(host, call, async undo => {
     const placements = await makeDevices(host, wanted, call, undo)
-    const receipt = await committing(host, placing(host, placements, refuse), call, undo, withdrawal(host, wanted))
-    await awaitPlacements(host, receipt, placements, call)
-    return placements.map(({ record }) => tapOf(host, record))
+    const receipt = await committing(host, placing(host, placements, refuse), call, undo, withdrawal(host, placements))
+    return await awaitPlacements(host, receipt, placements, call)
   })
 }
 
@@ -119,13 +119,11 @@ export async function clearDefunct(host: Host, names: readonly PortName[], call:
   if (defunct.length > 0) await reap(host, defunct, call)
 }
 
-/** Takes back the ports and records of a creation. */
-function withdrawal(host: Host, wanted: readonly PlacedRecord[]): TakeBack {
+/** Takes back the ports and records of a creation, except what another call has put to use since. */
+function withdrawal(host: Host, placements: readonly Placement[]): TakeBack {
   return (transaction, replica) => {
-    const kept = wanted.flatMap(({ name, id }) => {
-      const there = host.records.get(name)
-      return there?.record.id === id ? [there] : []
-    })
+    const untouched = placements.filter(({ record }) => isUntouched(host, record))
+    const kept = untouched.flatMap(({ record }) => host.records.get(record.name) ?? [])
     removeTaps(host, transaction, replica, kept)
   }
 }

@@ -71,8 +71,8 @@ laneTest('a bridge that goes while its tap is made takes nothing but itself', {}
   await bed.api.ensureBridge({ bridge: 'br1' })
   bed.ovs.vswitchd.stop()
   const refused = assert.rejects(bed.api.createTap({ tap: 'orphan', bridge: 'br1' }), {
-    code: 'FAILED_PRECONDITION',
-    reason: 'NOT_REALISED',
+    code: 'ABORTED',
+    reason: 'CONFLICT',
   })
   await until(
     'the port is committed',

@@ -88,10 +88,10 @@ async function work(caller: Caller, deadline: number): Promise<number> {
       bridge: pick(caller, ['br0', 'br1']),
       vlan: pick(caller, [0, 1, 2, 3]),
     }
-    const reason = await reasonOf(perform(caller, step))
-    const told = `${step.operation} ${step.tap} to ${step.bridge} VLAN ${step.vlan}`
+    const { reason, message } = await refusalOf(perform(caller, step))
+    const told = `${step.operation} ${step.tap} to ${step.bridge} VLAN ${step.vlan}: ${message}`
     if (isOwn) assert.equal(reason, expect(caller, step), told)
-    else assert(contended.has(reason), `${told}: ${reason}`)
+    else assert(contended.has(reason), told)
   }
   return count
 }
@@ -123,13 +123,14 @@ function perform({ api, netns }: Caller, { operation, tap, bridge, vlan }: Step)
   }
 }
 
-async function reasonOf(call: Promise<unknown>): Promise<string> {
+/** Why a call was refused; empty when it was not. */
+async function refusalOf(call: Promise<unknown>): Promise<{ readonly reason: string; readonly message: string }> {
   try {
     await call
-    return ''
+    return { reason: '', message: '' }
   } catch (error) {
-    if (error instanceof RpcError) return error.reason === '' ? error.message : error.reason
-    throw error
+    if (!(error instanceof RpcError)) throw error
+    return { reason: error.reason === '' ? error.code : error.reason, message: error.message }
   }
 }
 

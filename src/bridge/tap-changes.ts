@@ -1,0 +1,28 @@
+import { bondOf } from './bond-port.js'
+import type { Host } from './host.js'
+import type { TapRecord } from './ownership.js'
+
+// What other calls have made of a tap, since a call has looked at it or placed it.
+
+/** Whether a tap is what and where it was. */
+export function isSame(now: TapRecord, then: TapRecord): boolean {
+  return (
+    now.id === then.id &&
+    now.bridge === then.bridge &&
+    now.vlan === then.vlan &&
+    now.qinqOuterVlan === then.qinqOuterVlan &&
+    now.mac === then.mac
+  )
+}
+
+/** Whether a tap still is as a call has placed it, and another call has built nothing on that: it may be taken back. */
+export function isUntouched(host: Host, placed: TapRecord): boolean {
+  const now = host.records.get(placed.name)?.record
+  return now !== undefined && isSame(now, placed) && bondOf(host, placed.name) === undefined
+}
+
+/** Whether another call has detached or destroyed a tap since a call has placed it: nothing more will come of the placement. */
+export function isSuperseded(host: Host, placed: TapRecord): boolean {
+  const now = host.records.get(placed.name)?.record
+  return now === undefined || now.id !== placed.id || now.defunct || now.bridge === undefined
+}
