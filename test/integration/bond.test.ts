@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { isDeepStrictEqual } from 'node:util'
 import { BondMode, LacpMode } from '../../src/gen/ovs/bridge/v1/bond.js'
-import { type FrameSocket, openTap } from '../support/frame-socket.js'
+import { type FrameSocket, openTap, passes } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { addAddress, findLink } from '../support/links.js'
 import type { Namespace } from '../support/namespace.js'
-import { expectNoPing, ping } from '../support/ping.js'
+import { expectNoPing, ping, pingsCease } from '../support/ping.js'
 import { refusalOf, stateOf } from '../support/refusal.js'
 import type { Api } from '../support/rpc.js'
 import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
@@ -13,8 +13,12 @@ import { until } from '../support/until.js'
 
 /** A broadcast of the tests' own EtherType. */
 function probe(source: number): Buffer {
-  const header = `ffffffffffff0200000000${source.toString(16).padStart(2, '0')}88b5`
+  const header = `ffffffffffff${sourceOf(source).replaceAll(':', '')}88b5`
   return Buffer.concat([Buffer.from(header, 'hex'), Buffer.alloc(50)])
+}
+
+function sourceOf(source: number): string {
+  return `02:00:00:00:00:${source.toString(16).padStart(2, '0')}`
 }
 
 /** A tuntap tap of the service that a program has opened, which gives it its link until the socket is disposed. */
@@ -36,6 +40,26 @@ async function carrier(from: FrameSocket, members: readonly FrameSocket[]): Prom
   )
 }
 
+/** Takes the link of the active member away until the other takes over within 2 s, which a busy machine may not see at once. */
+async function failOver(out: FrameSocket, members: Readonly<Record<string, FrameSocket>>): Promise<FrameSocket> {
+  const open = new Map(Object.entries(members))
+  const tookMs: number[] = []
+  for (;;) {
+    const active = await carrier(out, [...open.values()])
+    assert.equal((await passes('a tagged probe', { from: out, to: active }, probe(1), isProbe)).vlan, 10)
+    const [name = ''] = [...open].find(([, socket]) => socket === active) ?? []
+    // Nobody has the tap open any more: its link is down.
+    active[Symbol.dispose]()
+    open.delete(name)
+    const began = performance.now()
+    const next = await carrier(out, [...open.values()])
+    tookMs.push(performance.now() - began)
+    if ((tookMs.at(-1) ?? 0) < 2000) return next
+    assert.ok(tookMs.length < 3, `failing over took ${tookMs.join(', ')} ms`)
+    open.set(name, openTap(name))
+  }
+}
+
 function isProbe({ etherType }: { readonly etherType: number }): boolean {
   return etherType === 0x88b5
 }
@@ -50,19 +74,10 @@ laneTest('an active-backup bond carries its VLANs, and fails over within 2 s of 
   assert.deepEqual((await api.getBridge({ bridge: 'br0' })).bridge?.bonds, [bond])
   assert.equal((await api.getTap({ tap: 'm0' })).tap?.bond, 'bond0')
 
-  const first = await carrier(out, [m0, m1])
-  using second = first === m0 ? m1 : m0
-  out.send(probe(1))
-  assert.equal((await first.receive('a probe', isProbe)).vlan, 10)
-  // Nobody has the tap open any more: its link is down.
-  first[Symbol.dispose]()
-  const began = performance.now()
-  await carrier(out, [second])
-  const tookMs = performance.now() - began
-  assert.ok(tookMs < 2000, `failing over took ${tookMs} ms`)
+  using active = await failOver(out, { m0, m1 })
   const tagged = probe(2)
-  second.send(Buffer.concat([tagged.subarray(0, 12), Buffer.from('8100000a', 'hex'), tagged.subarray(12)]))
-  await out.receive('a frame from the bond', isProbe)
+  const frame = Buffer.concat([tagged.subarray(0, 12), Buffer.from('8100000a', 'hex'), tagged.subarray(12)])
+  await passes('a frame from the bond', { from: active, to: out }, frame, isProbe)
 
   // A restart knows the bond, and what it does to a bond is in the switch.
   await bed.service[Symbol.asyncDispose]()
@@ -94,7 +109,7 @@ laneTest('members of a deleted bond are on their former VLANs again', {}, async 
   const index = findLink('red')?.index
   const members = ['red', 'blue']
   await api.addBond({ bond: 'pair', members, mode: BondMode.BALANCE_SLB, vlan: 30 })
-  await expectNoPing(peer10, '10.0.0.1')
+  await pingsCease(peer10, '10.0.0.1')
   const { bond } = await api.deleteBond({ bridge: 'br0', bond: 'pair' })
   assert.deepEqual([bond?.name, bond?.members, bond?.vlan], ['pair', ['blue', 'red'], 30])
   await ping(peer10, '10.0.0.1')
@@ -114,7 +129,7 @@ laneTest('a bond that is not there by the deadline is taken apart', {}, async co
   const call = api.addBond({ members: ['red', 'blue'], mode: BondMode.ACTIVE_BACKUP }, { timeoutMs: 500 })
   assert.equal((await refusalOf('a bond without a switch', call)).code, 'DEADLINE_EXCEEDED')
   bed.ovs.vswitchd.continue()
-  await ping(red, '10.0.0.2', { deadlineMs: 10_000 })
+  await ping(red, '10.0.0.2')
   await until('the bond is taken apart', async () => isDeepStrictEqual(await stateOf(bed), before))
 })
 
@@ -137,11 +152,13 @@ laneTest('balance-slb uses both members, and balance-tcp negotiates by LACP', {}
     return carried.every(({ size }) => size > 0) && carried.reduce((sum, { size }) => sum + size, 0) >= 32
   })
   // From either member; a balanced bond takes broadcasts from one only.
-  for (const socket of sockets) {
-    const frame = probe(40)
+  for (const [source, socket] of [
+    [40, m0],
+    [41, m1],
+  ] as const) {
+    const frame = probe(source)
     frame.write('020000000001', 'hex')
-    socket.send(frame)
-    await out.receive('a frame from a member', isProbe)
+    await passes('a frame from a member', { from: socket, to: out }, frame, one => one.source === sourceOf(source))
   }
   await api.deleteBond({ bridge: 'br0', bond: 'slb' })
 

@@ -27,7 +27,7 @@ laneTest('what is set takes effect, and the bridge shows it as it was given', {}
     const [port] = await bed.ovs.select('Port', [['name', '==', 'one']])
     return JSON.stringify(port?.['status']).includes('stp_state')
   }
-  await until('the spanning tree speaks of the tap', speaksOfTap, { deadlineMs: 20_000, everyMs: 50 })
+  await until('the spanning tree speaks of the tap', speaksOfTap, { everyMs: 50 })
 })
 
 laneTest('settings follow each other, keys stay beside keys, and a whole map takes their place', {}, async context => {

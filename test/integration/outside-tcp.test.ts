@@ -28,14 +28,14 @@ laneTest('a TCP connection between two containers carries bulk data', {}, async 
     return child
   }
   const server = blue.run(() => iperf3('--server', '--one-off', '--forceflush'))
-  await within('iperf3 listens', 10_000, said(server, 'listening'))
+  await within('iperf3 listens', 20_000, said(server, 'listening'))
   const client = red.run(() => iperf3('--client', '10.0.0.2', '--time', '1', '--json'))
-  const report = JSON.parse(await within('iperf3 is done', 30_000, said(client))) as IperfReport
+  const report = JSON.parse(await within('iperf3 is done', 40_000, said(client))) as IperfReport
   assert.equal(report.error, undefined)
   const { bytes, bits_per_second: bitsPerSecond } = report.end.sum_received
   context.diagnostic(`${(bitsPerSecond / 1e9).toFixed(2)} Gbit/s of TCP between two containers`)
   // Where offloads go wrong only retransmitted crumbs get through: kilobytes.
-  assert(bytes > 20 * 2 ** 20, `${bytes} bytes were received`)
+  assert(bytes > 4 * 2 ** 20, `${bytes} bytes were received`)
 })
 
 /** Standard output up to where it holds `text`, or all of it. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { openPacketSocket, openTap } from '../support/frame-socket.js'
+import { openPacketSocket, openTap, passes } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { addAddress, findLink } from '../support/links.js'
 import type { Namespace } from '../support/namespace.js'
@@ -51,8 +51,7 @@ laneTest('a program that opens a tuntap tap passes a frame to another tap', {}, 
   const from = bed.use(openTap(first?.name ?? ''))
   const to = bed.use(openTap(second?.name ?? ''))
   const frame = Buffer.concat([Buffer.from('02000000000202000000000188b5', 'hex'), Buffer.alloc(50, 0x5a)])
-  from.send(frame)
-  const received = await to.receive('the frame', ({ etherType }) => etherType === 0x88b5)
+  const received = await passes('the frame', { from, to }, frame, ({ etherType }) => etherType === 0x88b5)
   assert.deepEqual(received.bytes, frame)
 })
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { insertPort } from '../support/foreign-port.js'
-import { type FrameSocket, openPacketSocket, openTap } from '../support/frame-socket.js'
+import { type FrameSocket, openPacketSocket, openTap, passes } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair } from '../support/links.js'
 import { type ServedTestbed, startServedTestbed } from '../support/service.js'
@@ -36,17 +36,15 @@ const marked = (mark: number) => (frame: { readonly etherType: number; readonly 
 
 /** Frames as they leave the bridge by the trunk, and as they come back. */
 async function assertCarried(machine: FrameSocket, wire: FrameSocket): Promise<void> {
-  machine.send(broadcast(1, customer))
-  const out = await wire.receive('the tagged frame', marked(1))
+  const outward = { from: machine, to: wire }
+  const out = await passes('the tagged frame', outward, broadcast(1, customer), marked(1))
   assert.deepEqual(out.bytes, broadcast(1, service, customer))
-  machine.send(broadcast(2))
-  const untaggedOut = await wire.receive('the untagged frame', marked(2))
+  const untaggedOut = await passes('the untagged frame', outward, broadcast(2), marked(2))
   assert.deepEqual(untaggedOut.bytes, broadcast(2, service))
-  wire.send(broadcast(3, service, customer))
-  const back = await machine.receive('the double-tagged frame', marked(3))
+  const inward = { from: wire, to: machine }
+  const back = await passes('the double-tagged frame', inward, broadcast(3, service, customer), marked(3))
   assert.deepEqual(back.bytes, broadcast(3, customer))
-  wire.send(broadcast(4, service))
-  const untaggedBack = await machine.receive('the single-tagged frame', marked(4))
+  const untaggedBack = await passes('the single-tagged frame', inward, broadcast(4, service), marked(4))
   assert.deepEqual(untaggedBack.bytes, broadcast(4))
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { type FrameSocket, openPacketSocket, openTap } from '../support/frame-socket.js'
+import { type Frame, type FrameSocket, openPacketSocket, openTap, passes } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { changeLink, createVethPair, findLink } from '../support/links.js'
 import { addForeignBridge } from '../support/ovs.js'
@@ -13,6 +13,12 @@ function broadcast(sender: number, vlan?: number): Buffer {
   const tag = vlan === undefined ? Buffer.alloc(0) : Buffer.from([0x81, 0x00, vlan >> 8, vlan & 0xff])
   const type = Buffer.from([experimental >> 8, experimental & 0xff])
   return Buffer.concat([Buffer.alloc(6, 0xff), Buffer.from([2, 0, 0, 0, 0, sender]), tag, type, Buffer.alloc(50)])
+}
+
+/** Whether a frame is the broadcast of a sender. */
+function isFrom(sender: number): (frame: Frame) => boolean {
+  const source = `02:00:00:00:00:${sender.toString(16).padStart(2, '0')}`
+  return frame => frame.etherType === experimental && frame.source === source
 }
 
 /** A veth of the host: `name` here, and the wire at its other end. */
@@ -35,17 +41,18 @@ laneTest('a trunk carries the VLANs of its list tagged, in both directions, and 
   assert.deepEqual(trunk, { interface: 'up0', bridge: 'br0', vlans: [10, 20] })
   const [ten, twenty, thirty] = [await machineOn(bed, 10), await machineOn(bed, 20), await machineOn(bed, 30)]
   thirty.send(broadcast(30))
-  ten.send(broadcast(10))
-  twenty.send(broadcast(20))
-  for (const vlan of [10, 20]) {
-    const frame = await wire.receive(`VLAN ${vlan}`, one => one.etherType === experimental && one.vlan === vlan)
-    assert.equal(frame.source, `02:00:00:00:00:${vlan.toString(16).padStart(2, '0')}`)
+  for (const [vlan, machine] of [
+    [10, ten],
+    [20, twenty],
+  ] as const) {
+    const frame = await passes(`VLAN ${vlan}`, { from: machine, to: wire }, broadcast(vlan), isFrom(vlan))
+    assert.equal(frame.vlan, vlan)
   }
-  await wire.receiveNone('VLAN 30', one => one.etherType === experimental, 200)
-  for (const vlan of [30, 20]) wire.send(broadcast(0xaa, vlan))
-  const inward = await twenty.receive('VLAN 20 inward', one => one.source === '02:00:00:00:00:aa')
+  await wire.receiveNone('VLAN 30', isFrom(30), 200)
+  wire.send(broadcast(0xaa, 30))
+  const inward = await passes('VLAN 20 inward', { from: wire, to: twenty }, broadcast(0xaa, 20), isFrom(0xaa))
   assert.equal(inward.vlan, undefined)
-  await thirty.receiveNone('VLAN 30 inward', one => one.source === '02:00:00:00:00:aa', 200)
+  await thirty.receiveNone('VLAN 30 inward', isFrom(0xaa), 200)
 })
 
 laneTest('a trunk without a list carries every VLAN, and its device outlives it unchanged', {}, async context => {
@@ -59,8 +66,8 @@ laneTest('a trunk without a list carries every VLAN, and its device outlives it 
   const { bridge } = await bed.api.getBridge({ bridge: 'br0' })
   assert.deepEqual(bridge?.trunks, ['down0', 'up0'])
   const thirty = await machineOn(bed, 30)
-  thirty.send(broadcast(30))
-  await wire.receive('VLAN 30', one => one.etherType === experimental && one.vlan === 30)
+  const frame = await passes('VLAN 30', { from: thirty, to: wire }, broadcast(30), isFrom(30))
+  assert.equal(frame.vlan, 30)
   await bed.api.removeTrunk({ interface: 'down0' })
   const { bridge: without } = await bed.api.removeTrunk({ interface: 'up0' })
   assert.deepEqual(without?.trunks, [])
@@ -70,7 +77,7 @@ laneTest('a trunk without a list carries every VLAN, and its device outlives it 
     return true
   })
   thirty.send(broadcast(31))
-  await wire.receiveNone('a frame', one => one.source === '02:00:00:00:00:1f', 200)
+  await wire.receiveNone('a frame', isFrom(31), 200)
 })
 
 /** What of a device is to be the same later. */

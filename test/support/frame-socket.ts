@@ -2,6 +2,7 @@ import { formatMac } from './address.js'
 import { findLink } from './links.js'
 import { watchReadable } from './readable.js'
 import { loadTestSyscalls, type TestSyscalls } from './syscalls.js'
+import { until } from './until.js'
 
 /** One Ethernet frame as it was on the wire, its 802.1Q tag in its place. */
 export interface Frame {
@@ -22,7 +23,7 @@ export interface Frame {
 export interface FrameSocket extends Disposable {
   send(frame: Uint8Array): void
   /**
-   * The first frame not yet handed out that fits, waiting `deadlineMs` for it (5 s if not given); others stay for
+   * The first frame not yet handed out that fits, waiting `deadlineMs` for it (20 s if not given); others stay for
    * later calls. The error names `what`, and what came instead.
    */
   receive(what: string, fits: (frame: Frame) => boolean, options?: { readonly deadlineMs?: number }): Promise<Frame>
@@ -30,6 +31,22 @@ export interface FrameSocket extends Disposable {
   receiveNone(what: string, fits: (frame: Frame) => boolean, windowMs: number): Promise<void>
   /** All frames that are there now and were not handed out. */
   drain(): readonly Frame[]
+}
+
+/**
+ * Sends a frame into one end until what becomes of it comes out of the other, and gives that: a datapath that is being
+ * reconfigured may lose one.
+ */
+export async function passes(
+  what: string,
+  ends: { readonly from: FrameSocket; readonly to: FrameSocket },
+  frame: Uint8Array,
+  fits: (frame: Frame) => boolean,
+): Promise<Frame> {
+  return await until(what, async () => {
+    ends.from.send(frame)
+    return await ends.to.receive(what, fits, { deadlineMs: 500 })
+  })
 }
 
 const O_RDWR = 2
@@ -141,7 +158,7 @@ function frameSocket(
   return {
     send,
     receive: async (what, fits, options = {}) => {
-      const { deadlineMs = 5000 } = options
+      const { deadlineMs = 20_000 } = options
       const frame = await next(fits, deadlineMs)
       if (frame !== undefined) return frame
       throw new Error(`not within ${deadlineMs} ms: ${what}; came instead: ${summary(unclaimed)}`)

@@ -3,6 +3,7 @@ import { addressBytes } from './address.js'
 import type { Namespace } from './namespace.js'
 import { watchReadable } from './readable.js'
 import { loadTestSyscalls, type TestSyscalls } from './syscalls.js'
+import { until } from './until.js'
 
 /** Sends ICMP echo requests from one namespace with that namespace's own IP stack. */
 export interface Pinger extends Disposable {
@@ -10,13 +11,13 @@ export interface Pinger extends Disposable {
   once(address: string, waitMs: number): Promise<number | undefined>
 }
 
-/** Pings every 200 ms until an answer comes, and gives its round trip in ms; rejects after `deadlineMs` (5 s). */
+/** Pings every 200 ms until an answer comes, and gives its round trip in ms; rejects after `deadlineMs` (20 s). */
 export async function ping(
   from: Pick<Namespace, 'run' | 'name'>,
   address: string,
   options: { readonly deadlineMs?: number } = {},
 ): Promise<number> {
-  const { deadlineMs = 5000 } = options
+  const { deadlineMs = 20_000 } = options
   using pinger = openPinger(from, address)
   const deadline = performance.now() + deadlineMs
   while (performance.now() < deadline) {
@@ -26,7 +27,10 @@ export async function ping(
   throw new Error(`not within ${deadlineMs} ms: an answer from ${address} to a ping from ${from.name}`)
 }
 
-/** Rejects when one of three pings is answered within `windowMs` (300 ms) altogether. */
+/**
+ * Rejects when one of three pings is answered within `windowMs` (300 ms) altogether: for what was never connected. What was
+ * until now may be for a moment more, see {@link pingsCease}.
+ */
 export async function expectNoPing(
   from: Pick<Namespace, 'run' | 'name'>,
   address: string,
@@ -38,6 +42,17 @@ export async function expectNoPing(
     const roundTripMs = await pinger.once(address, windowMs / 3)
     if (roundTripMs !== undefined) throw new Error(`${address} answered a ping from ${from.name}, and should not have`)
   }
+}
+
+/**
+ * Resolves when three pings in a row stay unanswered. A change is in the switch when its call returns, but the datapath goes
+ * on for a moment with the flows that it had, until ovs-vswitchd has revalidated them.
+ */
+export async function pingsCease(from: Pick<Namespace, 'run' | 'name'>, address: string): Promise<void> {
+  await until(`no answer from ${address} to pings from ${from.name}`, async () => {
+    await expectNoPing(from, address)
+    return true
+  })
 }
 
 const AF_INET = 2

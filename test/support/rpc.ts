@@ -35,7 +35,7 @@ export type Api = {
 
 /** A server's stream of messages, read one by one: what is not read is held back. Disposing it cancels the call. */
 export interface RpcStream<R> extends Disposable {
-  /** The next message; rejects with an {@link RpcError}, also when the server has ended, or after `deadlineMs` (10 s). */
+  /** The next message; rejects with an {@link RpcError}, also when the server has ended, or after `deadlineMs` (20 s). */
   next(what?: string, deadlineMs?: number): Promise<R>
 }
 
@@ -128,7 +128,7 @@ function serverStream(client: Client, method: ServiceDefinition[string]) {
     call.on('error', () => {})
     const messages: AsyncIterator<unknown, unknown> = call[Symbol.asyncIterator]()
     return {
-      next: async (what = `a message of ${path}`, deadlineMs = 10_000) => {
+      next: async (what = `a message of ${path}`, deadlineMs = 20_000) => {
         const { done, value } = await within(what, deadlineMs, messages.next()).catch((error: unknown) => {
           throw isServiceError(error) ? new RpcError(error) : error
         })

@@ -9,7 +9,7 @@ export async function until<T>(
   condition: () => T | undefined | false | Promise<T | undefined | false>,
   options: { readonly deadlineMs?: number; readonly everyMs?: number } = {},
 ): Promise<T> {
-  const { deadlineMs = 10_000, everyMs = 5 } = options
+  const { deadlineMs = 20_000, everyMs = 5 } = options
   const deadline = performance.now() + deadlineMs
   for (;;) {
     let failure: unknown
