@@ -1,3 +1,4 @@
+import type { Link } from '../kernel/index.js'
 import { isBond } from './bond-port.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
@@ -20,7 +21,7 @@ import {
 } from './ownership.js'
 import { BridgeError, bridgeNotFound, nameTaken, notOwned } from './problem.js'
 import { problemOf } from './problem-of.js'
-import { realised } from './realise.js'
+import { realised, reconfigure } from './realise.js'
 import { markDefunct, reap } from './reap.js'
 import { removeBonds, removePorts } from './remove-ports.js'
 import type { KeptRecord } from './tap-records.js'
@@ -41,7 +42,7 @@ export async function ensureBridge(host: Host, name: BridgeName, call: Call): Pr
 }
 
 async function createBridge(host: Host, name: BridgeName, call: Call): Promise<Bridge> {
-  const device = await host.kernel.getLink(name, call.signal)
+  const device = await lastingDevice(host, name, call)
   const holder = holderOf(host, name) ?? (device && 'a network device')
   // A bridge that another call has made meanwhile is found by the transaction.
   if (holder !== undefined && holder !== 'a bridge') throw nameTaken(name, holder)
@@ -51,6 +52,15 @@ async function createBridge(host: Host, name: BridgeName, call: Call): Promise<B
     await realised(host, receipt, [{ name, ifindex: undefined }], call)
     return getBridge(host, name)
   })
+}
+
+/** The device of that name; that of a bridge or port that the database has dropped is waited for to go. */
+async function lastingDevice(host: Host, name: BridgeName, call: Call): Promise<Link | undefined> {
+  const device = await host.kernel.getLink(name, call.signal)
+  const isOfOpenVswitch = device?.kind === 'openvswitch' || device?.tun?.persistent === false
+  if (!isOfOpenVswitch || holderOf(host, name) !== undefined) return device
+  await reconfigure(host, call)
+  return await host.kernel.getLink(name, call.signal)
 }
 
 function insertion(host: Host, name: BridgeName, id: string): Part<void> {

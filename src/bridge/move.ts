@@ -171,7 +171,7 @@ async function withDevice(
 function putBack(host: Host, before: TapRecord, after: TapRecord): TakeBack {
   return (transaction, replica) => {
     const { bridge } = before
-    if (!isUntouched(host, after) || host.records.get(before.name)?.record.defunct) return
+    if (!isUntouched(host, after)) return
     if (bridge !== undefined) writePlacements(host, transaction, replica, [{ ...before, bridge }])
     else {
       const port = replica.find('Port', 'name', before.name)

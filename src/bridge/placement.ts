@@ -1,3 +1,4 @@
+import { KernelError } from '../kernel/index.js'
 import type { NamedUuid, Uuid } from '../ovsdb/index.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part, Receipt } from './commit.js'
@@ -140,7 +141,7 @@ function updatePort(
 
 /**
  * Returns when the placements of a receipt pass packets, with the taps. The devices that Open vSwitch has made for host taps
- * are brought up on the way. A tap that another call has detached or destroyed meanwhile is no failure of this one, which
+ * are brought up on the way. A tap that another call has moved off its bridge or destroyed meanwhile is no failure of this one, which
  * came first: it is returned as it is by then.
  */
 export async function awaitPlacements(
@@ -188,10 +189,18 @@ function placedTap(host: Host, placed: PlacedRecord): Tap {
   return tapOf(host, now?.id === placed.id ? now : { ...placed, defunct: true })
 }
 
-/** Brings a host tap's device up. Its index; undefined when Open vSwitch has not made it, as the interface's error explains. */
+/**
+ * Brings a host tap's device up. Its index; undefined when Open vSwitch has not made it, as the interface's error explains,
+ * or takes it away meanwhile.
+ */
 export async function openHostDevice(host: Host, { name }: TapRecord, call: Call): Promise<number | undefined> {
   const device = await host.kernel.getLink(name, call.signal)
   if (device === undefined) return undefined
-  await host.kernel.setLink(name, { up: true, promiscuous: true, alias: deviceAlias(host.instance) }, call.signal)
+  try {
+    await host.kernel.setLink(name, { up: true, promiscuous: true, alias: deviceAlias(host.instance) }, call.signal)
+  } catch (error) {
+    if (error instanceof KernelError && error.problem.kind === 'no-device') return undefined
+    throw error
+  }
   return device.index
 }

@@ -34,13 +34,19 @@ export async function realised(
   await host.committer.applied(receipt, call)
   for (const graceMs of gracesMs) {
     if (await haveSucceeded(host, interfaces, graceMs, call)) return
-    await host.committer.applied(await host.committer.commit(nothing, call), call)
+    await reconfigure(host, call)
   }
   if (!(await haveSucceeded(host, interfaces, 0, call))) throw notRealised(host, interfaces)
 }
 
-/** Changes nothing; ovs-vswitchd goes over all its ports all the same, and tries again those that it could not open. */
-const nothing: Part<void> = { owns: [], needs: [], reconfigures: true, write: () => () => undefined }
+/**
+ * Changes nothing, and returns when ovs-vswitchd has gone over all its ports all the same: it has tried again those that it
+ * could not open, and has dropped what is no longer in the database.
+ */
+export async function reconfigure(host: Host, call: Call): Promise<void> {
+  const nothing: Part<void> = { owns: [], needs: [], reconfigures: true, write: () => () => undefined }
+  await host.committer.applied(await host.committer.commit(nothing, call), call)
+}
 
 /** Waits until all work; false when some have failed and `graceMs` have passed. What is merely not told yet has the call's time. */
 async function haveSucceeded(

@@ -18,11 +18,14 @@ export function isSame(now: TapRecord, then: TapRecord): boolean {
 /** Whether a tap still is as a call has placed it, and another call has built nothing on that: it may be taken back. */
 export function isUntouched(host: Host, placed: TapRecord): boolean {
   const now = host.records.get(placed.name)?.record
-  return now !== undefined && isSame(now, placed) && bondOf(host, placed.name) === undefined
+  return now !== undefined && !now.defunct && isSame(now, placed) && bondOf(host, placed.name) === undefined
 }
 
-/** Whether another call has detached or destroyed a tap since a call has placed it: nothing more will come of the placement. */
+/**
+ * Whether another call has moved a tap off the bridge or destroyed it since a call has placed it there: nothing more will
+ * come of that placement, and a host tap's device may be another by now.
+ */
 export function isSuperseded(host: Host, placed: TapRecord): boolean {
   const now = host.records.get(placed.name)?.record
-  return now === undefined || now.id !== placed.id || now.defunct || now.bridge === undefined
+  return now === undefined || now.id !== placed.id || now.defunct || now.bridge !== placed.bridge
 }

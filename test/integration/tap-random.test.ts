@@ -2,23 +2,13 @@ import assert from 'node:assert/strict'
 import { type Tap, TapKind, TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { lane, laneTest } from '../support/lane.js'
 import { listLinks } from '../support/links.js'
+import { pickFrom, randomFrom } from '../support/random.js'
 import { type Api, RpcError } from '../support/rpc.js'
 import { type ServedTestbed, startServedTestbed } from '../support/service.js'
 
 const callerCount = 64
 const tapCount = 500
 const durationMs = lane === 'userspace' ? 30_000 : 10_000
-
-/** Numbers in [0, 1) that a seed repeats (the generator mulberry32). */
-function randomFrom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 /** Where a tap is: a bridge, '' when it is detached, undefined when there is none. */
 type Place = { readonly bridge: string; readonly vlan: number } | undefined
@@ -100,9 +90,7 @@ async function work(caller: Caller, deadline: number): Promise<number> {
 const contended: ReadonlySet<string> = new Set(['', 'TAP_NOT_FOUND', 'DEVICE_NOT_FOUND', 'NAME_TAKEN', 'NOT_OWNED'])
 
 function pick<T>({ random }: Caller, items: readonly T[]): T {
-  const item = items[Math.floor(random() * items.length)]
-  assert(item !== undefined)
-  return item
+  return pickFrom(random, items)
 }
 
 /** Taps that end in 0 and 5 are containers', those in 2 the host's own. */

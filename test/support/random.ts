@@ -1,0 +1,17 @@
+/** Numbers in [0, 1) that a seed repeats (the generator mulberry32). */
+export function randomFrom(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+/** One of the items, each as likely as the others. */
+export function pickFrom<T>(random: () => number, items: readonly T[]): T {
+  const [item] = items.slice(Math.floor(random() * items.length))
+  if (items.length === 0) throw new Error('there is nothing to pick from')
+  return item as T
+}
