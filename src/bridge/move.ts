@@ -20,24 +20,17 @@ import {
   placing,
   writePlacements,
 } from './placement.js'
-import { BridgeError, deviceNotFound, invalid, nameTaken, notOwned, tapNotFound } from './problem.js'
+import { BridgeError, deviceNotFound, invalid, nameTaken, notOwned } from './problem.js'
 import { noQos } from './qos-parse.js'
 import { removePorts, removeTaps } from './remove-ports.js'
 import { clearDefunct } from './tap.js'
-import { isSame, isUntouched } from './tap-changes.js'
-import { committing, type TakeBack, undoingOnFailure } from './undo.js'
+import { isUntouched, recordOf, refuseChanged } from './tap-changes.js'
+import { committing, type TakeBack, type UndoStep, undoingOnFailure } from './undo.js'
 
 /** Where a tap is to go; what is undefined stays as it is. */
 export interface Destination {
   readonly bridge: BridgeName | undefined
   readonly vlan: VlanId | undefined
-}
-
-/** The record of a tap that is not defunct. */
-function recordOf(host: Host, name: PortName): TapRecord {
-  const kept = host.records.get(name)
-  if (kept === undefined || kept.record.defunct) throw tapNotFound(name)
-  return kept.record
 }
 
 /**
@@ -125,13 +118,6 @@ async function onLatest(
   }
 }
 
-/** Throws `busy` when another call has changed the tap since this one looked at it. */
-function refuseChanged(host: Host, before: TapRecord): void {
-  if (isSame(recordOf(host, before.name), before)) return
-  const message = `${before.name} was changed by another call meanwhile`
-  throw new BridgeError({ kind: 'busy', reason: 'CONFLICT', message })
-}
-
 /** What a bond or a mirror holds: a member its port, the destination of a mirror its VLAN too, a source its bridge. */
 function refuseHeld(host: Host, before: TapRecord, after: { readonly bridge: BridgeName | undefined }): void {
   refuseBonded(host, before.name)
@@ -142,7 +128,7 @@ function refuseHeld(host: Host, before: TapRecord, after: { readonly bridge: Bri
 async function relocate(host: Host, before: TapRecord, after: PlacedRecord, call: Call): Promise<Tap> {
   return await undoingOnFailure(host, call, async undo => {
     refuseHeld(host, before, after)
-    const placement = await withDevice(host, after, call, undo)
+    const placement = await withDevice(host, before, after, call, undo)
     const part = placing(host, [placement], () => {
       refuseChanged(host, before)
       refuseHeld(host, before, after)
@@ -155,16 +141,44 @@ async function relocate(host: Host, before: TapRecord, after: PlacedRecord, call
 /** The device of a tap; it is made anew if somebody has removed it and we know how. */
 async function withDevice(
   host: Host,
+  before: TapRecord,
   record: PlacedRecord,
   call: Call,
-  undo: (step: () => Promise<unknown>) => void,
+  undo: (step: UndoStep) => void,
 ): Promise<Placement> {
   if (record.backing.kind === 'host') return { record, ifindex: undefined }
   const [link] = await linksNamed(host, [record.name], call)
   if (link !== undefined) return { record, ifindex: link.index }
   if (record.backing.kind === 'adopted') throw deviceNotFound(record.name)
+  await dropDeadPort(host, before, call, undo)
   const [made] = await makeDevices(host, [record], call, undo)
   return made ?? { record, ifindex: undefined }
+}
+
+/**
+ * Takes the port of a device that is gone off its bridge, and returns when ovs-vswitchd has dropped it: under a port that
+ * stays, the userspace datapath would go on with the dead device and not see the new one of its name.
+ */
+async function dropDeadPort(host: Host, before: TapRecord, call: Call, undo: (step: UndoStep) => void): Promise<void> {
+  const { name, bridge } = before
+  const isOpen = (host.ovsdb.replica.find('Interface', 'name', name)?.ofport ?? -1) > 0
+  if (bridge === undefined || !isOpen) return
+  const part: Part<void> = {
+    owns: [name],
+    needs: [bridge],
+    reconfigures: true,
+    write: (transaction, replica) => {
+      refuseChanged(host, before)
+      refuseHeld(host, before, { bridge: undefined })
+      const port = replica.find('Port', 'name', name)
+      if (port !== undefined) removePorts(transaction, replica, [port])
+      return () => undefined
+    },
+  }
+  const receipt = await committing(host, part, call, undo, (transaction, replica) => {
+    if (isUntouched(host, before)) writePlacements(host, transaction, replica, [{ ...before, bridge }])
+  })
+  await host.committer.applied(receipt, call)
 }
 
 /** Puts a tap back to where it was, unless another call has moved it on since. */

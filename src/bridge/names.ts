@@ -19,13 +19,18 @@ export type MtuBytes = Brand<number, 'MtuBytes'>
 
 export const untagged = 0 as VlanId
 
-// The datapaths' own devices: never a bridge's or a port's.
-const datapathDevices = new Set(['ovs-system', 'ovs-netdev', 'lo'])
+// Devices of the system and of the datapaths, and what /proc/sys/net has for all devices: never a bridge's or a port's.
+const systemNames = new Set(['ovs-system', 'ovs-netdev', 'lo', 'all', 'default'])
+
+/** ovs-vswitchd opens no port whose name begins like the devices behind its tunnels (netdev_is_reserved_name). */
+const tunnelDevice = /^(vxlan|gre|genev|erspan|lisp|stt|gtpu|bareudp|srv6)_sys/
 
 function parseName(text: string): Parsed<LinkName> {
   const link = parseLinkName(text)
   if (!link.ok) return link
-  return datapathDevices.has(text) ? refused('is the name of a device of the system') : parsed(link.name)
+  if (systemNames.has(text)) return refused('is a name that the system keeps for itself')
+  if (tunnelDevice.test(text)) return refused('begins as the names do that Open vSwitch keeps for its tunnels')
+  return parsed(link.name)
 }
 
 export function parsePortName(text: string): Parsed<PortName> {

@@ -1,11 +1,27 @@
 import { bondOf } from './bond-port.js'
 import type { Host } from './host.js'
+import type { PortName } from './names.js'
 import type { TapRecord } from './ownership.js'
+import { BridgeError, tapNotFound } from './problem.js'
 
 // What other calls have made of a tap, since a call has looked at it or placed it.
 
+/** The record of a tap that is not defunct. */
+export function recordOf(host: Host, name: PortName): TapRecord {
+  const kept = host.records.get(name)
+  if (kept === undefined || kept.record.defunct) throw tapNotFound(name)
+  return kept.record
+}
+
+/** Throws `busy` when another call has changed the tap since this one looked at it. */
+export function refuseChanged(host: Host, before: TapRecord): void {
+  if (isSame(recordOf(host, before.name), before)) return
+  const message = `${before.name} was changed by another call meanwhile`
+  throw new BridgeError({ kind: 'busy', reason: 'CONFLICT', message })
+}
+
 /** Whether a tap is what and where it was. */
-export function isSame(now: TapRecord, then: TapRecord): boolean {
+function isSame(now: TapRecord, then: TapRecord): boolean {
   return (
     now.id === then.id &&
     now.bridge === then.bridge &&

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { TapKind, TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
-import { openTap } from '../support/frame-socket.js'
+import { openTap, passes } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { addAddress, deleteLink, findLink } from '../support/links.js'
 import { ping, pingsCease } from '../support/ping.js'
@@ -138,4 +138,21 @@ laneTest('a tap whose device was deleted is made anew where it is moved', {}, as
   const { tap } = await bed.api.addTap({ tap: 'tun0', vlan: 5 })
   assert.deepEqual([tap?.vlan, tap?.mtu, tap?.ovsError], [5, 1400, ''])
   assert.equal(findLink('tun0')?.mtuBytes, 1400)
+})
+
+laneTest('a tap whose device was deleted passes packets again where it is moved', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createTap({ tap: 'peer', vlan: 7 })
+  await bed.api.createTap({ tap: 'tun0', vlan: 5 })
+  deleteLink(findLink('tun0')?.index ?? 0)
+  const { tap } = await bed.api.moveTap({ tap: 'tun0', vlan: 7 })
+  assert.deepEqual([tap?.vlan, tap?.mtu, tap?.ovsError], [7, 1500, ''])
+  const [tun0, peer] = [bed.use(openTap('tun0')), bed.use(openTap('peer'))]
+  const frame = Buffer.concat([Buffer.from('ffffffffffff02000000000888b5', 'hex'), Buffer.alloc(50)])
+  for (const ends of [
+    { from: tun0, to: peer },
+    { from: peer, to: tun0 },
+  ]) {
+    await passes('a frame', ends, frame, ({ etherType }) => etherType === 0x88b5)
+  }
 })

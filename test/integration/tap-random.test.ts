@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type Tap, TapKind, TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { lane, laneTest } from '../support/lane.js'
 import { listLinks } from '../support/links.js'
-import { pickFrom, randomFrom } from '../support/random.js'
+import { randomFrom } from '../support/random.js'
 import { type Api, RpcError } from '../support/rpc.js'
 import { type ServedTestbed, startServedTestbed } from '../support/service.js'
 
@@ -90,7 +90,9 @@ async function work(caller: Caller, deadline: number): Promise<number> {
 const contended: ReadonlySet<string> = new Set(['', 'TAP_NOT_FOUND', 'DEVICE_NOT_FOUND', 'NAME_TAKEN', 'NOT_OWNED'])
 
 function pick<T>({ random }: Caller, items: readonly T[]): T {
-  return pickFrom(random, items)
+  const item = items[Math.floor(random() * items.length)]
+  assert(item !== undefined)
+  return item
 }
 
 /** Taps that end in 0 and 5 are containers', those in 2 the host's own. */

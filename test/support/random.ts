@@ -8,10 +8,3 @@ export function randomFrom(seed: number): () => number {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
 }
-
-/** One of the items, each as likely as the others. */
-export function pickFrom<T>(random: () => number, items: readonly T[]): T {
-  const [item] = items.slice(Math.floor(random() * items.length))
-  if (items.length === 0) throw new Error('there is nothing to pick from')
-  return item as T
-}
