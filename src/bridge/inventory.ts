@@ -24,7 +24,7 @@ export interface Tap {
   readonly qinqOuterVlan: VlanId | undefined
   /** Towards the endpoint. */
   readonly qos: Qos
-  /** ovs-vswitchd.conf.db(5), Interface.error; empty if none. */
+  /** ovs-vswitchd.conf.db(5), Interface.error, or what else of it is missing; empty if nothing is wrong. */
   readonly ovsError: string
   /** Of the device; 0 while there is none. */
   readonly mtuBytes: number
@@ -64,9 +64,14 @@ export function tapOf(host: Host, record: TapRecord): Tap {
     bond: bondOf(host, record.name)?.name,
     qinqOuterVlan: record.qinqOuterVlan,
     qos: record.qos,
-    ovsError: row === undefined ? missingPort(record) : (row.error ?? ''),
+    ovsError: row === undefined ? missingPort(record) : errorOf(row),
     mtuBytes: Number(row?.mtu ?? record.mtu ?? 0),
   }
+}
+
+/** The userspace datapath has no error for a device that has gone under its port; its index is 0 then. */
+function errorOf({ error = '', ifindex }: OvsRows['Interface']): string {
+  return error === '' && ifindex === 0 ? 'its device is gone' : error
 }
 
 function missingPort(record: TapRecord): string {

@@ -5,13 +5,14 @@ import type { Part } from './commit.js'
 import { linksNamed } from './device.js'
 import type { Host } from './host.js'
 import type { BridgeName, PortName } from './names.js'
-import { portsOf } from './ovs.js'
-import { aliasOwner, ownerOf } from './ownership.js'
+import { type OvsRows, portsOf } from './ovs.js'
+import { aliasOwner, ownerOf, roleOf } from './ownership.js'
 import { BridgeError, bridgeNotFound, deviceNotFound, notOwned } from './problem.js'
 import { removePorts } from './remove-ports.js'
 
 /**
- * Deletes a tuntap or veth device that we do not manage, and its port if it has one: for cleaning up after somebody's crash.
+ * Deletes a tuntap or veth device that we do not manage, and its port if it has one: for cleaning up after somebody's crash,
+ * or when somebody has deleted the record of a tap of ours.
  *
  * Errors: `not-found` when there is neither device nor port; `not-owned` for what this or another instance manages, for a
  * bridge, and for a device that is more than a tap; `device-refused`.
@@ -24,7 +25,7 @@ export async function destroyUnmanagedTap(host: Host, name: PortName, call: Call
   if (link !== undefined && !isDisposable(link))
     throw notOwned(name, `is a device of kind ${link.kind || 'hardware'}, not a tap`)
   const maker = link && aliasOwner(link.alias)
-  if (maker !== undefined) throw notOwned(name, `is a device that the instance ${maker} made`)
+  if (maker !== undefined && !isOrphan(host, port)) throw notOwned(name, `is a device that the instance ${maker} made`)
   if (port !== undefined) {
     const receipt = await host.committer.commit(removal(host, name), call)
     await host.committer.applied(receipt, call)
@@ -48,7 +49,13 @@ function refuseManaged(host: Host, name: PortName): void {
   if (replica.find('Bridge', 'name', name) !== undefined) throw notOwned(name, 'is a bridge')
   const port = replica.find('Port', 'name', name)
   const owner = port && ownerOf(port.external_ids)
-  if (owner !== undefined) throw notOwned(name, `is a port of the instance ${owner}`)
+  if (owner !== undefined && !isOrphan(host, port)) throw notOwned(name, `is a port of the instance ${owner}`)
+}
+
+/** The port of a tap of ours whose record somebody has deleted: no tap to any call, and nothing else would remove it. */
+function isOrphan(host: Host, port: OvsRows['Port'] | undefined): boolean {
+  if (port === undefined || host.records.get(port.name) !== undefined) return false
+  return ownerOf(port.external_ids) === host.instance && roleOf(port.external_ids) === 'tap'
 }
 
 function removal(host: Host, name: PortName): Part<void> {

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { TapKind, TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { openTap, passes } from '../support/frame-socket.js'
-import { laneTest } from '../support/lane.js'
+import { lane, laneTest } from '../support/lane.js'
 import { addAddress, deleteLink, findLink } from '../support/links.js'
 import { ping, pingsCease } from '../support/ping.js'
 import { plug } from '../support/plug.js'
 import { startServedTestbed, startService } from '../support/service.js'
+import { until } from '../support/until.js'
 
 laneTest(
   'packets follow a tap to its new VLAN and to its new bridge, and no longer come where it was',
@@ -145,6 +146,8 @@ laneTest('a tap whose device was deleted passes packets again where it is moved'
   await bed.api.createTap({ tap: 'peer', vlan: 7 })
   await bed.api.createTap({ tap: 'tun0', vlan: 5 })
   deleteLink(findLink('tun0')?.index ?? 0)
+  const lost = lane === 'kernel' ? /could not/ : /^its device is gone$/
+  await until('it is told', async () => lost.test((await bed.api.getTap({ tap: 'tun0' })).tap?.ovsError ?? ''))
   const { tap } = await bed.api.moveTap({ tap: 'tun0', vlan: 7 })
   assert.deepEqual([tap?.vlan, tap?.mtu, tap?.ovsError], [7, 1500, ''])
   const [tun0, peer] = [bed.use(openTap('tun0')), bed.use(openTap('peer'))]

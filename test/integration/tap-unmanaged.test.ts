@@ -39,6 +39,21 @@ laneTest('what somebody has left goes, with its port or without one', {}, async 
   assert(await hasPort(bed, 'foreign'))
 })
 
+laneTest('a tap whose record somebody has deleted can be cleaned up', { only: 'userspace' }, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createTap({ tap: 'tap0' })
+  const [port] = await bed.ovs.select('Port', [['name', '==', 'tap0']])
+  await bed.ovs.transact(
+    { op: 'update', table: 'Port', where: [['name', '==', 'tap0']], row: { qos: ['set', []] } },
+    { op: 'delete', table: 'QoS', where: [['_uuid', '==', port?.['qos']]] },
+  )
+  await assert.rejects(bed.api.destroyTap({ tap: 'tap0' }), { code: 'NOT_FOUND', reason: 'TAP_NOT_FOUND' })
+  await bed.api.destroyUnmanagedTap({ tap: 'tap0' })
+  assert.equal(findLink('tap0'), undefined)
+  assert(!(await hasPort(bed, 'tap0')))
+  await bed.api.createTap({ tap: 'tap0' })
+})
+
 laneTest('what is managed, a bridge, or more than a tap is not destroyed as unmanaged', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   await addForeignBridge(bed.ovs, 'foreign', [])
