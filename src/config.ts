@@ -24,6 +24,8 @@ export interface Config {
   readonly listen: readonly LocalAddress[]
   /** Absolute. */
   readonly stateDir: string
+  /** Absolute. The only place where callers may have files written. */
+  readonly captureDir: string
   readonly defaultBridge: BridgeName
   readonly tapNameFormat: NameFormat
   readonly bondNameFormat: NameFormat
@@ -74,6 +76,12 @@ const flags = {
     repeatable: true,
   },
   stateDir: { name: 'state-dir', value: 'path', description: 'where files are kept', fallback: '/var/lib/ovs-bridged' },
+  captureDir: {
+    name: 'capture-dir',
+    value: 'path',
+    description: 'where callers may have files written',
+    fallback: '<state-dir>/captures',
+  },
   defaultBridge: {
     name: 'default-bridge',
     value: 'name',
@@ -190,6 +198,9 @@ function configOf(
     ovs: ovsOf(given('embedded'), given('ovsdb'), given('datapath')),
     listen: given('listen').values.map(value => take({ ...given('listen'), values: [value] }, parseLocalAddress)),
     stateDir: one('stateDir', parseDirectory),
+    captureDir: given('captureDir').explicit
+      ? one('captureDir', parseDirectory)
+      : `${one('stateDir', parseDirectory)}/captures`,
     defaultBridge: one('defaultBridge', parseBridgeName),
     tapNameFormat: one('tapNameFormat', parseNameFormat),
     bondNameFormat: one('bondNameFormat', parseNameFormat),

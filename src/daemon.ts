@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import { Committer } from './bridge/commit.js'
 import { openTapFeed } from './bridge/events.js'
 import type { Host } from './bridge/host.js'
+import { NetflowCollectors } from './bridge/netflow-collectors.js'
 import { type DatapathType, monitored, type OvsClient } from './bridge/ovs.js'
 import { QosUpkeep } from './bridge/qos-upkeep.js'
 import { runReaper } from './bridge/reap.js'
@@ -162,6 +163,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
     removals: new DeviceRemovals(kernel, lifetime),
     demolitions: new Map(),
     qos: parts.use(new QosUpkeep({ instance, kernel, ovsdb, records, lifetime, notice })),
+    netflows: parts.use(new NetflowCollectors({ instance, ovsdb, captureDirectory: config.captureDir, notice })),
     askVswitchd: signal => askVswitchd(on.socket, signal),
     lifetime,
     notice,

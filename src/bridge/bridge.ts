@@ -7,11 +7,12 @@ import type { Host } from './host.js'
 import { type Bridge, foreignPorts, getBridge, holderOf, listBridges } from './inventory.js'
 import { removeMirrors } from './mirror.js'
 import { type BridgeName, parseBridgeName } from './names.js'
+import { netflowOf } from './netflow-row.js'
 import { bridgeOf, type OvsReplica, type OvsRows, portsOf, rootOf } from './ovs.js'
 import {
   adoptedBridgeMarks,
   idOf,
-  madeBridgeMarks,
+  madeMarks,
   ourKeys,
   ownerOf,
   portMarks,
@@ -83,7 +84,7 @@ function insertion(host: Host, name: BridgeName, id: string): Part<void> {
         name,
         ports: [port],
         datapath_type: host.datapathType,
-        external_ids: madeBridgeMarks(host.instance, id),
+        external_ids: madeMarks(host.instance, id),
       })
       const root = requireRoot(replica)
       transaction.mutate('Open_vSwitch', root._uuid, 'bridges', 'insert', [bridge])
@@ -157,6 +158,7 @@ export async function destroyBridge(host: Host, name: BridgeName, call: Call): P
   const receipt = await host.committer.commit(demolition(host, name), call)
   const { taps, leftInPlace } = receipt.result
   await host.committer.applied(receipt, call)
+  await host.netflows.ended(call.signal)
   await removeDevices(host, taps, call)
   await reap(
     host,
@@ -279,6 +281,7 @@ function release(host: Host, transaction: OvsTransaction, replica: OvsReplica, r
       .flatMap(uuid => replica.get('Mirror', uuid) ?? [])
       .filter(mirror => ownerOf(mirror.external_ids) === host.instance),
   )
+  if (netflowOf(host, row) !== undefined) transaction.update('Bridge', row._uuid, { netflow: undefined })
   const without = (ids: ReadonlyMap<string, string>) => new Map(ourKeys(ids).map(key => [key, undefined]))
   transaction.setKeys('Bridge', row._uuid, 'external_ids', without(row.external_ids))
   const local = replica.find('Port', 'name', row.name)

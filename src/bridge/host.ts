@@ -1,6 +1,7 @@
 import type { Kernel } from '../kernel/index.js'
 import type { Committer } from './commit.js'
 import type { BridgeName } from './names.js'
+import type { NetflowCollectors } from './netflow-collectors.js'
 import type { DatapathType, OvsClient } from './ovs.js'
 import type { QosUpkeep } from './qos-upkeep.js'
 import type { DeviceRemovals } from './removals.js'
@@ -33,6 +34,7 @@ export interface Host {
   /** Bridges that the database has let go of, and whose destruction is not at its end. */
   readonly demolitions: Map<BridgeName, { readonly leftInPlace: boolean }>
   readonly qos: QosUpkeep
+  readonly netflows: NetflowCollectors
   /** The process id of ovs-vswitchd, if it answers on its own socket: asked without a write to the database. */
   readonly askVswitchd: (signal: AbortSignal) => Promise<string | undefined>
   /** Aborts when the daemon ends. What outlives its call, such as undoing it, hangs on this. */

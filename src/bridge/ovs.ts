@@ -4,7 +4,7 @@ import type { Monitored, OvsdbClient, Replica, Replicated } from '../ovsdb/index
 /** What the domain reads of the database, and so all that is replicated. */
 export const monitored = {
   Open_vSwitch: ['bridges', 'next_cfg', 'cur_cfg', 'ovs_version', 'db_version', 'datapath_types', 'other_config'],
-  Bridge: ['name', 'ports', 'mirrors', 'datapath_type', 'external_ids'],
+  Bridge: ['name', 'ports', 'mirrors', 'netflow', 'datapath_type', 'external_ids'],
   Port: [
     'name',
     'interfaces',
@@ -20,6 +20,7 @@ export const monitored = {
   Interface: ['name', 'type', 'options', 'ofport', 'error', 'status', 'ifindex', 'mtu', 'external_ids', 'statistics'],
   QoS: ['type', 'external_ids'],
   Mirror: ['name', 'select_all', 'select_src_port', 'select_dst_port', 'output_port', 'external_ids'],
+  NetFlow: ['targets', 'engine_type', 'engine_id', 'active_timeout', 'external_ids'],
 } as const satisfies Monitored<Tables>
 
 export type OvsRows = Replicated<Tables, typeof monitored>

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Parsed } from '../lib/parsed.js'
+import { parseWriterTarget, type WriterSpec, writerName } from '../netflow/index.js'
 import type { BridgeName, MacAddress, MtuBytes, NetnsReference, PortName, VlanId } from './names.js'
 import {
   parseBridgeName,
@@ -31,6 +32,8 @@ const tapKey = `${prefix}tap`
 const idKey = `${prefix}id`
 const stateKey = `${prefix}state`
 const configPrefix = `${prefix}config:`
+const writerPrefix = `${prefix}writer:`
+const lastWriterKey = `${prefix}end-with-last-writer`
 
 /** Version of the keys and their values. */
 const format = '1'
@@ -52,8 +55,8 @@ export function adoptedBridgeMarks(instance: string): Map<string, string> {
   ])
 }
 
-/** Marks of a bridge that we make; `id` is random, and tells it from a later one of its name. */
-export function madeBridgeMarks(instance: string, id: string): Map<string, string> {
+/** Marks of a bridge or NetFlow that we make; `id` is random, and tells it from a later one. */
+export function madeMarks(instance: string, id: string): Map<string, string> {
   return new Map([
     [instanceKey, instance],
     [formatKey, format],
@@ -150,6 +153,42 @@ export function isMirrorFor(instance: string, role: MirrorRole, ids: ExternalIds
 
 export function interfaceMarks(mac: MacAddress | undefined): Map<string, string> {
   return new Map(mac === undefined ? [] : [['attached-mac', mac]])
+}
+
+/** What a NetFlow row of ours is meant to be, beyond its columns. */
+export interface NetflowRecord {
+  /** Random, new with each making. */
+  readonly id: string
+  readonly endWithLastWriter: boolean
+  /** By name, sorted. */
+  readonly writers: ReadonlyMap<string, WriterSpec>
+}
+
+/** Marks of a NetFlow without writers. */
+export function netflowMarks(instance: string, { id, endWithLastWriter }: Omit<NetflowRecord, 'writers'>) {
+  const ids = madeMarks(instance, id)
+  return endWithLastWriter ? ids.set(lastWriterKey, 'true') : ids
+}
+
+/** The key of a writer, with its value. */
+export function writerMark({ target, format, gzip }: WriterSpec): [key: string, value: string] {
+  return [writerPrefix + writerName(target), gzip ? `${format},gzip` : format]
+}
+
+/** Reads a NetFlow's keys; undefined when it is not this instance's. A writer that somebody has damaged is left out. */
+export function readNetflowRecord(instance: string, ids: ExternalIds): NetflowRecord | undefined {
+  if (ids.get(instanceKey) !== instance) return undefined
+  const writers = [...ids].flatMap(([key, value]): [string, WriterSpec][] => {
+    const target = key.startsWith(writerPrefix) ? parseWriterTarget(key.slice(writerPrefix.length)) : undefined
+    const [, format, gzip] = /^(raw|ascii)(,gzip)?$/.exec(value) ?? []
+    if (!target?.ok || (format !== 'raw' && format !== 'ascii')) return []
+    return [[writerName(target.value), { target: target.value, format, gzip: gzip !== undefined }]]
+  })
+  return {
+    id: ids.get(idKey) ?? '',
+    endWithLastWriter: ids.get(lastWriterKey) === 'true',
+    writers: new Map(writers.sort(([a], [b]) => (a < b ? -1 : 1))),
+  }
 }
 
 /** IFLA_IFALIAS of a device of ours: says whose it is without OVSDB. */

@@ -25,6 +25,12 @@ export type Reason =
   | 'TRUNK_NOT_FOUND'
   | 'TUNNEL_NOT_FOUND'
   | 'TUNNEL_EXISTS'
+  | 'NO_NETFLOW'
+  | 'NETFLOW_EXISTS'
+  | 'WRITER_NOT_FOUND'
+  | 'WRITER_EXISTS'
+  | 'FILE_EXISTS'
+  | 'FILE_REFUSED'
 
 /** One field of a request that cannot be taken, spelled as a client writes it: `taps[17].mac`. */
 export interface Violation {
@@ -52,8 +58,13 @@ export type Problem = Told &
           | 'MIRROR_NOT_FOUND'
           | 'TRUNK_NOT_FOUND'
           | 'TUNNEL_NOT_FOUND'
+          | 'NO_NETFLOW'
+          | 'WRITER_NOT_FOUND'
       }
-    | { readonly kind: 'already-exists'; readonly reason: 'NAME_TAKEN' | 'TUNNEL_EXISTS' }
+    | {
+        readonly kind: 'already-exists'
+        readonly reason: 'NAME_TAKEN' | 'TUNNEL_EXISTS' | 'NETFLOW_EXISTS' | 'WRITER_EXISTS' | 'FILE_EXISTS'
+      }
     | { readonly kind: 'not-owned'; readonly reason: 'NOT_OWNED' }
     | { readonly kind: 'in-use'; readonly reason: 'IN_BOND' | 'IN_MIRROR' }
     | { readonly kind: 'unsupported'; readonly reason: 'UNSUPPORTED' }
@@ -66,6 +77,7 @@ export type Problem = Told &
     | { readonly kind: 'outcome-unknown'; readonly reason: 'OUTCOME_UNKNOWN' }
     | { readonly kind: 'not-realised'; readonly reason: 'NOT_REALISED' }
     | { readonly kind: 'device-refused'; readonly reason: 'DEVICE_REFUSED' }
+    | { readonly kind: 'file-refused'; readonly reason: 'FILE_REFUSED' }
     | { readonly kind: 'deadline'; readonly reason: 'DEADLINE_EXCEEDED' }
     | { readonly kind: 'cancelled'; readonly reason: 'CANCELLED' }
   )
@@ -151,4 +163,37 @@ export function mirrorNotFound(destination: string): BridgeError {
 export function tapNotOnBridge(name: string, bridge: string): BridgeError {
   const message = `no tap on bridge ${bridge} is named ${name}`
   return new BridgeError({ kind: 'not-found', reason: 'TAP_NOT_FOUND', message })
+}
+
+export function noNetflow(bridge: string): BridgeError {
+  return new BridgeError({ kind: 'not-found', reason: 'NO_NETFLOW', message: `bridge ${bridge} has no NetFlow` })
+}
+
+/** `whose` goes before the noun: “a”, “somebody else's”. */
+export function netflowExists(bridge: string, whose: string): BridgeError {
+  const message = `bridge ${bridge} has ${whose} NetFlow already`
+  return new BridgeError({ kind: 'already-exists', reason: 'NETFLOW_EXISTS', message })
+}
+
+export function writerNotFound(name: string, bridge: string): BridgeError {
+  const message = `the NetFlow of bridge ${bridge} has no writer ${name}`
+  return new BridgeError({ kind: 'not-found', reason: 'WRITER_NOT_FOUND', message })
+}
+
+export function writerExists(name: string, bridge: string): BridgeError {
+  const message = `the NetFlow of bridge ${bridge} has a writer ${name} already`
+  return new BridgeError({ kind: 'already-exists', reason: 'WRITER_EXISTS', message })
+}
+
+/** What open(2) said of a file that was to be made. */
+export function fileRefused(path: string, cause: unknown): BridgeError {
+  // Node.js adds the call and the path: by now that of a descriptor.
+  const why = cause instanceof Error ? cause.message.replace(/, \w+ '.*$/s, '') : String(cause)
+  const exists = cause instanceof Error && 'code' in cause && cause.code === 'EEXIST'
+  return new BridgeError(
+    exists
+      ? { kind: 'already-exists', reason: 'FILE_EXISTS', message: `there is a file ${path} already` }
+      : { kind: 'file-refused', reason: 'FILE_REFUSED', message: `the file ${path} cannot be made: ${why}` },
+    { cause },
+  )
 }

@@ -2,6 +2,7 @@ import type { Link } from '../kernel/index.js'
 import type { Call } from './call.js'
 import { linksNamed } from './device.js'
 import type { Host } from './host.js'
+import { restoreNetflows } from './netflow.js'
 import { deviceAlias } from './ownership.js'
 import { openHostDevice } from './placement.js'
 import { reapTaps } from './reap.js'
@@ -16,6 +17,8 @@ export interface Recovered {
   readonly opened: readonly string[]
   /** Taps whose QoS was not what their records say. */
   readonly requeued: readonly string[]
+  /** Bridges whose NetFlow is collected again. */
+  readonly netflows: readonly string[]
 }
 
 /** The devices that bear our mark. Those that are there before any call is served are all of an earlier run's making. */
@@ -27,10 +30,12 @@ export async function markedDevices(host: Host, call: Call): Promise<Link[]> {
 
 /** Finishes what was being destroyed and undoes what was being made when the last run of this instance ended. */
 export async function recover(host: Host, marked: readonly Link[], call: Call): Promise<Recovered> {
+  // First: it needs no answer of ovs-vswitchd, and flows are being told all the while.
+  const netflows = await restoreNetflows(host, call)
   const reaped = await reapTaps(host, call)
   const { deleted } = await host.removals.remove(marked.filter(({ name }) => host.records.get(name) === undefined))
   const opened = await reopenHostTaps(host, call)
-  return { reaped, orphans: deleted, opened, requeued: await host.qos.reconcile(call.signal) }
+  return { netflows, reaped, orphans: deleted, opened, requeued: await host.qos.reconcile(call.signal) }
 }
 
 /**

@@ -13,6 +13,15 @@ import {
 import { bulkTimeoutMs, type Calls } from './call.js'
 import { checkOvsOn } from './check.js'
 import { createMirrorOn, destroyMirrorOn } from './mirror.js'
+import {
+  addNetflowWriterOn,
+  createNetflowOn,
+  destroyNetflowOn,
+  getNetflowOn,
+  removeNetflowWriterOn,
+  setNetflowTimeoutOn,
+  watchFlowsOn,
+} from './netflow.js'
 import { getQosOn, removeQosOn, updateQosOn } from './qos.js'
 import {
   addTapOn,
@@ -72,5 +81,12 @@ export function bridgeService(host: Host, calls: Calls, { feed, stats }: Watched
     updateQos: calls.unary(updateQosOn(host)),
     getQos: calls.unary(getQosOn(host)),
     removeQos: calls.unary(removeQosOn(host)),
+    createNetflow: calls.unary(createNetflowOn(host)),
+    getNetflow: calls.unary(getNetflowOn(host)),
+    setNetflowTimeout: calls.unary(setNetflowTimeoutOn(host)),
+    destroyNetflow: calls.unary(destroyNetflowOn(host)),
+    addNetflowWriter: calls.unary(addNetflowWriterOn(host)),
+    removeNetflowWriter: calls.unary(removeNetflowWriterOn(host)),
+    watchFlows: calls.serverStream(watchFlowsOn(host)),
   }
 }

@@ -23,6 +23,7 @@ const codes = {
   'outcome-unknown': status.UNKNOWN,
   'not-realised': status.FAILED_PRECONDITION,
   'device-refused': status.FAILED_PRECONDITION,
+  'file-refused': status.FAILED_PRECONDITION,
   deadline: status.DEADLINE_EXCEEDED,
   cancelled: status.CANCELLED,
 } satisfies Record<Problem['kind'], status>

@@ -4,7 +4,6 @@ import { type PortName, parseBridgeName, parsePortName, parseVlanId } from '../b
 import { invalid } from '../bridge/problem.js'
 import { type Bandwidth, type Stats, type StatsTick, type TapStats, usualIntervalMs } from '../bridge/stats.js'
 import type { Duration } from '../gen/google/protobuf/duration.js'
-import type { Timestamp } from '../gen/google/protobuf/timestamp.js'
 import type { TapKind } from '../gen/ovs/bridge/v1/tap.js'
 import {
   type GetBandwidthRequest,
@@ -23,6 +22,7 @@ import { remembered } from '../lib/remembered.js'
 import type { StreamHandler, UnaryHandler } from './call.js'
 import { parseKind, tapMessage } from './convert.js'
 import { maybe, optional, takeFields } from './fields.js'
+import { timestamp } from './timestamp.js'
 
 /** What follows a host for all who watch it. */
 export interface Watched {
@@ -145,11 +145,6 @@ function statsMessage({ tap, epochMs, total, rate, intervals }: TapStats): TapSt
     intervals,
     ...total,
   }
-}
-
-function timestamp(epochMs: number): Timestamp {
-  const seconds = Math.floor(epochMs / 1_000)
-  return { seconds: BigInt(seconds), nanos: Math.round((epochMs - seconds * 1_000) * 1_000_000) }
 }
 
 function bandwidthMessage({ rate, intervals }: Bandwidth): GetBandwidthResponse {

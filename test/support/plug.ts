@@ -4,7 +4,7 @@ import type { ServedTestbed } from './service.js'
 
 /** A container on a bridge through a tap of the service, with an address on its `veth0`. */
 export async function plug(
-  bed: ServedTestbed,
+  bed: Pick<ServedTestbed, 'createContainer' | 'api'>,
   tap: string,
   address: string,
   on: { readonly bridge?: string; readonly vlan?: number } = {},

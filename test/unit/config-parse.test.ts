@@ -21,6 +21,7 @@ test("without flags the host's Open vSwitch is served on a unix socket", () => {
     ovs: { kind: 'host', endpoint: { kind: 'unix', path: '/var/run/openvswitch/db.sock' }, datapath: 'auto' },
     listen: [{ kind: 'unix', path: '/run/ovs-bridged/ovs-bridged.sock' }],
     stateDir: '/var/lib/ovs-bridged',
+    captureDir: '/var/lib/ovs-bridged/captures',
     defaultBridge: 'ovsbr0',
     tapNameFormat: { prefix: 'tap', suffix: '' },
     bondNameFormat: { prefix: 'bond', suffix: '' },
@@ -37,7 +38,7 @@ test('--embedded asks for an Open vSwitch of its own', () => {
 test('every flag is taken', () => {
   const config = parse(
     (
-      '--ovsdb unix:/tmp/db.sock --datapath netdev --listen unix:/tmp/a --listen [::1]:5 --state-dir /s --default-bridge b ' +
+      '--ovsdb unix:/tmp/db.sock --datapath netdev --listen unix:/tmp/a --listen [::1]:5 --state-dir /s --capture-dir /c --default-bridge b ' +
       '--tap-name-format t%v --bond-name-format b%vx --instance i-1 --log-level debug --drain-timeout 500ms'
     ).split(' '),
   )
@@ -48,6 +49,7 @@ test('every flag is taken', () => {
       { kind: 'tcp', host: '::1', port: 5 },
     ],
     stateDir: '/s',
+    captureDir: '/c',
     defaultBridge: 'b',
     tapNameFormat: { prefix: 't', suffix: '' },
     bondNameFormat: { prefix: 'b', suffix: 'x' },

@@ -1,0 +1,91 @@
+import { createSocket } from 'node:dgram'
+import type { FileHandle } from 'node:fs/promises'
+import { connect, isIPv6 } from 'node:net'
+import { abortScope, raceAbort } from '../lib/abort.js'
+
+/** Takes bytes away to where a writer writes. Disposing it ends a write that hangs. */
+export interface Sink extends AsyncDisposable {
+  /** Resolves when the kernel has them all; rejects when it will not. One at a time. */
+  write(bytes: Buffer): Promise<void>
+  /** What ended it, where somebody else did. */
+  readonly failure: Error | undefined
+}
+
+/** Nobody waits longer for a peer that says nothing. */
+const connectTimeoutMs = 10_000
+
+export function fileSink(file: FileHandle): Sink {
+  return {
+    write: bytes => file.appendFile(bytes),
+    failure: undefined,
+    [Symbol.asyncDispose]: () => file.close(),
+  }
+}
+
+/** Connects over TCP. What the peer says is not looked at. */
+export async function connectTcp(host: string, port: number, signal: AbortSignal): Promise<Sink> {
+  using scope = abortScope({ deadline: Date.now() + connectTimeoutMs, parents: [signal] })
+  const socket = connect({ host, port })
+  let failure: Error | undefined
+  socket.resume()
+  socket.on('end', () => {
+    failure ??= new Error('the peer closed the connection')
+  })
+  const connected = new Promise<void>((resolve, reject) => {
+    socket.once('connect', resolve)
+    socket.on('error', error => {
+      failure ??= error
+      reject(error)
+    })
+  })
+  try {
+    await raceAbort(connected, scope.signal)
+  } catch (error) {
+    socket.destroy()
+    throw error
+  }
+  return {
+    write: bytes =>
+      new Promise((resolve, reject) => {
+        socket.write(bytes, error => (error ? reject(error) : resolve()))
+      }),
+    get failure() {
+      return failure
+    },
+    [Symbol.asyncDispose]: async () => {
+      socket.destroySoon()
+      // What a peer does not take is not waited for.
+      if (socket.writableLength > 0) socket.destroy()
+    },
+  }
+}
+
+/** A UDP socket towards one peer: each write is a datagram. A peer that is not there makes a later write fail. */
+export async function connectUdp(host: string, port: number, signal: AbortSignal): Promise<Sink> {
+  using scope = abortScope({ deadline: Date.now() + connectTimeoutMs, parents: [signal] })
+  const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4')
+  let failure: Error | undefined
+  const connected = new Promise<void>((resolve, reject) => {
+    socket.on('error', error => {
+      failure ??= error
+      reject(error)
+    })
+    socket.connect(port, host, resolve)
+  })
+  try {
+    await raceAbort(connected, scope.signal)
+  } catch (error) {
+    socket.close()
+    throw error
+  }
+  return {
+    write: bytes =>
+      new Promise((resolve, reject) => {
+        socket.send(bytes, error => (error === null ? resolve() : reject(error)))
+      }),
+    get failure() {
+      return failure
+    },
+    [Symbol.asyncDispose]: () => new Promise(resolve => socket.close(resolve)),
+  }
+}
