@@ -7,10 +7,11 @@ import { createMany } from './benches/create-many.js'
 import { createPar } from './benches/create-par.js'
 import { createSeq } from './benches/create-seq.js'
 import { destroy } from './benches/destroy.js'
+import { netflow } from './benches/netflow.js'
 import { read } from './benches/read.js'
 import { type Machine, type Result, resultOf, tableOf, thisMachine } from './report.js'
 
-const benches: readonly Bench[] = [createSeq, createPar, createMany, destroy, read]
+const benches: readonly Bench[] = [createSeq, createPar, createMany, destroy, read, netflow]
 
 const usage = `npm run bench -- [NAME…] [--quick] [--smoke] [--rounds N] [--profile DIRECTORY]
 
