@@ -149,20 +149,21 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
   await settled(ovsdb, instance)
   const notice: Host['notice'] = (level, message, details = {}) => log[level](details, message)
   const records = parts.use(new TapRecords(ovsdb, instance))
+  const committer = new Committer(ovsdb, instance, lifetime)
   return {
     instance,
     defaultBridge: config.defaultBridge,
     datapathType: await datapathType(config.ovs, kernel, lifetime),
     ovsdb,
     kernel,
-    committer: new Committer(ovsdb, instance, lifetime),
+    committer,
     records,
     tapNames: new TapNames(config.tapNameFormat),
     bondNames: new TapNames(config.bondNameFormat),
     tunnelNames: newTunnelNames(),
     removals: new DeviceRemovals(kernel, lifetime),
     demolitions: new Map(),
-    qos: parts.use(new QosUpkeep({ instance, kernel, ovsdb, records, lifetime, notice })),
+    qos: parts.use(new QosUpkeep({ instance, kernel, ovsdb, committer, records, lifetime, notice })),
     netflows: parts.use(new NetflowCollectors({ instance, ovsdb, captureDirectory: config.captureDir, notice })),
     askVswitchd: signal => askVswitchd(on.socket, signal),
     lifetime,

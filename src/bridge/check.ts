@@ -83,6 +83,7 @@ function dependencies(
     thing('openvswitch', facts.openvswitch, host.datapathType === 'system', 'modprobe openvswitch'),
     thing('sch_netem', facts.netem, false, 'modprobe sch_netem'),
     thing('sch_tbf', facts.tbf, false, 'modprobe sch_tbf'),
+    thing('act_police', facts.police, false, 'modprobe act_police'),
   ]
 }
 

@@ -252,6 +252,7 @@ async function adopt(
     backing: { kind: isInternal(host, name) ? 'host' : 'adopted' },
     qinqOuterVlan: undefined,
     qos: noQos,
+    policedKbps: 0,
     defunct: false,
   }
   const placement = { record, ifindex: record.backing.kind === 'host' ? undefined : link.index }

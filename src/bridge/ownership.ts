@@ -223,6 +223,8 @@ export interface TapRecord {
   readonly qinqOuterVlan: VlanId | undefined
   /** Towards the endpoint, by the device's qdisc. */
   readonly qos: Qos
+  /** Limit on what comes from the endpoint, by ovs-vswitchd's policing; 0: none. */
+  readonly policedKbps: number
   /** Destroyed; port and device are on their way out. */
   readonly defunct: boolean
 }
@@ -244,6 +246,7 @@ export function writeTapRecord(instance: string, record: TapRecord): Map<string,
   set('mtu', record.mtu)
   set('qinq-outer-vlan', record.qinqOuterVlan)
   for (const [field, words] of Object.entries(formatQos(record.qos))) set(`qos-${field}`, words)
+  if (record.policedKbps > 0) set('policed-kbps', record.policedKbps)
   if (record.backing.kind === 'tuntap') {
     set('owner-uid', record.backing.ownerUid)
     if (record.backing.multiQueue) set('multi-queue', 'true')
@@ -312,6 +315,7 @@ export function readTapRecord(ids: ExternalIds): TapRecord | undefined {
     backing,
     qinqOuterVlan: optional(text('qinq-outer-vlan'), t => parseVlanId(Number(t))),
     qos: readQos(text),
+    policedKbps: Number(/^\d{1,10}$/.exec(text('policed-kbps') ?? '')?.[0] ?? 0),
     defunct: ids.get(stateKey) === 'defunct',
   }
 }

@@ -7,6 +7,7 @@ import { managedBridge, type Tap, tapOf } from './inventory.js'
 import type { BridgeName } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
 import { deviceAlias, interfaceMarks, portMarks, type TapRecord, writeTapRecord } from './ownership.js'
+import { policingColumns } from './policing.js'
 import { type Expected, realised } from './realise.js'
 import { isSuperseded } from './tap-changes.js'
 
@@ -100,12 +101,18 @@ export function movePorts(
  */
 export function keepRecord(host: Host, transaction: OvsTransaction, record: TapRecord): Uuid | NamedUuid {
   const kept = host.records.get(record.name)
-  const { qos } = kept?.record.id === record.id ? kept.record : record
-  const external_ids = writeTapRecord(host.instance, { ...record, qos })
+  const { qos, policedKbps } = latest(host, record)
+  const external_ids = writeTapRecord(host.instance, { ...record, qos, policedKbps })
   const values = { type: 'linux-noop', external_ids }
   if (kept === undefined) return transaction.insert('QoS', values)
   transaction.update('QoS', kept.uuid, values)
   return kept.uuid
+}
+
+/** What the tap's record says by now. */
+function latest(host: Host, record: TapRecord): TapRecord {
+  const kept = host.records.get(record.name)?.record
+  return kept?.id === record.id ? kept : record
 }
 
 function insertPort(host: Host, transaction: OvsTransaction, record: PlacedRecord, row: Uuid | NamedUuid): NamedUuid {
@@ -116,6 +123,7 @@ function insertPort(host: Host, transaction: OvsTransaction, record: PlacedRecor
     type: isHost ? 'internal' : '',
     external_ids: interfaceMarks(mac),
     ...(isHost && mtu !== undefined && { mtu_request: mtu }),
+    ...policingColumns(latest(host, record).policedKbps),
   })
   return transaction.insert('Port', {
     name,
@@ -161,7 +169,7 @@ export async function awaitPlacements(
   }
   await realised(host, receipt, expected, call)
   for (const { record } of placements) {
-    await unlessSuperseded(host, record, () => host.qos.ensure(record.name, call.signal))
+    await unlessSuperseded(host, record, () => host.qos.ensure(record.name, call))
   }
   return placements.map(({ record }) => placedTap(host, record))
 }

@@ -133,16 +133,18 @@ function formatTime(durationNs: number): string {
   return `${durationNs}ns`
 }
 
-/** As fine as the kernel's 2^-32, nearly. */
-const percentDecimals = 7
+/** A few of the kernel's units, of which 2^32 − 1 are 100%. */
+const leastPercent = 1e-7
+/** As many as a number near 100 has. */
+const percentDecimals = 12
 
 function parsePercent(text: string): Parsed<number> {
   const read = split(text)
   if (read === undefined || (read.unit !== '' && read.unit !== '%'))
     return refused(`is ${quoted(text)}, not a percentage like 0.5 or 0.5%`)
   if (read.value > 100) return refused(`is ${quoted(text)}, more than 100%`)
-  const percent = Number(read.value.toFixed(percentDecimals))
-  return percent === 0 && read.value > 0 ? refused(`is ${quoted(text)}, less than 0.0000001%`) : parsed(percent)
+  const isTooSmall = read.value > 0 && read.value < leastPercent
+  return isTooSmall ? refused(`is ${quoted(text)}, less than 0.0000001%`) : parsed(read.value)
 }
 
 function formatPercent(percent: number): string {

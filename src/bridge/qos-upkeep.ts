@@ -1,32 +1,34 @@
-import type { Kernel, Link, Qdisc, QdiscEvent, QdiscSpec } from '../kernel/index.js'
-import { raceAbort, sleep } from '../lib/abort.js'
+import type { Link, Qdisc, QdiscEvent, QdiscSpec } from '../kernel/index.js'
+import { abortScope, raceAbort, sleep } from '../lib/abort.js'
 import { assertNever } from '../lib/assert-never.js'
-import type { OvsClient, OvsRows } from './ovs.js'
-import { recordedTap } from './ownership.js'
+import type { Call } from './call.js'
+import type { OvsRows } from './ovs.js'
+import { recordedTap, type TapRecord } from './ownership.js'
+import { ensurePoliced, isPoliced, type PolicingGrounds } from './policing.js'
 import { deviceNotFound } from './problem.js'
 import type { Qos } from './qos-parse.js'
 import { isSameQdisc, qdiscOf } from './qos-qdisc.js'
-import type { TapRecords } from './tap-records.js'
 
 /** What the upkeep works on. */
-export interface UpkeepGrounds {
-  readonly instance: string
-  readonly kernel: Kernel
-  readonly ovsdb: OvsClient
-  readonly records: TapRecords
-  readonly lifetime: AbortSignal
+export interface UpkeepGrounds extends PolicingGrounds {
   readonly notice: (level: 'info' | 'warn', message: string, details: Readonly<Record<string, unknown>>) => void
 }
 
-/** A qdisc that we have set, on a device by its index. */
+/** What is to be in force on a device, by its index. */
 interface Standing {
   readonly index: number
   readonly mtuBytes: number
-  readonly wanted: QdiscSpec
+  /** Towards the endpoint; undefined: nothing. */
+  readonly wanted: QdiscSpec | undefined
+  /** From the endpoint; 0: nothing. */
+  readonly policedKbps: number
 }
 
 /** A tap's QoS is put back at most this often: whoever takes it away again and again is not answered blow for blow. */
 const restoreIntervalMs = 1_000
+
+/** While ovs-vswitchd does not answer, calls must get their turn; it polices by itself when it comes back. */
+const restoreWithinMs = 10_000
 
 /**
  * Keeps the kernel's qdiscs as the records of the taps say: after somebody has taken one away, after a device was made
@@ -41,6 +43,7 @@ export class QosUpkeep implements Disposable {
   readonly #turns = new Map<string, Promise<unknown>>()
   readonly #due = new Set<string>()
   readonly #restored = new Map<string, { readonly times: number; readonly atMs: number }>()
+  #totalRestored = 0
   #watching = false
 
   constructor(grounds: UpkeepGrounds) {
@@ -51,6 +54,7 @@ export class QosUpkeep implements Disposable {
         if (change.table === 'QoS' && change.kind === 'modify') this.#recordChanged(change.after)
       }
       for (const [name] of this.#standing) if (grounds.records.get(name) === undefined) this.#forget(name)
+      for (const [name] of this.#restored) if (grounds.records.get(name) === undefined) this.#restored.delete(name)
     })
   }
 
@@ -61,6 +65,11 @@ export class QosUpkeep implements Disposable {
   /** How often the QoS of a tap was put back in this run. */
   timesRestored(name: string): number {
     return this.#restored.get(name)?.times ?? 0
+  }
+
+  /** How often the QoS of any tap was put back in this run. */
+  get totalRestored(): number {
+    return this.#totalRestored
   }
 
   /** Runs `work` when no other work on this tap's QoS is under way. */
@@ -81,7 +90,7 @@ export class QosUpkeep implements Disposable {
     const { kernel } = this.#grounds
     const wanted = qdiscOf(qos, link.mtuBytes)
     const former = this.#standing.get(link.name)
-    this.#note(link, wanted)
+    this.#note(link, wanted, former?.policedKbps ?? 0)
     try {
       if (wanted === undefined) await kernel.removeQdisc(link.index, signal)
       else await kernel.setQdisc(link.index, wanted, signal)
@@ -92,47 +101,62 @@ export class QosUpkeep implements Disposable {
     }
   }
 
-  /** Makes the kernel do what the tap's record says. Errors: `not-found` device, those of {@link put}. */
-  async ensure(name: string, signal: AbortSignal): Promise<void> {
+  /**
+   * Has what comes from a tap policed as its record says; ovs-vswitchd does so on a bridge, and leaves a device that is
+   * detached as it was. Whoever calls it has the tap exclusively. Errors: those of `ensurePoliced`.
+   */
+  async police(link: Link, record: TapRecord, call: Call): Promise<void> {
+    const { policedKbps, bridge } = record
+    const former = this.#standing.get(link.name)
+    this.#note(link, former?.wanted, policedKbps)
+    if (bridge !== undefined && policedKbps > 0) await ensurePoliced(this.#grounds, record, link.index, call)
+    else if (bridge === undefined && policedKbps === 0 && former !== undefined && former.policedKbps > 0) {
+      await this.#grounds.kernel.removeIngressQdisc(link.index, call.signal)
+    }
+  }
+
+  /** Makes the kernel do what the tap's record says. Errors: `not-found` device, those of {@link put} and {@link police}. */
+  async ensure(name: string, call: Call): Promise<void> {
     if (!this.#concerns(name)) return
-    await this.exclusive(name, signal, async () => {
+    await this.exclusive(name, call.signal, async () => {
       const record = this.#grounds.records.get(name)?.record
       if (record === undefined) return
-      const link = await this.#grounds.kernel.getLink(name, signal)
+      const link = await this.#grounds.kernel.getLink(name, call.signal)
       if (link === undefined) throw deviceNotFound(name)
-      await this.put(link, record.qos, signal)
+      await this.#putBoth(link, record, call)
     })
   }
 
-  /** Takes our qdisc off a device that stays behind. */
+  /** Takes our qdisc, and the policer that we asked for, off a device that stays behind. */
   async release(name: string, signal: AbortSignal): Promise<void> {
     await this.exclusive(name, signal, async () => {
+      const { kernel } = this.#grounds
+      const policed = (this.#standing.get(name)?.policedKbps ?? 0) > 0
       this.#forget(name)
-      const link = await this.#grounds.kernel.getLink(name, signal)
-      if (link !== undefined) await this.#grounds.kernel.removeQdisc(link.index, signal)
+      const link = await kernel.getLink(name, signal)
+      if (link === undefined) return
+      await kernel.removeQdisc(link.index, signal)
+      if (policed) await kernel.removeIngressQdisc(link.index, signal)
     })
   }
 
   /** Compares all taps with the kernel, for the start; answers with those whose QoS had to be set or taken away. */
-  async reconcile(signal: AbortSignal): Promise<string[]> {
+  async reconcile(call: Call): Promise<string[]> {
     const { kernel, records, notice } = this.#grounds
-    const links = new Map((await kernel.listLinks(signal)).map(link => [link.name, link]))
-    const qdiscs = await kernel.listQdiscs(signal)
+    const links = new Map((await kernel.listLinks(call.signal)).map(link => [link.name, link]))
+    const qdiscs = await kernel.listQdiscs(call.signal)
     const changed: string[] = []
     for (const { record } of records.all()) {
-      const { name, qos } = record
+      const { name } = record
       const link = links.get(name)
       if (link === undefined || record.defunct || record.backing.kind === 'host') continue
-      const wanted = qdiscOf(qos, link.mtuBytes)
-      if (isInForce(wanted, qdiscs.get(link.index))) {
-        this.#note(link, wanted)
-        continue
-      }
+      this.#note(link, qdiscOf(record.qos, link.mtuBytes), record.policedKbps)
       try {
-        await this.exclusive(name, signal, () => this.put(link, qos, signal))
+        if (await this.#isAsRecorded(link, record, qdiscs.get(link.index), call.signal)) continue
+        await this.exclusive(name, call.signal, () => this.#putBoth(link, record, call))
         changed.push(name)
       } catch (error) {
-        signal.throwIfAborted()
+        call.signal.throwIfAborted()
         notice('warn', 'the QoS of a tap could not be put back', { tap: name, error })
       }
     }
@@ -141,12 +165,25 @@ export class QosUpkeep implements Disposable {
 
   #concerns(name: string): boolean {
     const record = this.#grounds.records.get(name)?.record
-    return this.#standing.has(name) || (record !== undefined && Object.values(record.qos).some(value => value > 0))
+    if (this.#standing.has(name)) return true
+    return record !== undefined && (record.policedKbps > 0 || Object.values(record.qos).some(value => value > 0))
   }
 
-  #note({ name, index, mtuBytes }: Link, wanted: QdiscSpec | undefined): void {
-    if (wanted === undefined) this.#forget(name)
-    else this.#keep(name, { index, mtuBytes, wanted })
+  /** Whether both directions are as the record says. What a detached tap sends goes nowhere. */
+  async #isAsRecorded(link: Link, record: TapRecord, actual: Qdisc | undefined, signal: AbortSignal): Promise<boolean> {
+    if (!isInForce(qdiscOf(record.qos, link.mtuBytes), actual)) return false
+    if (record.policedKbps === 0 || record.bridge === undefined) return true
+    return await isPoliced(this.#grounds.kernel, link.index, record.policedKbps, signal)
+  }
+
+  async #putBoth(link: Link, record: TapRecord, call: Call): Promise<void> {
+    await this.put(link, record.qos, call.signal)
+    await this.police(link, record, call)
+  }
+
+  #note({ name, index, mtuBytes }: Link, wanted: QdiscSpec | undefined, policedKbps: number): void {
+    if (wanted === undefined && policedKbps === 0) this.#forget(name)
+    else this.#keep(name, { index, mtuBytes, wanted, policedKbps })
   }
 
   #keep(name: string, standing: Standing): void {
@@ -178,7 +215,8 @@ export class QosUpkeep implements Disposable {
     if (record === undefined || record.defunct || !this.#concerns(record.name)) return
     const standing = this.#standing.get(record.name)
     const wanted = standing && qdiscOf(record.qos, standing.mtuBytes)
-    if (standing === undefined || !isSameQdisc(wanted, standing.wanted)) this.#check(record.name)
+    const isSame = isSameQdisc(wanted, standing?.wanted) && record.policedKbps === standing?.policedKbps
+    if (!isSame) this.#check(record.name)
   }
 
   /** Starts to listen, with the first QoS that there is. */
@@ -211,40 +249,47 @@ export class QosUpkeep implements Disposable {
         if (event.type === 'gone' || !isInForce(wanted, event.qdisc)) this.#check(name)
         return
       }
+      case 'ingress-gone': {
+        // ovs-vswitchd takes a policer away for a moment to set it anew.
+        const name = this.#names.get(event.index)
+        if (name !== undefined && (this.#standing.get(name)?.policedKbps ?? 0) > 0) this.#check(name, restoreIntervalMs)
+        return
+      }
       default:
         assertNever(event)
     }
   }
 
   /** Looks at a tap, and puts its QoS back if need be. */
-  #check(name: string): void {
+  #check(name: string, afterMs = 0): void {
     if (this.#due.has(name)) return
     this.#due.add(name)
-    void this.#restore(name).catch((error: unknown) => {
+    void this.#restore(name, afterMs).catch((error: unknown) => {
       if (this.#grounds.lifetime.aborted) return
       this.#grounds.notice('warn', 'the QoS of a tap could not be put back', { tap: name, error })
     })
   }
 
-  async #restore(name: string): Promise<void> {
+  async #restore(name: string, afterMs: number): Promise<void> {
     const { kernel, lifetime, records, notice } = this.#grounds
-    const waitMs = (this.#restored.get(name)?.atMs ?? Number.NEGATIVE_INFINITY) + restoreIntervalMs - performance.now()
-    if (waitMs > 0) await sleep(waitMs, lifetime)
+    const last = this.#restored.get(name)?.atMs ?? Number.NEGATIVE_INFINITY
+    await sleep(Math.max(last + restoreIntervalMs - performance.now(), afterMs), lifetime)
     await this.exclusive(name, lifetime, async () => {
       this.#due.delete(name)
       const record = records.get(name)?.record
       const link = await kernel.getLink(name, lifetime)
       if (record === undefined || record.defunct || link === undefined) return
       const actual = await kernel.getQdisc(link.index, lifetime)
-      const wanted = qdiscOf(record.qos, link.mtuBytes)
-      if (isInForce(wanted, actual)) {
-        this.#note(link, wanted)
+      if (await this.#isAsRecorded(link, record, actual, lifetime)) {
+        this.#note(link, qdiscOf(record.qos, link.mtuBytes), record.policedKbps)
         return
       }
       const times = this.timesRestored(name)
       this.#restored.set(name, { times, atMs: performance.now() })
-      await this.put(link, record.qos, lifetime)
+      using scope = abortScope({ deadline: Date.now() + restoreWithinMs, parents: [lifetime] })
+      await this.#putBoth(link, record, { signal: scope.signal, caller: 'upkeep' })
       this.#restored.set(name, { times: times + 1, atMs: performance.now() })
+      this.#totalRestored++
       notice('info', 'put the QoS of a tap back', { tap: name, found: actual?.kind ?? '' })
     })
   }

@@ -1,18 +1,29 @@
+import type { Link } from '../kernel/index.js'
 import type { Call } from './call.js'
 import type { Part } from './commit.js'
 import type { Host } from './host.js'
 import type { PortName } from './names.js'
+import { rootOf } from './ovs.js'
 import { type TapRecord, writeTapRecord } from './ownership.js'
+import { policedBitsPerSecond, recordPolicing, refuseUserspace } from './policing.js'
 import { BridgeError, deviceNotFound, invalid, tapNotFound } from './problem.js'
 import { delayMissing, fieldsMissingDelay, noQos, type Qos, type QosChange } from './qos-parse.js'
 import { qosOf } from './qos-qdisc.js'
+import { committing, undoingOnFailure } from './undo.js'
 
-/** The QoS of a tap towards its endpoint, wanted and real. */
-export interface TapQos {
-  readonly tap: PortName
+/** One direction of a tap's link, wanted and real. */
+export interface LinkQos {
   readonly wanted: Qos
   /** What the kernel does, whoever set it. */
   readonly actual: Qos
+}
+
+/** The QoS of a tap. */
+export interface TapQos {
+  readonly tap: PortName
+  readonly toEndpoint: LinkQos
+  /** A rate is all that there can be. */
+  readonly fromEndpoint: LinkQos
   /** How often it was put back in this run. */
   readonly timesRestored: number
 }
@@ -22,12 +33,21 @@ export async function getQos(host: Host, name: PortName, call: Call): Promise<Ta
   const record = recordOf(host, name)
   const link = await host.kernel.getLink(name, call.signal)
   const qdisc = link && (await host.kernel.getQdisc(link.index, call.signal))
-  const actual = qdisc?.spec === undefined ? noQos : qosOf(qdisc.spec)
-  return { tap: record.name, wanted: record.qos, actual, timesRestored: host.qos.timesRestored(name) }
+  const policed = link === undefined ? 0 : await policedBitsPerSecond(host.kernel, link.index, call.signal)
+  return {
+    tap: record.name,
+    toEndpoint: { wanted: record.qos, actual: qdisc?.spec === undefined ? noQos : qosOf(qdisc.spec) },
+    fromEndpoint: { wanted: rateOnly(record.policedKbps * 1e3), actual: rateOnly(policed) },
+    timesRestored: host.qos.timesRestored(name),
+  }
+}
+
+function rateOnly(bitsPerSecond: number): Qos {
+  return { ...noQos, bitsPerSecond }
 }
 
 /**
- * Changes the QoS of a tap; with `replace`, what the change does not name is taken away.
+ * Changes the QoS of a tap towards its endpoint; with `replace`, what the change does not name is taken away.
  *
  * The kernel comes first and the record second: after a crash in between, the start puts back what was acknowledged last.
  * Errors: `not-found` tap or device, `invalid` for what makes no sense together, `unsupported` for a host tap and without
@@ -48,6 +68,53 @@ export async function updateQos(
     await putAndRecord(host, record, qos, call)
   })
   return await getQos(host, name, call)
+}
+
+/**
+ * Limits what comes from the endpoint of a tap; 0 takes the limit away. On a detached tap it is in force once that is added.
+ *
+ * Errors: `not-found` tap or device, `unsupported` for a host tap, on the userspace datapath and without the kernel's
+ * modules, those of a commit; the former limit is then in force.
+ */
+export async function policeTap(host: Host, name: PortName, kbps: number, call: Call): Promise<TapQos> {
+  await host.qos.exclusive(name, call.signal, async () => {
+    const record = recordOf(host, name)
+    refuseHostTap(record)
+    if (kbps > 0) refuseUserspace(host.ovsdb.replica, name)
+    const link = await host.kernel.getLink(name, call.signal)
+    if (link === undefined) throw deviceNotFound(name)
+    if (kbps > 0 || record.policedKbps > 0) await police(host, link, { ...record, policedKbps: kbps }, call)
+  })
+  return await getQos(host, name, call)
+}
+
+/** Makes a tap's link plain again, both ways. Errors: those of {@link updateQos} and {@link policeTap}. */
+export async function removeQos(host: Host, name: PortName, call: Call): Promise<TapQos> {
+  await updateQos(host, name, noQos, true, call)
+  return await policeTap(host, name, 0, call)
+}
+
+async function police(host: Host, link: Link, after: TapRecord, call: Call): Promise<void> {
+  const before = recordOf(host, after.name).policedKbps
+  await undoingOnFailure(host, call, async undo => {
+    // Runs last: the former limit is in force when the refusal is told.
+    undo(() => ovsApplied(host))
+    const part = recordPolicing(host, after, after.policedKbps)
+    const receipt = await committing(host, part, call, undo, (transaction, replica) => {
+      const now = host.records.get(after.name)?.record
+      if (now?.id === after.id && now.policedKbps === after.policedKbps) {
+        recordPolicing(host, after, before).write(transaction, replica)
+      }
+    })
+    await host.committer.applied(receipt, call)
+    await host.qos.police(link, after, call)
+  })
+}
+
+/** Resolves when ovs-vswitchd has applied all that is committed by now. */
+async function ovsApplied(host: Host): Promise<void> {
+  const epoch = BigInt(rootOf(host.ovsdb.replica)?.next_cfg ?? 0)
+  await host.committer.applied({ result: undefined, epoch }, { signal: host.lifetime, caller: 'undo' })
 }
 
 async function putAndRecord(host: Host, record: TapRecord, qos: Qos, call: Call): Promise<void> {
@@ -86,7 +153,7 @@ function recordOf(host: Host, name: PortName): TapRecord {
 
 function refuseHostTap({ name, backing }: TapRecord): void {
   if (backing.kind !== 'host') return
-  const message = `${name} is a host tap: its device has no queue towards its endpoint, which is this host`
+  const message = `${name} is a host tap: its endpoint is this host, and there is no link to it that could be emulated`
   throw new BridgeError({ kind: 'unsupported', reason: 'UNSUPPORTED', message })
 }
 

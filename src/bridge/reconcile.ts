@@ -35,7 +35,7 @@ export async function recover(host: Host, marked: readonly Link[], call: Call): 
   const reaped = await reapTaps(host, call)
   const { deleted } = await host.removals.remove(marked.filter(({ name }) => host.records.get(name) === undefined))
   const opened = await reopenHostTaps(host, call)
-  return { netflows, reaped, orphans: deleted, opened, requeued: await host.qos.reconcile(call.signal) }
+  return { netflows, reaped, orphans: deleted, opened, requeued: await host.qos.reconcile(call) }
 }
 
 /**

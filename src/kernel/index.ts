@@ -9,6 +9,7 @@ export type {
   LinkEvent,
   LinkStatistics,
   LinkTarget,
+  Policer,
   Qdisc,
   QdiscEvent,
   QdiscSpec,

@@ -6,6 +6,7 @@ import type {
   LinkChange,
   LinkEvent,
   LinkTarget,
+  Policer,
   Qdisc,
   QdiscEvent,
   QdiscSpec,
@@ -52,7 +53,11 @@ export interface Kernel extends AsyncDisposable {
   getQdisc(index: number, signal: AbortSignal): Promise<Qdisc | undefined>
   /** The root qdiscs of all devices, by the device's index. */
   listQdiscs(signal: AbortSignal): Promise<ReadonlyMap<number, Qdisc>>
-  /** As {@link watchLinks}, of root qdiscs. A device takes its qdisc along without an event. */
+  /** Removes what treats the frames that the device receives, whoever set it. */
+  removeIngressQdisc(index: number, signal: AbortSignal): Promise<void>
+  /** The policer of all that the device receives; undefined when there is none. */
+  getPolicer(index: number, signal: AbortSignal): Promise<Policer | undefined>
+  /** As {@link watchLinks}, of root qdiscs and of the loss of ingress filters. A device takes its qdisc along without an event. */
   watchQdiscs(signal: AbortSignal): AsyncIterable<QdiscEvent>
   /** Changes nothing; may have the kernel load the modules it asks for. */
   probe(signal: AbortSignal): Promise<KernelFacts>
@@ -75,6 +80,8 @@ export async function openKernel(): Promise<Kernel> {
     removeQdisc: (index, signal) => channel.call('removeQdisc', index, signal),
     getQdisc: (index, signal) => channel.call('getQdisc', index, signal),
     listQdiscs: signal => channel.call('listQdiscs', undefined, signal),
+    removeIngressQdisc: (index, signal) => channel.call('removeIngressQdisc', index, signal),
+    getPolicer: (index, signal) => channel.call('getPolicer', index, signal),
     watchQdiscs: signal => watchQdiscs(AbortSignal.any([signal, closing.signal]), watchThreads),
     probe: signal => channel.call('probe', undefined, signal),
     watchLinks: signal => watchLinks(AbortSignal.any([signal, closing.signal]), watchThreads),

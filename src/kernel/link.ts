@@ -151,21 +151,31 @@ export interface Qdisc {
   readonly spec?: QdiscSpec
 }
 
-/** What befell the root qdiscs of the namespace; `subscribed` and `overrun` as in {@link LinkEvent}. */
+/** What limits what a device receives, by dropping the rest (the action `police`, tc-police(8)). */
+export interface Policer {
+  readonly bytesPerSecond: number
+}
+
+/**
+ * What befell the root qdiscs of the namespace; `subscribed` and `overrun` as in {@link LinkEvent}.
+ * `ingress-gone`: the ingress qdisc of a device, or a filter of it, was taken away.
+ */
 export type QdiscEvent =
   | { readonly type: 'subscribed' }
   | { readonly type: 'changed'; readonly index: number; readonly qdisc: Qdisc }
   | { readonly type: 'gone'; readonly index: number }
+  | { readonly type: 'ingress-gone'; readonly index: number }
   | { readonly type: 'overrun' }
 
 /** What this kernel, and our rights in it, offer. */
 export interface KernelFacts {
   /** /dev/net/tun opens. */
   readonly tunDevice: boolean
-  /** CAP_NET_ADMIN over this namespace. Without it `netem` and `tbf` cannot be seen and are false. */
+  /** CAP_NET_ADMIN over this namespace. Without it `netem`, `tbf` and `police` cannot be seen and are false. */
   readonly netAdmin: boolean
   /** The generic netlink family `ovs_datapath` is there. */
   readonly openvswitch: boolean
   readonly netem: boolean
   readonly tbf: boolean
+  readonly police: boolean
 }

@@ -5,6 +5,7 @@ import type {
   Link,
   LinkChange,
   LinkTarget,
+  Policer,
   Qdisc,
   QdiscSpec,
   TapSpec,
@@ -30,6 +31,8 @@ export interface Operations {
   readonly removeQdisc: { readonly request: number; readonly reply: undefined }
   readonly getQdisc: { readonly request: number; readonly reply: Qdisc | undefined }
   readonly listQdiscs: { readonly request: undefined; readonly reply: ReadonlyMap<number, Qdisc> }
+  readonly removeIngressQdisc: { readonly request: number; readonly reply: undefined }
+  readonly getPolicer: { readonly request: number; readonly reply: Policer | undefined }
   readonly probe: { readonly request: undefined; readonly reply: KernelFacts }
 }
 

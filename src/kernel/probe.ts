@@ -3,6 +3,7 @@ import type { KernelFacts } from './link.js'
 import { encodeAttributes, littleEndian, text, viewOf } from './netlink/attribute.js'
 import { queryFamily } from './netlink/generic.js'
 import { concatenate, NLM_F_CREATE, NLM_F_EXCL } from './netlink/message.js'
+import { encodeBarePolicer, RTM_NEWACTION } from './netlink/policer-message.js'
 import { NETLINK_GENERIC, openNetlinkSocket } from './netlink/socket.js'
 import { hasTunDevice } from './tap.js'
 import { findLink, type WorkerContext } from './worker-context.js'
@@ -24,6 +25,7 @@ export function probe(context: WorkerContext): KernelFacts {
     openvswitch: hasFamily(context, 'ovs_datapath'),
     netem: netem === constants.errno.EINVAL,
     tbf: tbf === constants.errno.EINVAL,
+    police: askForPolicer(context) === constants.errno.EINVAL,
   }
 }
 
@@ -37,6 +39,12 @@ function askForQdisc({ route }: WorkerContext, index: number, kind: string): num
   viewOf(tcmsg).setUint32(12, TC_H_ROOT, littleEndian)
   const payload = concatenate(tcmsg, encodeAttributes([text(TCA_KIND, kind)]))
   return route.request({ type: RTM_NEWQDISC, flags: NLM_F_CREATE | NLM_F_EXCL, payload }).errno
+}
+
+/** As {@link askForQdisc}, for the action that Open vSwitch polices with. */
+function askForPolicer({ route }: WorkerContext): number {
+  const flags = NLM_F_CREATE | NLM_F_EXCL
+  return route.request({ type: RTM_NEWACTION, flags, payload: encodeBarePolicer() }).errno
 }
 
 function hasFamily({ syscalls }: WorkerContext, family: string): boolean {

@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import type { LinkEvent, QdiscEvent } from './link.js'
 import { decodeLink, isDeviceMessage, RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from './netlink/link-message.js'
 import type { NetlinkMessage } from './netlink/message.js'
+import { ingressDevice, RTM_DELTFILTER } from './netlink/policer-message.js'
 import { decodeRootQdisc, RTM_DELQDISC, RTM_NEWQDISC, RTNLGRP_TC } from './netlink/qdisc-message.js'
 import { NETLINK_ROUTE, openNetlinkListener, receiveBuffer, receiveMessages } from './netlink/socket.js'
 import { EFD_CLOEXEC, foreverMs, loadSyscalls, type Syscalls } from './syscall.js'
@@ -88,6 +89,8 @@ function linkEventsOf({ type, payload }: NetlinkMessage): LinkEvent[] {
 }
 
 function qdiscEventsOf({ type, payload }: NetlinkMessage): QdiscEvent[] {
+  const policed = type === RTM_DELQDISC || type === RTM_DELTFILTER ? ingressDevice(payload) : undefined
+  if (policed !== undefined) return [{ type: 'ingress-gone', index: policed }]
   const root = type === RTM_NEWQDISC || type === RTM_DELQDISC ? decodeRootQdisc(payload) : undefined
   if (root === undefined) return []
   return [type === RTM_NEWQDISC ? { type: 'changed', ...root } : { type: 'gone', index: root.index }]

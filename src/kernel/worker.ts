@@ -11,6 +11,7 @@ import {
   type WorkerMessage,
   type WorkerReply,
 } from './operations.js'
+import { getPolicer, removeIngressQdisc } from './policer.js'
 import { probe } from './probe.js'
 import { getQdisc, listQdiscs, removeQdisc, setQdisc } from './qdisc.js'
 import { loadSyscalls } from './syscall.js'
@@ -43,6 +44,8 @@ const handlers: Handlers = {
   removeQdisc: (context, index) => ({ value: removeQdisc(context, index) }),
   getQdisc: (context, index) => ({ value: getQdisc(context, index) }),
   listQdiscs: context => ({ value: listQdiscs(context) }),
+  removeIngressQdisc: (context, index) => ({ value: removeIngressQdisc(context, index) }),
+  getPolicer: (context, index) => ({ value: getPolicer(context, index) }),
   probe: context => ({ value: probe(context) }),
 }
 

@@ -1,7 +1,9 @@
+import type { Call } from '../bridge/call.js'
 import type { Host } from '../bridge/host.js'
-import { parsePortName } from '../bridge/names.js'
+import { type PortName, parsePortName } from '../bridge/names.js'
+import { maxPolicedKbps } from '../bridge/policing.js'
 import { BridgeError } from '../bridge/problem.js'
-import { getQos, type TapQos, updateQos } from '../bridge/qos.js'
+import { getQos, policeTap, removeQos, type TapQos, updateQos } from '../bridge/qos.js'
 import {
   delayMissing,
   fieldsMissingDelay,
@@ -25,18 +27,28 @@ import {
   type UpdateQosRequest,
   type UpdateQosResponse,
 } from '../gen/ovs/bridge/v1/qos.js'
+import { assertNever } from '../lib/assert-never.js'
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
 import type { UnaryHandler } from './call.js'
 import { maybe, takeFields } from './fields.js'
 
 export function updateQosOn(host: Host): UnaryHandler<UpdateQosRequest, UpdateQosResponse> {
   return async (request, call) => {
-    const { tap, ...rest } = takeFields({
+    const { tap, direction, ...rest } = takeFields({
       tap: parsePortName(request.tap),
       direction: parseDirection(request.direction),
       ...changeFields(request.qos),
+      ...(request.direction === QosDirection.FROM_ENDPOINT && { 'qos.rate': policedRate(request.qos?.rate) }),
     })
-    return { qos: tapQosMessage(await updateQos(host, tap, changeOf(rest), request.replace, call)) }
+    const change = changeOf(rest)
+    if (direction !== 'from-endpoint') {
+      return { qos: tapQosMessage(await updateQos(host, tap, change, request.replace, call)) }
+    }
+    const { bitsPerSecond, ...others } = change
+    if (Object.values(others).some(value => value > 0)) throw rateAlone()
+    const policed = bitsPerSecond ?? (request.replace ? 0 : undefined)
+    const qos = policed === undefined ? getQos(host, tap, call) : policeTap(host, tap, policed / 1e3, call)
+    return { qos: tapQosMessage(await qos) }
   }
 }
 
@@ -49,11 +61,24 @@ export function getQosOn(host: Host): UnaryHandler<GetQosRequest, GetQosResponse
 
 export function removeQosOn(host: Host): UnaryHandler<RemoveQosRequest, RemoveQosResponse> {
   return async (request, call) => {
-    const { tap } = takeFields({
+    const { tap, direction } = takeFields({
       tap: parsePortName(request.tap),
       direction: parseDirection(request.direction),
     })
-    return { qos: tapQosMessage(await updateQos(host, tap, noQos, true, call)) }
+    return { qos: tapQosMessage(await removal(host, tap, direction, call)) }
+  }
+}
+
+async function removal(host: Host, tap: PortName, direction: Direction, call: Call): Promise<TapQos> {
+  switch (direction) {
+    case 'both':
+      return await removeQos(host, tap, call)
+    case 'to-endpoint':
+      return await updateQos(host, tap, noQos, true, call)
+    case 'from-endpoint':
+      return await policeTap(host, tap, 0, call)
+    default:
+      return assertNever(direction)
   }
 }
 
@@ -119,18 +144,35 @@ export function wholeQosOf(taken: TakenChange): Qos {
   return { ...noQos, ...changeOf(taken) }
 }
 
-function parseDirection(direction: QosDirection): Parsed<QosDirection> {
+/** `both` is what UNSPECIFIED means where that makes sense. */
+type Direction = 'both' | 'to-endpoint' | 'from-endpoint'
+
+function parseDirection(direction: QosDirection): Parsed<Direction> {
   switch (direction) {
     case QosDirection.UNSPECIFIED:
+      return parsed('both')
     case QosDirection.TO_ENDPOINT:
-      return parsed(direction)
-    case QosDirection.FROM_ENDPOINT: {
-      const message = 'what an endpoint sends cannot be shaped; set QoS on the taps that it sends to'
-      throw new BridgeError({ kind: 'unsupported', reason: 'UNSUPPORTED', message })
-    }
+      return parsed('to-endpoint')
+    case QosDirection.FROM_ENDPOINT:
+      return parsed('from-endpoint')
     default:
       return refused(`is ${direction}, which is no QosDirection`)
   }
+}
+
+/** A rate that Open vSwitch can police: it counts kilobits. */
+function policedRate(text: string | undefined): Parsed<number | undefined> {
+  const rate = maybe(text, value => parseQosField('rate', value))
+  if (!rate.ok || rate.value === undefined) return rate
+  if (rate.value % 1e3 !== 0) return refused(`is ${JSON.stringify(text)}; from the endpoint it is in whole kbit`)
+  if (rate.value > maxPolicedKbps * 1e3)
+    return refused(`is ${JSON.stringify(text)}, more than 34gbit from the endpoint`)
+  return rate
+}
+
+function rateAlone(): BridgeError {
+  const message = 'what an endpoint sends can only be limited in rate; set the rest on the taps that it sends to'
+  return new BridgeError({ kind: 'unsupported', reason: 'UNSUPPORTED', message })
 }
 
 /** Absent when there is none. */
@@ -139,11 +181,13 @@ export function qosMessage(qos: Qos): QosMessage | undefined {
   return Object.keys(words).length === 0 ? undefined : QosMessage.fromPartial(words)
 }
 
-function tapQosMessage({ tap, wanted, actual, timesRestored }: TapQos): TapQosMessage {
+function tapQosMessage({ tap, toEndpoint, fromEndpoint, timesRestored }: TapQos): TapQosMessage {
   return TapQosMessage.fromPartial({
     tap,
-    toEndpoint: QosMessage.fromPartial(formatQos(wanted)),
-    actualToEndpoint: QosMessage.fromPartial(formatQos(actual)),
+    toEndpoint: QosMessage.fromPartial(formatQos(toEndpoint.wanted)),
+    actualToEndpoint: QosMessage.fromPartial(formatQos(toEndpoint.actual)),
+    fromEndpoint: QosMessage.fromPartial(formatQos(fromEndpoint.wanted)),
+    actualFromEndpoint: QosMessage.fromPartial(formatQos(fromEndpoint.actual)),
     timesRestored: BigInt(timesRestored),
   })
 }
