@@ -144,7 +144,9 @@ function parsePercent(text: string): Parsed<number> {
     return refused(`is ${quoted(text)}, not a percentage like 0.5 or 0.5%`)
   if (read.value > 100) return refused(`is ${quoted(text)}, more than 100%`)
   const isTooSmall = read.value > 0 && read.value < leastPercent
-  return isTooSmall ? refused(`is ${quoted(text)}, less than 0.0000001%`) : parsed(read.value)
+  return isTooSmall
+    ? refused(`is ${quoted(text)}, less than 0.0000001%`)
+    : parsed(Number(read.value.toFixed(percentDecimals)))
 }
 
 function formatPercent(percent: number): string {

@@ -89,16 +89,11 @@ export class QosUpkeep implements Disposable {
   async put(link: Link, qos: Qos, signal: AbortSignal): Promise<void> {
     const { kernel } = this.#grounds
     const wanted = qdiscOf(qos, link.mtuBytes)
-    const former = this.#standing.get(link.name)
-    this.#note(link, wanted, former?.policedKbps ?? 0)
-    try {
+    const policedKbps = this.#standing.get(link.name)?.policedKbps ?? 0
+    await this.#noting(link, wanted, policedKbps, async () => {
       if (wanted === undefined) await kernel.removeQdisc(link.index, signal)
       else await kernel.setQdisc(link.index, wanted, signal)
-    } catch (error) {
-      if (former === undefined) this.#forget(link.name)
-      else this.#keep(link.name, former)
-      throw error
-    }
+    })
   }
 
   /**
@@ -108,11 +103,11 @@ export class QosUpkeep implements Disposable {
   async police(link: Link, record: TapRecord, call: Call): Promise<void> {
     const { policedKbps, bridge } = record
     const former = this.#standing.get(link.name)
-    this.#note(link, former?.wanted, policedKbps)
-    if (bridge !== undefined && policedKbps > 0) await ensurePoliced(this.#grounds, record, link.index, call)
-    else if (bridge === undefined && policedKbps === 0 && former !== undefined && former.policedKbps > 0) {
-      await this.#grounds.kernel.removeIngressQdisc(link.index, call.signal)
-    }
+    const isLeft = bridge === undefined && policedKbps === 0 && former !== undefined && former.policedKbps > 0
+    await this.#noting(link, former?.wanted, policedKbps, async () => {
+      if (isLeft) await this.#grounds.kernel.removeIngressQdisc(link.index, call.signal)
+      if (bridge !== undefined && policedKbps > 0) await ensurePoliced(this.#grounds, record, link.index, call)
+    })
   }
 
   /** Makes the kernel do what the tap's record says. Errors: `not-found` device, those of {@link put} and {@link police}. */
@@ -179,6 +174,24 @@ export class QosUpkeep implements Disposable {
   async #putBoth(link: Link, record: TapRecord, call: Call): Promise<void> {
     await this.put(link, record.qos, call.signal)
     await this.police(link, record, call)
+  }
+
+  /** Notes what is about to be in force, so that its events are no news; a failure leaves what was noted before. */
+  async #noting(
+    link: Link,
+    wanted: QdiscSpec | undefined,
+    policedKbps: number,
+    work: () => Promise<void>,
+  ): Promise<void> {
+    const former = this.#standing.get(link.name)
+    this.#note(link, wanted, policedKbps)
+    try {
+      await work()
+    } catch (error) {
+      if (former === undefined) this.#forget(link.name)
+      else this.#keep(link.name, former)
+      throw error
+    }
   }
 
   #note({ name, index, mtuBytes }: Link, wanted: QdiscSpec | undefined, policedKbps: number): void {

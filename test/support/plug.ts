@@ -1,3 +1,4 @@
+import type { Qos } from '../../src/gen/ovs/bridge/v1/qos.js'
 import { addAddress } from './links.js'
 import type { Namespace } from './namespace.js'
 import type { ServedTestbed } from './service.js'
@@ -7,7 +8,7 @@ export async function plug(
   bed: Pick<ServedTestbed, 'createContainer' | 'api'>,
   tap: string,
   address: string,
-  on: { readonly bridge?: string; readonly vlan?: number } = {},
+  on: { readonly bridge?: string; readonly vlan?: number; readonly qos?: Qos } = {},
 ): Promise<Namespace> {
   const container = bed.createContainer(tap)
   await bed.api.createContainerTap({ tap, netns: container.path, vethIndex: 0, ...on })

@@ -1,6 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Qos, TapQos } from '../../src/gen/ovs/bridge/v1/qos.js'
 import type { Qdisc } from '../../src/kernel/index.js'
 import { NLM_F_ECHO } from '../../src/kernel/netlink/message.js'
+import { encodeIngressQdisc, ingressDevice } from '../../src/kernel/netlink/policer-message.js'
 import {
   decodeRootQdisc,
   encodeQdiscQuery,
@@ -14,11 +16,12 @@ import { loadSyscalls } from '../../src/kernel/syscall.js'
 import type { FrameSocket } from './frame-socket.js'
 import { findLink } from './links.js'
 import type { Namespace } from './namespace.js'
+import type { Api } from './rpc.js'
 
 /** The root qdisc of a device of this thread's namespace, asked without the service. */
 export function rootQdisc(device: string): Qdisc | undefined {
   const request = { type: RTM_GETQDISC, flags: NLM_F_ECHO, payload: encodeQdiscQuery(indexOf(device)) }
-  const found = exchange(request).messages.find(message => message.type === RTM_NEWQDISC)
+  const found = exchange('request', request).messages.find(message => message.type === RTM_NEWQDISC)
   return found === undefined ? undefined : decodeRootQdisc(found.payload)?.qdisc
 }
 
@@ -27,8 +30,21 @@ export function deleteRootQdisc(device: string): void {
   const kind = rootQdisc(device)?.kind
   if (kind !== 'tbf' && kind !== 'netem') throw new Error(`the root qdisc of ${device} is ${kind}`)
   const payload = encodeQdiscQuery(indexOf(device), ourHandles[kind])
-  const { errno, text } = exchange({ type: RTM_DELQDISC, payload })
+  const { errno, text } = exchange('request', { type: RTM_DELQDISC, payload })
   if (errno !== 0) throw new Error(`delete the root qdisc of ${device}: errno ${errno} ${text}`)
+}
+
+/** Whether a device has an ingress qdisc, with or without a filter. */
+export function hasIngressQdisc(device: string): boolean {
+  const index = indexOf(device)
+  const { messages } = exchange('dump', { type: RTM_GETQDISC, payload: encodeQdiscQuery(0) })
+  return messages.some(({ type, payload }) => type === RTM_NEWQDISC && ingressDevice(payload) === index)
+}
+
+/** What `tc qdisc del dev DEVICE ingress` does. */
+export function deleteIngressQdisc(device: string): void {
+  const { errno, text } = exchange('request', { type: RTM_DELQDISC, payload: encodeIngressQdisc(indexOf(device)) })
+  if (errno !== 0) throw new Error(`delete the ingress qdisc of ${device}: errno ${errno} ${text}`)
 }
 
 function indexOf(device: string): number {
@@ -37,11 +53,11 @@ function indexOf(device: string): number {
   return link.index
 }
 
-function exchange(request: NetlinkRequest) {
+function exchange(how: 'request' | 'dump', request: NetlinkRequest) {
   const opened = openNetlinkSocket(loadSyscalls(), NETLINK_ROUTE)
   if (!opened.ok) throw new Error(`netlink socket: errno ${opened.errno}`)
   using socket = opened.value
-  return socket.request(request)
+  return socket[how](request)
 }
 
 /** The EtherType for experiments (IEEE 802). */
@@ -85,11 +101,66 @@ function trySend(from: FrameSocket, frame: Uint8Array): void {
   }
 }
 
-/** Bytes a second that a container's `veth0` receives in `forMs`, Ethernet headers included. */
-export async function receivedBytesPerSecond(to: Namespace, forMs: number): Promise<number> {
-  const bytes = () => Number(to.run(() => findLink('veth0'))?.statistics.rxBytes ?? 0n)
-  const [before, beganAt] = [bytes(), performance.now()]
-  await delay(forMs)
-  const [after, endedAt] = [bytes(), performance.now()]
-  return ((after - before) / (endedAt - beganAt)) * 1e3
+/** Bytes that a container's `veth0` has received, Ethernet headers included. */
+function receivedBytes(at: Namespace): number {
+  return Number(at.run(() => findLink('veth0'))?.statistics.rxBytes ?? 0n)
+}
+
+/** Frames that a container's `veth0` has received. */
+export function receivedFrames(at: Namespace): number {
+  return Number(at.run(() => findLink('veth0'))?.statistics.rxPackets ?? 0n)
+}
+
+const sampleMs = 200
+
+/**
+ * Waits until each of the containers has received at this rate ± 5% for `windowMs` on end, by its byte counter and this
+ * machine's clock. A machine that has other things to do does not fill the link all the time: any such window will do.
+ */
+export async function holdRate(
+  to: Readonly<Record<string, Namespace>>,
+  bitsPerSecond: number,
+  windowMs: number,
+  deadlineMs = 8 * windowMs,
+): Promise<void> {
+  await Promise.all(
+    Object.entries(to).map(async ([name, container]) => {
+      const shares: string[] = []
+      const samples: { readonly atMs: number; readonly bytes: number }[] = []
+      for (const deadline = performance.now() + deadlineMs; performance.now() < deadline; await delay(sampleMs)) {
+        const now = { atMs: performance.now(), bytes: receivedBytes(container) }
+        samples.push(now)
+        const from = samples.findLast(({ atMs }) => atMs <= now.atMs - windowMs)
+        if (from === undefined) continue
+        const share = ((now.bytes - from.bytes) * 8e3) / (now.atMs - from.atMs) / bitsPerSecond
+        if (Math.abs(share - 1) <= 0.05) return
+        shares.push(share.toFixed(3))
+      }
+      throw new Error(`${name} received ${shares.join(' ')} of ${bitsPerSecond} bit/s`)
+    }),
+  )
+}
+
+/** Without what is not set. */
+export function setOf(qos: Qos | undefined): Qos {
+  return Object.fromEntries(Object.entries(qos ?? {}).filter(([, value]) => value !== undefined))
+}
+
+/** Towards the endpoint: wanted, real. */
+export function bothOf(qos: TapQos | undefined): readonly Qos[] {
+  return [setOf(qos?.toEndpoint), setOf(qos?.actualToEndpoint)]
+}
+
+export async function qosOf({ api }: { readonly api: Api }, tap: string): Promise<readonly Qos[]> {
+  return bothOf((await api.getQos({ tap })).qos)
+}
+
+/** From the endpoint: wanted, real. */
+export async function policingOf({ api }: { readonly api: Api }, tap: string): Promise<readonly Qos[]> {
+  const { qos } = await api.getQos({ tap })
+  return [setOf(qos?.fromEndpoint), setOf(qos?.actualFromEndpoint)]
+}
+
+export async function timesRestored({ api }: { readonly api: Api }, tap: string): Promise<number> {
+  return Number((await api.getQos({ tap })).qos?.timesRestored)
 }

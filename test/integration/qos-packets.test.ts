@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Qos } from '../../src/gen/ovs/bridge/v1/qos.js'
+import { type FrameSocket, openPacketSocket } from '../support/frame-socket.js'
+import { laneTest } from '../support/lane.js'
+import type { Namespace } from '../support/namespace.js'
+import { openPinger, ping } from '../support/ping.js'
+import { plug } from '../support/plug.js'
+import { flood, holdRate, numberedFrame, qosOf, receivedFrames, setOf, timesRestored } from '../support/qos.js'
+import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+import { until } from '../support/until.js'
+
+/** Links under test, by the VLAN whose one sender reaches all of them: frames to nobody's address are flooded. */
+const rateLinks = { tbf: { rate: '5mbit' }, netem: { rate: '5mbit', delay: '40ms' } } as const
+const slowLinks = { far: { delay: '50' }, wavy: { delay: '50ms', jitter: '20ms' } } as const
+const badLinks = { good: {}, lossy: { loss: '10%' }, twin: { duplicate: '25' }, bent: { corrupt: '25' } } as const
+const allLinks: Readonly<Record<string, Qos>> = { ...rateLinks, ...slowLinks, ...badLinks }
+
+interface Links {
+  readonly rates: { readonly wire: FrameSocket; readonly to: Readonly<Record<keyof typeof rateLinks, Namespace>> }
+  readonly slow: { readonly from: Namespace }
+  readonly bad: { readonly wire: FrameSocket; readonly to: Readonly<Record<keyof typeof badLinks, Namespace>> }
+}
+
+async function plugLinks(bed: ServedTestbed): Promise<Links> {
+  const wireOf = (sender: Namespace) => bed.use(sender.run(() => openPacketSocket('veth0')))
+  const pacer = await plug(bed, 'pacer', '10.0.0.1/24', { vlan: 1 })
+  // The kernel paces what is sent, from a queue that this process can leave alone for a second.
+  pacer.run(() => execFileSync('tc', 'qdisc add dev veth0 root netem rate 6500kbit limit 2000'.split(' ')))
+  const plugAt = (tap: string, host: number, vlan: number) =>
+    plug(bed, tap, `10.0.0.${host}/24`, { vlan, qos: allLinks[tap] ?? {} })
+  const rates = {
+    wire: wireOf(pacer),
+    to: { tbf: await plugAt('tbf', 2, 1), netem: await plugAt('netem', 3, 1) },
+  }
+  const slow = { from: await plug(bed, 'near', '10.0.0.1/24', { vlan: 2 }) }
+  await plugAt('far', 2, 2)
+  await plugAt('wavy', 3, 2)
+  const to = {
+    good: await plugAt('good', 2, 3),
+    lossy: await plugAt('lossy', 3, 3),
+    twin: await plugAt('twin', 4, 3),
+    bent: await plugAt('bent', 5, 3),
+  }
+  const marker = await plug(bed, 'marker', '10.0.0.1/24', { vlan: 3 })
+  return { rates, slow, bad: { wire: wireOf(marker), to } }
+}
+
+/** A busy machine adds to every ping but the luckiest. */
+async function showDelays({ slow }: Links): Promise<void> {
+  using pinger = openPinger(slow.from, '10.0.0.2')
+  const roundTripsMs = async (address: string, count: number) => {
+    await ping(slow.from, address, { deadlineMs: 20_000 })
+    const all: number[] = []
+    for (let i = 0; i < count; i++) all.push((await pinger.once(address, 2_000)) ?? Number.POSITIVE_INFINITY)
+    return { least: Math.min(...all), most: Math.max(...all), all: all.map(ms => ms.toFixed(1)).join(' ') }
+  }
+  const far = await roundTripsMs('10.0.0.2', 10)
+  assert(far.least >= 50 && far.least < 65, far.all)
+  const wavy = await roundTripsMs('10.0.0.3', 30)
+  assert(wavy.least >= 30 && wavy.least < 50 && wavy.most > 54, wavy.all)
+}
+
+const markedFrame = numberedFrame(0, 100)
+const sentFrames = 2_000
+
+/** Sends frames to all the bad links, and answers with how many each got, and what `bent` got. */
+async function sendMarked({ bad: { wire, to } }: Links) {
+  const received = () => [to.good, to.lossy, to.twin].map(receivedFrames)
+  // The first frame is what the datapath learns its flow from.
+  const learnt = receivedFrames(to.good)
+  wire.send(markedFrame)
+  await until('a first frame has passed', () => receivedFrames(to.good) > learnt, { deadlineMs: 30_000 })
+  using bent = to.bent.run(() => openPacketSocket('veth0'))
+  const before = received()
+  for (let i = 0; i < sentFrames; i++) {
+    wire.send(markedFrame)
+    if (i % 50 === 49) await delay(5)
+  }
+  const [good, lossy = 0, twin = 0] = await until('all frames have passed', () => {
+    const [first = 0, ...others] = received().map((count, i) => count - (before[i] ?? 0))
+    return first >= sentFrames && [first, ...others]
+  })
+  const frames: Buffer[] = []
+  await until('the last have come', () => frames.push(...bent.drain().map(({ bytes }) => bytes)) >= sentFrames)
+  const damaged = frames.filter(bytes => bytes.length === markedFrame.length && !bytes.equals(markedFrame)).length
+  return { good, lossy, twin, damaged }
+}
+
+/** Whether `count` of `of` fits a probability of `p`: within 3.29 standard deviations, which are 99.9%. */
+function fits(count: number, of: number, p: number): boolean {
+  return Math.abs(count - of * p) <= 3.29 * Math.sqrt(of * p * (1 - p))
+}
+
+/** One draw in some hundred misses one of the three intervals by chance; three in a row do not. */
+async function showDamage(links: Links): Promise<void> {
+  const draws: string[] = []
+  while (draws.length < 3) {
+    const { good, lossy, twin, damaged } = await sendMarked(links)
+    draws.push(JSON.stringify({ good, lossy, twin, damaged }))
+    if (fits(good - lossy, good, 0.1) && fits(twin - good, good, 0.25) && fits(damaged, good, 0.25)) return
+  }
+  throw new Error(`not 10% lost, 25% doubled, 25% damaged: ${draws.join(' ')}`)
+}
+
+async function showRates({ rates: { wire, to } }: Links): Promise<void> {
+  await using _ = flood(wire, 8e6 / 8)
+  await holdRate(to, 5e6, 10_000)
+}
+
+laneTest(
+  'QoS shows on packets as it was asked for, and again after a restart of ovs-vswitchd and after a move',
+  { only: 'kernel' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    await bed.api.ensureBridge({ bridge: 'br1' })
+    const links = await plugLinks(bed)
+    const show = async () => {
+      await showDamage(links)
+      await Promise.all([showRates(links), showDelays(links)])
+    }
+    await show()
+    await bed.ovs.vswitchd.restart()
+    await show()
+    const { taps } = await bed.api.listTaps()
+    await Promise.all(taps.map(({ name }) => bed.api.moveTap({ tap: name, bridge: 'br1' })))
+    await show()
+    for (const [tap, qos] of Object.entries(allLinks)) {
+      const [wanted, actual] = await qosOf(bed, tap)
+      assert.deepEqual(actual, wanted, tap)
+      assert.deepEqual(Object.keys(wanted ?? {}), Object.keys(setOf(qos)), tap)
+      assert.equal(await timesRestored(bed, tap), 0, 'nothing had to be put back')
+    }
+  },
+)
