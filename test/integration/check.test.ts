@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { laneTest } from '../support/lane.js'
 import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+import { until } from '../support/until.js'
 
 async function presentOf(bed: ServedTestbed): Promise<Readonly<Record<string, boolean>>> {
   const { dependencies } = await bed.api.checkOvs()
@@ -45,6 +46,9 @@ laneTest('CheckOvs warns where TCP between containers will fail', { only: 'users
   assert.deepEqual((await bed.api.checkOvs()).warnings, [])
   const mutations = [['other_config', 'delete', ['set', ['userspace-tso-enable']]]]
   await bed.ovs.transact({ op: 'mutate', table: 'Open_vSwitch', where: [], mutations })
-  const [warning] = (await bed.api.checkOvs()).warnings
+  const [warning] = await until('the service has heard of it', async () => {
+    const { warnings } = await bed.api.checkOvs()
+    return warnings.length > 0 && warnings
+  })
   assert.match(warning ?? '', /userspace-tso-enable/)
 })
