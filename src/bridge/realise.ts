@@ -18,7 +18,7 @@ export interface Expected {
  * How long failures may stand after ovs-vswitchd has applied the change, before it is asked to look again: its first word
  * is not its last. It may have missed a device that came at the same moment.
  */
-const gracesMs = [1_000, 2_000, 3_000]
+const gracesMs = [1_000, 1_000]
 
 /**
  * Resolves when ovs-vswitchd has applied the receipt and each interface has an OpenFlow port, no error, and the kernel's

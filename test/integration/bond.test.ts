@@ -173,6 +173,15 @@ laneTest('balance-slb uses both members, and balance-tcp negotiates by LACP', {}
   for (const socket of sockets) await socket.receive('a LACPDU', ({ etherType }) => etherType === 0x8809)
   // Nobody negotiates back, so it works as active-backup.
   await carrier(out, sockets)
+  await api.deleteBond({ bridge: 'br0', bond: bond?.name ?? '' })
+  const passive = await api.addBond({ members, mode: BondMode.BALANCE_TCP, lacp: LacpMode.PASSIVE, vlan: 10 })
+  assert.deepEqual([passive.bond?.lacp, passive.bond?.lacpFallback], [LacpMode.PASSIVE, false])
+  const [port] = await bed.ovs.select('Port', [['name', '==', passive.bond?.name ?? '']])
+  assert.equal(port?.['lacp'], 'passive')
+  // Neither negotiates nor falls back: nothing passes.
+  for (const socket of sockets) socket.drain()
+  out.send(probe(50))
+  for (const socket of sockets) await socket.receiveNone('a probe', one => one.source === sourceOf(50), 200)
 })
 
 interface Refusal {

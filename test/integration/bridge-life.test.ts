@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createConnection } from 'node:net'
+import { BondMode } from '../../src/gen/ovs/bridge/v1/bond.js'
+import { TunnelType } from '../../src/gen/ovs/bridge/v1/uplink.js'
 import type { Dump } from '../support/dump.js'
 import { laneTest } from '../support/lane.js'
-import { createVethPair, findLink, listLinks } from '../support/links.js'
+import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
 import { addForeignBridge, type PrivateOvs } from '../support/ovs.js'
 import type { Api } from '../support/rpc.js'
-import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
+import { type ServedTestbed, type Service, startServedTestbed, startService } from '../support/service.js'
 import { startTestbed, type Testbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
 
@@ -49,6 +51,42 @@ async function names(ovs: PrivateOvs, table: string): Promise<unknown[]> {
   return (await ovs.select(table)).map(row => row['name']).sort()
 }
 
+laneTest('listing bridges creates none, and looking for one neither', { only: 'userspace' }, async context => {
+  await using bed = await startTestbed(context.signal)
+  const before = await stateOf(bed)
+  const { api } = bed.use(await startService(bed))
+  assert.deepEqual((await api.listBridges()).bridges, [])
+  assert.deepEqual((await api.listTaps()).taps, [])
+  await assert.rejects(api.getBridge({ bridge: 'br0' }), { code: 'NOT_FOUND', reason: 'BRIDGE_NOT_FOUND' })
+  await assert.rejects(api.listTaps({ bridge: 'br0' }), { code: 'NOT_FOUND', reason: 'BRIDGE_NOT_FOUND' })
+  assert.deepEqual(await stateOf(bed), before)
+})
+
+/** A trunk, a tunnel, a bond, a mirror and a setting, each by one transaction. */
+async function equip(bed: Testbed, { api, daemon }: Service, bridge: string, prefix: string): Promise<void> {
+  createVethPair({ name: `${prefix}up` }, { name: 'eth0' }, bed.createContainer())
+  const members = ['m0', 'm1', 'span'].map(name => prefix + name)
+  const defaults = { mac: '', vlan: 0, mtu: 0, multiQueue: false }
+  const calls: readonly (() => Promise<unknown>)[] = [
+    () => api.addTrunk({ bridge, interface: `${prefix}up`, vlans: [1, 2] }),
+    () => api.addTunnel({ bridge, type: TunnelType.VXLAN, remoteIp: '10.9.0.2', key: String(prefix.charCodeAt(0)) }),
+    () => api.createTaps({ taps: members.map(tap => ({ ...defaults, bridge, tap })) }),
+    () => api.addBond({ bridge, bond: `${prefix}bond`, members: members.slice(0, 2), mode: BondMode.ACTIVE_BACKUP }),
+    () => api.setTapQinQ({ tap: `${prefix}bond`, outerVlan: 100 }),
+    () => api.deleteBond({ bridge, bond: `${prefix}bond` }),
+    () => api.addBond({ bridge, bond: `${prefix}bond`, members: members.slice(0, 2), mode: BondMode.BALANCE_SLB }),
+    () => api.createMirror({ bridge, source: `${prefix}tap`, destination: `${prefix}span` }),
+    () => api.destroyMirror({ destination: `${prefix}span` }),
+    () => api.createMirror({ bridge, destination: `${prefix}span` }),
+    () => api.setBridgeConfig({ bridge, settings: ['external_ids:note=ours', 'other_config:note=ours'] }),
+  ]
+  for (const [index, call] of calls.entries()) {
+    const before = daemon.host.committer.transactions
+    await call()
+    assert.equal(daemon.host.committer.transactions, before + 1, `transactions of call ${index}`)
+  }
+}
+
 laneTest('all that is made and destroyed leaves the bridges of others as they were', { timeoutMs }, async context => {
   await using bed = await startTestbed(context.signal)
   await addForeignBridge(bed.ovs, 'foreign', [{ name: 'theirs', type: 'internal', tag: 5 }])
@@ -60,6 +98,14 @@ laneTest('all that is made and destroyed leaves the bridges of others as they we
   assert.equal((await api.ensureBridge({ bridge: 'there' })).bridge?.preExist, true)
   await plugAll(bed, api, 'br0', 'a')
   await plugAll(bed, api, 'there', 'b')
+  const theirs = async () => {
+    const rows = (await bed.ovs.dump())['Port']?.filter(row => JSON.stringify(row).includes('"theirs'))
+    assert.equal(rows?.length, 2)
+    return rows
+  }
+  const untouched = await theirs()
+  await equip(bed, service, 'br0', 'a')
+  await api.destroyMirror({ destination: 'aspan' })
   await api.removeTap({ tap: 'atap' })
   await api.addTap({ tap: 'atap', bridge: 'there' })
   await api.setTapQinQ({ tap: 'btap', outerVlan: 100 })
@@ -71,7 +117,9 @@ laneTest('all that is made and destroyed leaves the bridges of others as they we
       { name: 'there', preExist: true, vlans: [0, 10, 20] },
     ],
   )
+  assert.deepEqual(await theirs(), untouched)
   assert.deepEqual(await api.destroyAllBridges(), { destroyed: ['br0'], leftInPlace: ['there'] })
+  deleteLink(findLink('aup')?.index ?? 0)
   assert.deepEqual(await stateOf(bed), before)
   assert.deepEqual(await api.destroyAllBridges(), { destroyed: [], leftInPlace: [] })
 })
@@ -91,26 +139,33 @@ laneTest('a bridge of ours that carries a port of others stays with it alone', {
   assert.deepEqual(bridge?.['external_ids'], ['map', []])
 })
 
-laneTest('a destruction whose deadline passed goes on when it is asked for again', { timeoutMs }, async context => {
-  await using bed = await startServedTestbed(context.signal)
-  await addForeignBridge(bed.ovs, 'there', [])
-  await bed.api.ensureBridge({ bridge: 'there' })
-  await plugAll(bed, bed.api, 'br0', 'a')
-  await plugAll(bed, bed.api, 'there', 'b')
-  const cut = { code: 'DEADLINE_EXCEEDED' }
-  bed.ovs.vswitchd.stop()
-  await assert.rejects(bed.api.destroyBridge({ bridge: 'br0' }, { timeoutMs: 500 }), cut)
-  await assert.rejects(bed.api.destroyAllBridges({}, { timeoutMs: 500 }), cut)
-  await assert.rejects(bed.api.destroyBridge({ bridge: 'there' }, { timeoutMs: 500 }), cut)
-  bed.ovs.vswitchd.continue()
-  assert.deepEqual(await bed.api.destroyBridge({ bridge: 'there' }), { leftInPlace: true })
-  assert.deepEqual(await bed.api.destroyAllBridges(), { destroyed: ['br0'], leftInPlace: [] })
-  for (const name of ['br0', 'atap', 'ahost', 'aveth', 'btap', 'bhost', 'bveth'])
-    assert.equal(findLink(name), undefined, `${name} is still there`)
-  assert.deepEqual(await bed.ovs.select('QoS'), [])
-  await assert.rejects(bed.api.destroyBridge({ bridge: 'br0' }), { code: 'NOT_FOUND', reason: 'BRIDGE_NOT_FOUND' })
-  await assert.rejects(bed.api.destroyBridge({ bridge: 'there' }), { code: 'FAILED_PRECONDITION', reason: 'NOT_OWNED' })
-})
+laneTest(
+  'a failed destroy does not report success when retried, and goes on where it was',
+  { timeoutMs },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    await addForeignBridge(bed.ovs, 'there', [])
+    await bed.api.ensureBridge({ bridge: 'there' })
+    await plugAll(bed, bed.api, 'br0', 'a')
+    await plugAll(bed, bed.api, 'there', 'b')
+    const cut = { code: 'DEADLINE_EXCEEDED' }
+    bed.ovs.vswitchd.stop()
+    await assert.rejects(bed.api.destroyBridge({ bridge: 'br0' }, { timeoutMs: 500 }), cut)
+    await assert.rejects(bed.api.destroyAllBridges({}, { timeoutMs: 500 }), cut)
+    await assert.rejects(bed.api.destroyBridge({ bridge: 'there' }, { timeoutMs: 500 }), cut)
+    bed.ovs.vswitchd.continue()
+    assert.deepEqual(await bed.api.destroyBridge({ bridge: 'there' }), { leftInPlace: true })
+    assert.deepEqual(await bed.api.destroyAllBridges(), { destroyed: ['br0'], leftInPlace: [] })
+    for (const name of ['br0', 'atap', 'ahost', 'aveth', 'btap', 'bhost', 'bveth'])
+      assert.equal(findLink(name), undefined, `${name} is still there`)
+    assert.deepEqual(await bed.ovs.select('QoS'), [])
+    await assert.rejects(bed.api.destroyBridge({ bridge: 'br0' }), { code: 'NOT_FOUND', reason: 'BRIDGE_NOT_FOUND' })
+    await assert.rejects(bed.api.destroyBridge({ bridge: 'there' }), {
+      code: 'FAILED_PRECONDITION',
+      reason: 'NOT_OWNED',
+    })
+  },
+)
 
 laneTest('the taps of a bridge that somebody deleted are destroyed in its name', {}, async context => {
   await using bed = await startServedTestbed(context.signal)

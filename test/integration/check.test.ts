@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
-import { laneTest } from '../support/lane.js'
-import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+import { lane, laneTest } from '../support/lane.js'
+import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
+import { startTestbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
 
 async function presentOf(bed: ServedTestbed): Promise<Readonly<Record<string, boolean>>> {
@@ -15,6 +16,16 @@ laneTest('CheckOvs sees the real datapath and its queueing disciplines', { only:
   const check = await bed.api.checkOvs()
   assert.equal(check.datapathType, 'system')
   assert.deepEqual(check.warnings, [])
+})
+
+laneTest('the datapath is chosen by what the kernel has, where nobody says which', {}, async context => {
+  await using bed = await startTestbed(context.signal)
+  const { api } = bed.use(await startService(bed, '--datapath', 'auto'))
+  const { datapathType, dependencies } = await api.checkOvs()
+  const hasModule = dependencies.some(({ name, present }) => name === 'openvswitch' && present)
+  assert.equal(datapathType, hasModule ? 'system' : 'netdev')
+  assert.equal((await api.ensureBridge()).bridge?.datapathType, datapathType)
+  assert(lane === 'userspace' || hasModule)
 })
 
 laneTest('CheckOvs tells versions, and of each thing that is missing how to get it', {}, async context => {

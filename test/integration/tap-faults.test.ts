@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { openHeldSocket } from '../support/held-socket.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
-import { isServing } from '../support/rpc.js'
+import { type Api, isServing } from '../support/rpc.js'
 import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
 import { startTestbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
@@ -36,40 +36,62 @@ laneTest('a device that cannot be made undoes those made before it', {}, async c
 
 const emptyTap = { bridge: '', tap: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }
 
+type Kind = 'tuntap' | 'container' | 'host'
+
+function create(api: Api, kind: Kind, tap: string, netns: string): Promise<unknown> {
+  switch (kind) {
+    case 'tuntap':
+      return api.createTap({ tap })
+    case 'container':
+      return api.createContainerTap({ tap, netns })
+    case 'host':
+      return api.createHostTap({ tap })
+  }
+}
+
 laneTest('a transaction that the database refuses undoes the device', {}, async context => {
   await using bed = await startTestbed(context.signal)
   const socket = bed.use(await openHeldSocket(bed.ovs.endpoint.slice('unix:'.length)))
   const ovs = { ...bed.ovs, endpoint: `unix:${socket.path}` }
   const { api, daemon } = bed.use(await startService({ ...bed, ovs }))
   await api.ensureBridge()
-  const sent = daemon.host.committer.transactions
-  socket.hold()
-  const ours = assert.rejects(api.createTap({ tap: 'wanted' }), { code: 'ALREADY_EXISTS', reason: 'NAME_TAKEN' })
-  await until('the transaction is on its way', () => daemon.host.committer.transactions > sent)
-  assert.notEqual(findLink('wanted'), undefined)
-  await bed.ovs.transact(...insertForeignPort('wanted'))
-  socket.release()
-  await ours
-  assert.equal(findLink('wanted'), undefined)
-  assert.deepEqual(await bed.ovs.select('QoS'), [])
+  const container = bed.createContainer()
+  for (const kind of ['tuntap', 'container', 'host'] as const) {
+    const sent = daemon.host.committer.transactions
+    socket.hold()
+    const refusal = { code: 'ALREADY_EXISTS', reason: 'NAME_TAKEN' }
+    const ours = assert.rejects(create(api, kind, kind, container.path), refusal)
+    await until('the transaction is on its way', () => daemon.host.committer.transactions > sent)
+    assert.equal(findLink(kind) !== undefined, kind !== 'host', `the device of ${kind}`)
+    await bed.ovs.transact(...insertForeignPort(kind))
+    socket.release()
+    await ours
+    assert.equal(findLink(kind), undefined, `the device of ${kind}`)
+    assert.deepEqual(await bed.ovs.select('QoS'), [])
+  }
+  assert.equal(
+    container.run(() => findLink('veth0')),
+    undefined,
+  )
 })
 
 laneTest('a port that Open vSwitch cannot open is undone with its device', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
-  const before = await stateOf(bed)
-  bed.ovs.vswitchd.stop()
-  const refused = assert.rejects(bed.api.createTap({ tap: 'doomed' }), {
-    code: 'FAILED_PRECONDITION',
-    reason: 'NOT_REALISED',
-  })
-  await until(
-    'the port is committed',
-    async () => (await bed.ovs.select('Port', [['name', '==', 'doomed']])).length > 0,
-  )
-  deleteLink(findLink('doomed')?.index ?? 0)
-  bed.ovs.vswitchd.continue()
-  await refused
-  assert.deepEqual(await stateOf(bed), before)
+  const container = bed.createContainer()
+  for (const kind of ['tuntap', 'container', 'host'] as const) {
+    const before = await stateOf(bed)
+    bed.ovs.vswitchd.stop()
+    const refusal = { code: 'FAILED_PRECONDITION', reason: 'NOT_REALISED' }
+    const refused = assert.rejects(create(bed.api, kind, kind, container.path), refusal)
+    await until('the port is committed', async () => (await bed.ovs.select('Port')).length === 2)
+    // Open vSwitch opens no device that is gone, and makes none whose name there is.
+    if (kind === 'host') createVethPair({ name: kind }, { name: 'eth0' }, container)
+    else deleteLink(findLink(kind)?.index ?? 0)
+    bed.ovs.vswitchd.continue()
+    await refused
+    if (kind === 'host') deleteLink(findLink(kind)?.index ?? 0)
+    assert.deepEqual(await stateOf(bed), before, kind)
+  }
 })
 
 laneTest('a bridge that goes while its tap is made takes nothing but itself', {}, async context => {

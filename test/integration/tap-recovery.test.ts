@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { laneTest } from '../support/lane.js'
 import { changeLink, createVethPair, findLink } from '../support/links.js'
 import { startServedTestbed, startService } from '../support/service.js'
@@ -31,6 +32,23 @@ laneTest('a start finishes what the last run had begun, and touches nothing else
     [['kept', 7, '']],
   )
   assert.equal(findLink('kept')?.index, kept)
+})
+
+laneTest('the ports of destroyed taps go by themselves', { only: 'userspace' }, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  for (const tap of ['one', 'two']) await bed.api.createTap({ tap })
+  for (const tap of ['one', 'two']) await bed.api.destroyTap({ tap })
+  const { taps } = await bed.api.listTaps({ includeDefunct: true })
+  assert.deepEqual(
+    taps.map(tap => [tap.name, tap.state]),
+    [
+      ['one', TapState.DEFUNCT],
+      ['two', TapState.DEFUNCT],
+    ],
+  )
+  await until('nothing is left of them', async () => (await bed.ovs.select('Port')).length === 1)
+  assert.deepEqual(await bed.ovs.select('QoS'), [])
+  assert.deepEqual((await bed.api.listTaps({ includeDefunct: true })).taps, [])
 })
 
 laneTest('the device of a host tap is up again when ovs-vswitchd was started anew', {}, async context => {
