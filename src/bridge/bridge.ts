@@ -1,4 +1,5 @@
 import type { Link } from '../kernel/index.js'
+import { sleep } from '../lib/abort.js'
 import { isBond } from './bond-port.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
@@ -55,14 +56,25 @@ async function createBridge(host: Host, name: BridgeName, call: Call): Promise<B
   })
 }
 
-/** The device of that name; that of a bridge or port that the database has dropped is waited for to go. */
+/**
+ * The device of that name. It may be there before the database has told us of its bridge, and that of a bridge which the
+ * database has dropped may be there for a moment more: these are waited for.
+ */
 async function lastingDevice(host: Host, name: BridgeName, call: Call): Promise<Link | undefined> {
-  const device = await host.kernel.getLink(name, call.signal)
-  const isOfOpenVswitch = device?.kind === 'openvswitch' || device?.tun?.persistent === false
+  let device = await host.kernel.getLink(name, call.signal)
+  // The userspace datapath has tuntap devices for its internal ports.
+  const isOfOpenVswitch = device?.kind === 'openvswitch' || device?.tun !== undefined
   if (!isOfOpenVswitch || holderOf(host, name) !== undefined) return device
   await reconfigure(host, call)
-  return await host.kernel.getLink(name, call.signal)
+  // The device goes a little later than ovs-vswitchd says that it has dropped the port.
+  for (const until = Date.now() + goingMs; Date.now() < until; await sleep(10, call.signal)) {
+    device = await host.kernel.getLink(name, call.signal)
+    if (device === undefined || holderOf(host, name) !== undefined) break
+  }
+  return device
 }
+
+const goingMs = 1_000
 
 function insertion(host: Host, name: BridgeName, id: string): Part<void> {
   return {

@@ -1,4 +1,4 @@
-import type { Link, TapSpec, VethSpec } from '../kernel/index.js'
+import type { Deletion, Link, TapSpec, VethSpec } from '../kernel/index.js'
 import type { Call } from './call.js'
 import type { Host } from './host.js'
 import { peerNameOf } from './names.js'
@@ -50,20 +50,29 @@ function vethSpec({ name, mtu, mac, backing }: TapRecord, alias: string): VethSp
   return { name, alias, netns: backing.netns, peerName: peerNameOf(backing.vethIndex), ...optional }
 }
 
-/** Removes the devices that we made for these taps, and only those: by our mark on the device. Others lose what we set on them. */
+/** As {@link deleteDevices}. Errors: `device-refused` when one of them is left. */
 export async function removeDevices(host: Host, taps: readonly TapRecord[], call: Call): Promise<void> {
+  const [failed] = await deleteDevices(host, taps, call)
+  if (failed !== undefined) throw deviceRefused(failed)
+}
+
+/**
+ * Removes the devices that we made for these taps, and only those: by our mark on the device. Others lose what we set on them.
+ * Answers with those that could not be removed.
+ */
+export async function deleteDevices(host: Host, taps: readonly TapRecord[], call: Call): Promise<Deletion['failed']> {
   for (const { name, backing } of taps) if (backing.kind === 'adopted') await host.qos.release(name, call.signal)
   const names = taps.flatMap(({ name, backing }) =>
     backing.kind === 'tuntap' || backing.kind === 'container' ? [name] : [],
   )
   const links = await linksNamed(host, names, call)
   const alias = deviceAlias(host.instance)
-  const deletion = await host.removals.remove(links.filter(link => link.alias === alias))
-  const [failed] = deletion.failed
-  if (failed === undefined) return
-  const message =
-    `the device ${failed.name} could not be removed: ${failed.error.errno} ${failed.error.message}`.trimEnd()
-  throw new BridgeError({ kind: 'device-refused', reason: 'DEVICE_REFUSED', message })
+  return (await host.removals.remove(links.filter(link => link.alias === alias))).failed
+}
+
+export function deviceRefused({ name, error }: Deletion['failed'][number]): BridgeError {
+  const message = `the device ${name} could not be removed: ${error.errno} ${error.message}`.trimEnd()
+  return new BridgeError({ kind: 'device-refused', reason: 'DEVICE_REFUSED', message })
 }
 
 /** More than this, and one listing of all devices costs less. */

@@ -2,7 +2,7 @@ import { abortScope, sleep } from '../lib/abort.js'
 import { bondsOf } from './bond-port.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
-import { removeDevices } from './device.js'
+import { deleteDevices, deviceRefused, removeDevices } from './device.js'
 import type { Host } from './host.js'
 import { type Tap, tapOf } from './inventory.js'
 import { endMirrorsAt, mirrorsAt } from './mirror.js'
@@ -61,18 +61,20 @@ export async function reapTaps(host: Host, call: Call): Promise<PortName[]> {
   return await reap(host, names.sort(), call)
 }
 
-/** Removes what is left of those of the taps that are defunct, and returns when ovs-vswitchd has dropped their ports. */
+/**
+ * Removes what is left of those of the taps that are defunct, and returns when ovs-vswitchd has dropped their ports.
+ * Errors: `device-refused` when a device cannot be removed, once the others are gone; its tap then stays defunct.
+ */
 export async function reap(host: Host, names: readonly PortName[], call: Call): Promise<PortName[]> {
   const doomed = names.flatMap(name => host.records.get(name) ?? []).filter(({ record }) => record.defunct)
   if (doomed.length === 0) return []
-  await removeDevices(
-    host,
-    doomed.map(({ record }) => record),
-    call,
-  )
-  const hasPorts = doomed.some(({ record }) => portOfInterface(host.ovsdb.replica, record.name) !== undefined)
-  const receipt = await host.committer.commit(removal(host, names, hasPorts), call)
+  const records = doomed.map(({ record }) => record)
+  const failed = await deleteDevices(host, records, call)
+  const gone = records.map(({ name }) => name).filter(name => failed.every(({ name: left }) => left !== name))
+  const hasPorts = gone.some(name => portOfInterface(host.ovsdb.replica, name) !== undefined)
+  const receipt = await host.committer.commit(removal(host, gone, hasPorts), call)
   await host.committer.applied(receipt, call)
+  if (failed[0] !== undefined) throw deviceRefused(failed[0])
   return receipt.result
 }
 

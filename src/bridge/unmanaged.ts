@@ -2,12 +2,12 @@ import type { Link } from '../kernel/index.js'
 import { deleteBridgeRow } from './bridge.js'
 import type { Call } from './call.js'
 import type { Part } from './commit.js'
-import { linksNamed } from './device.js'
+import { deviceRefused, linksNamed } from './device.js'
 import type { Host } from './host.js'
 import type { BridgeName, PortName } from './names.js'
 import { type OvsRows, portsOf } from './ovs.js'
 import { aliasOwner, ownerOf, roleOf } from './ownership.js'
-import { BridgeError, bridgeNotFound, deviceNotFound, notOwned } from './problem.js'
+import { bridgeNotFound, deviceNotFound, notOwned } from './problem.js'
 import { removePorts } from './remove-ports.js'
 
 /**
@@ -33,10 +33,8 @@ export async function destroyUnmanagedTap(host: Host, name: PortName, call: Call
   // The device of an internal port has gone with it.
   if (link === undefined || link.kind === 'openvswitch') return
   const { failed } = await host.removals.remove([link])
-  for (const { error } of failed) {
-    const message = `the device ${name} could not be removed: ${error.errno} ${error.message}`.trimEnd()
-    throw new BridgeError({ kind: 'device-refused', reason: 'DEVICE_REFUSED', message })
-  }
+  const [refused] = failed
+  if (refused !== undefined) throw deviceRefused(refused)
 }
 
 function isDisposable(link: Link): boolean {

@@ -195,6 +195,24 @@ laneTest(
   },
 )
 
+laneTest(
+  'a bridge is made anew while the device of its forerunner is on its way out',
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const index = findLink('br0')?.index
+    bed.ovs.vswitchd.stop()
+    await bed.ovs.transact({ op: 'update', table: 'Open_vSwitch', where: [], row: { bridges: ['set', []] } })
+    const { committer } = bed.service.daemon.host
+    const sent = committer.transactions
+    const ensured = bed.api.ensureBridge()
+    await until('it waits for ovs-vswitchd', () => committer.transactions > sent)
+    bed.ovs.vswitchd.continue()
+    assert.equal((await ensured).bridge?.preExist, false)
+    assert.notEqual(findLink('br0')?.index, index)
+  },
+)
+
 laneTest("somebody's bridge goes with its ports and their devices", {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   createVethPair({ name: 'wire' }, { name: 'eth0' }, bed.createContainer())

@@ -120,6 +120,28 @@ laneTest(
   },
 )
 
+laneTest('a device that cannot be removed keeps none of the other taps from going', once, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createTaps({ taps: requests.slice(0, 3) })
+  const { removals } = bed.service.daemon.host
+  const error = { errno: 'EBUSY', message: 'it is held' }
+  // No device of a tap's kind refuses to go, so the kernel's answer is made up.
+  const remove = removals.remove.bind(removals)
+  removals.remove = async targets => {
+    const deletion = await remove(targets.filter(({ name }) => name !== 'bulk1'))
+    return targets.length > 0 ? { ...deletion, failed: [{ name: 'bulk1', error }] } : deletion
+  }
+  const refused = { code: 'FAILED_PRECONDITION', reason: 'DEVICE_REFUSED' }
+  await Promise.allSettled(['bulk0', 'bulk1', 'bulk2'].map(tap => bed.api.destroyTap({ tap })))
+  await assert.rejects(bed.api.reapTaps(), refused)
+  const left = async () => (await bed.api.listTaps({ includeDefunct: true })).taps.map(({ name }) => name)
+  assert.deepEqual(await left(), ['bulk1'])
+  assert.deepEqual([findLink('bulk0'), findLink('bulk2')], [undefined, undefined])
+  removals.remove = remove
+  assert.deepEqual((await bed.api.reapTaps()).taps, ['bulk1'])
+  assert.equal(findLink('bulk1'), undefined)
+})
+
 laneTest('many destroyed taps are reaped in one transaction, whatever of them is gone already', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   const taps = requests.slice(0, 20)
