@@ -61,13 +61,18 @@ export async function removeDevices(host: Host, taps: readonly TapRecord[], call
  * Answers with those that could not be removed.
  */
 export async function deleteDevices(host: Host, taps: readonly TapRecord[], call: Call): Promise<Deletion['failed']> {
-  for (const { name, backing } of taps) if (backing.kind === 'adopted') await host.qos.release(name, call.signal)
+  const ids = new Map<string, string>(taps.map(({ name, id }) => [name, id]))
+  // Once a record is gone, another call may have made a tap and a device of its name anew.
+  const isStill = (name: string) => host.records.get(name)?.record.id === ids.get(name)
+  for (const { name, backing } of taps) {
+    if (backing.kind === 'adopted' && isStill(name)) await host.qos.release(name, call.signal)
+  }
   const names = taps.flatMap(({ name, backing }) =>
     backing.kind === 'tuntap' || backing.kind === 'container' ? [name] : [],
   )
-  const links = await linksNamed(host, names, call)
   const alias = deviceAlias(host.instance)
-  return (await host.removals.remove(links.filter(link => link.alias === alias))).failed
+  const links = (await linksNamed(host, names, call)).filter(link => link.alias === alias && isStill(link.name))
+  return (await host.removals.remove(links)).failed
 }
 
 export function deviceRefused({ name, error }: Deletion['failed'][number]): BridgeError {

@@ -63,6 +63,29 @@ laneTest('of callers that want one name at a time one gets it', {}, async contex
   assert.equal((await bed.ovs.select('QoS')).length, 1)
 })
 
+laneTest('a destruction that is late leaves a new tap of its name alone', { only: 'userspace' }, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const { kernel } = bed.service.daemon.host
+  const getLink = kernel.getLink.bind(kernel)
+  let goOn: () => void = () => undefined
+  const held = new Promise<void>(resolve => (goOn = resolve))
+  await bed.api.createTap({ tap: 'tap0' })
+  let lookups = 0
+  kernel.getLink = async (name, signal) => {
+    if (lookups++ === 0) await held
+    return await getLink(name, signal)
+  }
+  const late = bed.api.destroyTap({ tap: 'tap0' })
+  await until('it looks for the device', () => lookups === 1)
+  const { tap } = await bed.api.createTap({ tap: 'tap0', vlan: 7 })
+  const index = findLink('tap0')?.index
+  goOn()
+  await late
+  assert.notEqual(index, undefined)
+  assert.equal(findLink('tap0')?.index, index)
+  assert.deepEqual((await bed.api.getTap({ tap: 'tap0' })).tap, tap)
+})
+
 /** A CreateTap whose port is committed, and which waits for an ovs-vswitchd that is stopped. */
 async function halfway(bed: ServedTestbed, tap: string) {
   bed.ovs.vswitchd.stop()
