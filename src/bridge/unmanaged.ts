@@ -26,10 +26,10 @@ export async function destroyUnmanagedTap(host: Host, name: PortName, call: Call
     throw notOwned(name, `is a device of kind ${link.kind || 'hardware'}, not a tap`)
   const maker = link && aliasOwner(link.alias)
   if (maker !== undefined && !isOrphan(host, port)) throw notOwned(name, `is a device that the instance ${maker} made`)
-  if (port !== undefined) {
-    const receipt = await host.committer.commit(removal(host, name), call)
-    await host.committer.applied(receipt, call)
-  }
+  const receipt = await host.committer.commit(removal(host, name, port !== undefined), call)
+  await host.committer.applied(receipt, call)
+  // The device may have been there before the database told us whose it is; by now it has.
+  refuseManaged(host, name)
   // The device of an internal port has gone with it.
   if (link === undefined || link.kind === 'openvswitch') return
   const { failed } = await host.removals.remove([link])
@@ -56,11 +56,11 @@ function isOrphan(host: Host, port: OvsRows['Port'] | undefined): boolean {
   return ownerOf(port.external_ids) === host.instance && roleOf(port.external_ids) === 'tap'
 }
 
-function removal(host: Host, name: PortName): Part<void> {
+function removal(host: Host, name: PortName, reconfigures: boolean): Part<void> {
   return {
     owns: [name],
     needs: [],
-    reconfigures: true,
+    reconfigures,
     write: (transaction, replica) => {
       refuseManaged(host, name)
       const port = replica.find('Port', 'name', name)
