@@ -34,6 +34,8 @@ function ofOvsdb({ problem, message }: OvsdbError): Problem {
     case 'not-connected':
     case 'lock-lost':
     case 'protocol':
+    case 'limit':
+    case 'schema-mismatch':
       return { kind: 'backend-unavailable', reason: 'OVSDB_UNAVAILABLE', message }
     case 'outcome-unknown':
       return { kind: 'outcome-unknown', reason: 'OUTCOME_UNKNOWN', message }

@@ -1,7 +1,7 @@
 import { OvsdbError } from './errors.js'
 import { isArray, type Json } from './json.js'
 import { type Atom, isUuid, type NamedUuid, shapeOf } from './notation.js'
-import type { BaseType, ColumnSchema } from './schema.js'
+import type { BaseType, ColumnSchema, DatabaseSchema, TableSchema } from './schema.js'
 
 /** Which column a value is for, and which rows the transaction has inserted so far. */
 export interface Place {
@@ -50,9 +50,56 @@ export function encodeSet(
   return ['set', value.map(element => encodeAtom(place, type, element))]
 }
 
+/** Throws `invalid-value` unless the column has the mutator (RFC 7047 §5.1, `<mutator>`). */
+export function checkMutator(place: Place, column: ColumnSchema, mutator: string, value: unknown): void {
+  const { type } = column.key
+  if (mutator === 'insert' || mutator === 'delete') {
+    if (column.max <= 1) throw refusal(place, `holds at most one value: ${mutator} is for sets and maps`)
+    return
+  }
+  const isNumber = column.value === undefined && (type === 'integer' || type === 'real')
+  if (!isNumber || (type === 'real' && mutator === '%=')) throw refusal(place, `cannot be changed by ${mutator}`)
+  const isZero = value === 0 || value === 0n
+  if (isZero && (mutator === '/=' || mutator === '%=')) throw refusal(place, 'cannot be divided by zero')
+}
+
 /** A number to calculate with; the result's range is for the server to check. */
 export function encodeOperand(place: Place, type: BaseType, value: unknown): Json {
   return encodeAtom(place, { type: type.type }, value)
+}
+
+export function encodeText(place: Place, value: unknown): string {
+  return checkString(place, { type: 'string' }, value)
+}
+
+const uuidColumn: ColumnSchema = { key: { type: 'uuid' }, min: 1, max: 1, ephemeral: false, mutable: false }
+
+export function tableOf(schema: DatabaseSchema, table: string): TableSchema {
+  const found = Object.hasOwn(schema.tables, table) ? schema.tables[table] : undefined
+  if (found === undefined) throw refusal({ table, column: '_uuid' }, 'is in no table of the schema')
+  return found
+}
+
+export function columnOf(schema: DatabaseSchema, table: string, column: string): ColumnSchema {
+  const { columns } = tableOf(schema, table)
+  const found = Object.hasOwn(columns, column) ? columns[column] : undefined
+  if (found !== undefined) return found
+  if (column === '_uuid') return uuidColumn
+  throw refusal({ table, column }, 'is no column of the schema')
+}
+
+/** RFC 7047 §5.1, `<condition>`. */
+export function encodeConditions(
+  schema: DatabaseSchema,
+  table: string,
+  conditions: readonly (readonly [string, string, unknown])[],
+): readonly Json[] {
+  return conditions.map(([column, test, value]) => {
+    const place = { table, column, isInserted: () => false }
+    const type = columnOf(schema, table, column)
+    const isPart = (test === 'includes' || test === 'excludes') && type.max > 1
+    return [column, test, isPart ? encodeElements(place, type, value) : encodeValue(place, type, value)]
+  })
 }
 
 export function refusal({ table, column }: Pick<Place, 'table' | 'column'>, reason: string): OvsdbError {

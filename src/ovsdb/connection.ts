@@ -1,8 +1,12 @@
 import { connect, type Socket } from 'node:net'
 import type { Endpoint } from './client.js'
-import { notConnected, type OvsdbProblem, problemOf } from './errors.js'
+import { limitReached, notConnected, type OvsdbProblem, problemOf } from './errors.js'
 import { encodeJson, newFramer } from './framing.js'
+import { asJson, type Json } from './json.js'
+import type { Limits } from './limits.js'
+import type { Counters } from './readings.js'
 import { type Notification, Rpc } from './rpc.js'
+import { type Trace, traceLine } from './trace.js'
 
 export interface ConnectionListener {
   readonly onConnect: () => void
@@ -13,18 +17,28 @@ export interface ConnectionListener {
   readonly onLost: (problem: OvsdbProblem) => void
 }
 
+export interface ConnectionOptions {
+  readonly endpoint: Endpoint
+  readonly limits: Limits
+  readonly counters: Counters
+  readonly trace: Trace | undefined
+}
+
 /** One attempt to reach a server, and the conversation if it succeeds. */
 export interface Connection {
   readonly rpc: Rpc
+  /** Handed over, and not taken by the server yet. */
+  readonly unsentBytes: number
   /** Ends it: pending calls reject with `problem`, which `onLost` is told. */
   close(problem: OvsdbProblem): void
 }
 
 /** Starts to connect. What a listener throws while it takes in a message ends the connection. */
-export function openConnection(endpoint: Endpoint, listener: ConnectionListener): Connection {
-  const socket = connectTo(endpoint)
-  const framer = newFramer()
-  const rpc = new Rpc(message => socket.write(encodeJson(message)), listener.onNotification)
+export function openConnection(options: ConnectionOptions, listener: ConnectionListener): Connection {
+  const { limits, counters, trace } = options
+  const socket = connectTo(options.endpoint)
+  const framer = newFramer(limits)
+  const rpc = new Rpc(message => send(socket, message, options), listener.onNotification, limits.maxPendingCalls)
   let isOver = false
   const close = (problem: OvsdbProblem) => {
     if (isOver) return
@@ -33,19 +47,46 @@ export function openConnection(endpoint: Endpoint, listener: ConnectionListener)
     rpc.lose(problem)
     listener.onLost(problem)
   }
-  socket.on('connect', listener.onConnect)
+  socket.on('connect', () => {
+    if (isOver) return
+    counters.connects++
+    listener.onConnect()
+  })
   socket.on('data', (chunk: Buffer) => {
     if (isOver) return
+    counters.bytesReceived += chunk.length
     listener.onHeard()
     try {
-      for (const message of framer.push(chunk)) if (!isOver) rpc.receive(message)
+      for (const message of framer.push(chunk)) {
+        if (isOver) return
+        counters.messagesReceived++
+        trace?.(traceLine('<', encodeJson(asJson(message))))
+        rpc.receive(message)
+      }
     } catch (error) {
       close(problemOf(error))
     }
   })
   socket.on('error', error => close(problemOf(error)))
   socket.on('close', () => close(notConnected('the server closed the connection').problem))
-  return { rpc, close }
+  return {
+    rpc,
+    get unsentBytes() {
+      return socket.writableLength
+    },
+    close,
+  }
+}
+
+function send(socket: Socket, message: Json, { limits, counters, trace }: ConnectionOptions): void {
+  const text = encodeJson(message)
+  const bytes = Buffer.byteLength(text)
+  if (socket.writableLength + bytes > limits.maxUnsentBytes)
+    throw limitReached('maxUnsentBytes', `the server does not read: ${socket.writableLength} bytes wait for it`)
+  counters.messagesSent++
+  counters.bytesSent += bytes
+  trace?.(traceLine('>', text))
+  socket.write(text)
 }
 
 function connectTo(endpoint: Endpoint): Socket {

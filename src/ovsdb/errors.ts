@@ -1,3 +1,5 @@
+import type { Limits } from './limits.js'
+
 /** What can go wrong between us and an OVSDB server. */
 export type OvsdbProblem =
   /** No usable connection; nothing was sent. */
@@ -39,6 +41,10 @@ export type OvsdbProblem =
     }
   /** The server said something that the protocol does not allow. */
   | { readonly kind: 'protocol'; readonly message: string }
+  /** A bound of {@link Limits} was reached. From a call: nothing was sent. From the server: the connection was given up. */
+  | { readonly kind: 'limit'; readonly message: string; readonly limit: keyof Limits }
+  /** The server's schema lacks columns that this program cannot do without, or has them of another type. */
+  | { readonly kind: 'schema-mismatch'; readonly message: string; readonly columns: readonly string[] }
 
 /** The one error of this client. */
 export class OvsdbError extends Error {
@@ -53,6 +59,10 @@ export class OvsdbError extends Error {
 
 export function protocolError(message: string, options?: { readonly cause?: unknown }): OvsdbError {
   return new OvsdbError({ kind: 'protocol', message }, options)
+}
+
+export function limitReached(limit: keyof Limits, message: string): OvsdbError {
+  return new OvsdbError({ kind: 'limit', message, limit })
 }
 
 export function notConnected(message: string, options?: { readonly cause?: unknown }): OvsdbError {

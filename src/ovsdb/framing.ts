@@ -1,13 +1,14 @@
 import { Buffer, isUtf8 } from 'node:buffer'
-import { protocolError } from './errors.js'
+import { limitReached, type OvsdbError, protocolError } from './errors.js'
 import type { Json } from './json.js'
+import { defaultLimits, type Limits } from './limits.js'
 
 /**
  * Cuts a byte stream into JSON texts. JSON-RPC 1.0 puts nothing between them (RFC 7047 §4): a text ends with the
  * bracket that closes its first.
  */
 export interface Framer {
-  /** The values that `chunk` completes, each decoded whole. Throws `protocol`, after which the stream is lost. */
+  /** The values that `chunk` completes, each decoded whole. Throws `protocol` or `limit`, after which the stream is lost. */
   push(chunk: Uint8Array): unknown[]
 }
 
@@ -25,19 +26,9 @@ interface Scan {
   readonly escaped: boolean
 }
 
-/** `maxBytes` bounds one text. A single string of V8's holds 512 MiB. */
-export function newFramer(maxBytes = 2 ** 29 - 24): Framer {
-  let kept: Uint8Array[] = []
-  let keptBytes = 0
+export function newFramer(limits: Pick<Limits, 'maxMessageBytes' | 'maxNesting'> = defaultLimits): Framer {
+  const kept = new Kept(limits.maxMessageBytes)
   let scan: Scan = { depth: 0, inString: false, escaped: false }
-
-  const takeText = (end: Uint8Array): unknown => {
-    const bytes = kept.length === 0 ? end : Buffer.concat([...kept, end])
-    kept = []
-    keptBytes = 0
-    return decodeJson(bytes)
-  }
-
   return {
     push(chunk) {
       const values: unknown[] = []
@@ -53,22 +44,57 @@ export function newFramer(maxBytes = 2 ** 29 - 24): Framer {
         } else if (byte === quote && depth > 0) inString = true
         else if (byte === openBrace || byte === openBracket) {
           if (depth++ === 0) start = i
+          if (depth > limits.maxNesting) throw tooDeep(limits.maxNesting)
         } else if (byte === closeBrace || byte === closeBracket) {
           if (--depth === 0) {
-            values.push(takeText(chunk.subarray(start, i + 1)))
+            values.push(decodeJson(kept.take(chunk.subarray(start, i + 1))))
             start = i + 1
           } else if (depth < 0) throw protocolError('a closing bracket without its opening one')
         } else if (depth === 0 && !isSpace(byte)) throw protocolError('bytes between two messages')
       }
       scan = { depth, inString, escaped }
-      if (depth > 0) {
-        kept.push(chunk.subarray(start))
-        keptBytes += chunk.length - start
-        if (keptBytes > maxBytes) throw protocolError(`a message is larger than ${maxBytes} bytes`)
-      }
+      if (depth > 0) kept.add(chunk.subarray(start))
       return values
     },
   }
+}
+
+/** The beginning of a message, in one piece: a server that sends single bytes costs no more than their number. */
+class Kept {
+  readonly #maxBytes: number
+  #buffer = Buffer.alloc(0)
+  #length = 0
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes
+  }
+
+  add(bytes: Uint8Array): void {
+    const length = this.#length + bytes.length
+    if (length > this.#maxBytes)
+      throw limitReached('maxMessageBytes', `a message is larger than ${this.#maxBytes} bytes`)
+    if (length > this.#buffer.length) {
+      const larger = Buffer.allocUnsafe(Math.max(length, 2 * this.#buffer.length))
+      this.#buffer.copy(larger, 0, 0, this.#length)
+      this.#buffer = larger
+    }
+    this.#buffer.set(bytes, this.#length)
+    this.#length = length
+  }
+
+  /** The message that `end` completes. */
+  take(end: Uint8Array): Uint8Array {
+    if (this.#length === 0 && end.length <= this.#maxBytes) return end
+    this.add(end)
+    const bytes = this.#buffer.subarray(0, this.#length)
+    this.#buffer = Buffer.alloc(0)
+    this.#length = 0
+    return bytes
+  }
+}
+
+function tooDeep(maxNesting: number): OvsdbError {
+  return limitReached('maxNesting', `a message has more than ${maxNesting} brackets within brackets`)
 }
 
 function isSpace(byte: number | undefined): boolean {
@@ -123,11 +149,22 @@ function restoreIntegers(json: unknown, mark: string): unknown {
 
 /** `JSON.stringify`, except that a bigint is written as the integer it is. */
 export function encodeJson(json: Json): string {
+  return holdsBigint(json) ? spell(json) : JSON.stringify(json)
+}
+
+function holdsBigint(json: Json): boolean {
+  if (typeof json !== 'object' || json === null) return typeof json === 'bigint'
+  if (isList(json)) return json.some(holdsBigint)
+  for (const name in json) if (holdsBigint(json[name] ?? null)) return true
+  return false
+}
+
+function spell(json: Json): string {
   if (typeof json === 'bigint') return String(json)
   if (typeof json !== 'object' || json === null) return JSON.stringify(json)
-  if (isList(json)) return `[${json.map(encodeJson).join(',')}]`
+  if (isList(json)) return `[${json.map(spell).join(',')}]`
   return `{${Object.entries(json)
-    .map(([name, value]) => `${JSON.stringify(name)}:${encodeJson(value)}`)
+    .map(([name, value]) => `${JSON.stringify(name)}:${spell(value)}`)
     .join(',')}}`
 }
 

@@ -14,3 +14,8 @@ export function excerpt(json: unknown): string {
   const text = JSON.stringify(json, (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v)) ?? 'nothing'
   return text.length <= 100 ? text : `${text.slice(0, 100)}…`
 }
+
+/** What the parser has made is JSON. */
+export function asJson(parsed: unknown): Json {
+  return parsed as Json
+}

@@ -19,58 +19,106 @@ export type RowUpdate = {
 )
 
 const methods: readonly MonitorMethod[] = ['monitor_cond_since', 'monitor_cond', 'monitor']
-const noTransaction = '00000000-0000-0000-0000-000000000000'
+export const noTransaction = '00000000-0000-0000-0000-000000000000'
 
-/** Starts to monitor in the newest way that the server knows. The dump of what there is comes with the answer. */
-export async function startMonitor(
-  rpc: Rpc,
-  database: string,
-  monitorId: string,
-  columns: ReadonlyMap<string, readonly string[]>,
-): Promise<{ method: MonitorMethod; dump: RowUpdate[] }> {
-  const requests = Object.fromEntries(
-    [...columns].map(([table, names]): [string, Json] => [table, [{ columns: names }]]),
-  )
+/** What is to be followed of one database. */
+export interface MonitorWish {
+  readonly database: string
+  /** Tells this monitor's updates from others' on the same connection. */
+  readonly id: string
+  readonly columns: ReadonlyMap<string, readonly string[]>
+  /** By table, the `<where>` that rows have to meet; all rows of a table that is not there. `monitor` alone knows none. */
+  readonly where: ReadonlyMap<string, readonly Json[]>
+  /** The transaction that is known already; a server that keeps a history then tells what came after it. */
+  readonly since: string
+}
+
+/** Where a monitor begins. */
+export interface MonitorStart {
+  readonly method: MonitorMethod
+  /** `updates` are all there is; otherwise what came after the transaction that was known. */
+  readonly isWhole: boolean
+  readonly updates: readonly RowUpdate[]
+  /** The transaction that `updates` lead to, where the server keeps a history. */
+  readonly lastId: string
+}
+
+/** Starts to monitor in the newest way that the server knows. `read` takes the beginning in before any update that follows it. */
+export async function startMonitor(rpc: Rpc, wish: MonitorWish, read: (start: MonitorStart) => void): Promise<void> {
+  const { database, id } = wish
   for (const method of methods) {
-    const since = method === 'monitor_cond_since' ? [noTransaction] : []
+    const since = method === 'monitor_cond_since' ? [wish.since] : []
+    const requests = monitorRequests(wish, method)
     try {
-      const answer = await rpc.request(method, [database, monitorId, requests, ...since])
-      return { method, dump: parseDump(method, answer) }
+      return await rpc.request(method, [database, id, requests, ...since], answer => read(parseStart(method, answer)))
     } catch (error) {
-      if (!isUnknownMethod(error)) throw error
+      if (!isRefused(error, 'unknown method')) throw error
     }
   }
   throw protocolError('the server knows no way to monitor')
 }
 
-function isUnknownMethod(error: unknown): boolean {
-  return error instanceof OvsdbError && error.problem.kind === 'rejected' && error.problem.error === 'unknown method'
+/** RFC 7047 §4.1.5, `<monitor-requests>`, with the `where` of ovsdb-server(7), "Monitor Cond". */
+function monitorRequests({ columns, where }: MonitorWish, method: MonitorMethod): Json {
+  return Object.fromEntries(
+    [...columns].map(([table, names]): [string, Json] => {
+      const conditions = method === 'monitor' ? undefined : where.get(table)
+      return [table, [{ columns: names, ...(conditions === undefined ? {} : { where: conditions }) }]]
+    }),
+  )
 }
 
-function parseDump(method: MonitorMethod, answer: unknown): RowUpdate[] {
+/** Changes what rows of a table are followed (ovsdb-server(7), "Monitor Cond Change"). What this adds and removes is told before it resolves. */
+export async function changeConditions(rpc: Rpc, id: string, where: ReadonlyMap<string, readonly Json[]>) {
+  const changes = [...where].map(([table, conditions]): [string, Json] => [table, [{ where: conditions }]])
+  await rpc.request('monitor_cond_change', [id, id, Object.fromEntries(changes)])
+}
+
+/** Whether the server refused a call; with this error, if one is named. */
+export function isRefused(error: unknown, name?: string): boolean {
+  if (!(error instanceof OvsdbError) || error.problem.kind !== 'rejected') return false
+  return name === undefined || error.problem.error === name
+}
+
+function parseStart(method: MonitorMethod, answer: unknown): MonitorStart {
+  const whole = { method, isWhole: true, lastId: noTransaction }
   switch (method) {
-    case 'monitor_cond_since':
-      // A standalone server keeps no history: whatever it found, the third element is a dump.
-      return parseUpdates2(isArray(answer) ? answer[2] : undefined)
+    case 'monitor_cond_since': {
+      const [found, lastId, updates] = isArray(answer) ? answer : []
+      return { method, isWhole: found !== true, lastId: idOf(lastId), updates: parseUpdates2(updates) }
+    }
     case 'monitor_cond':
-      return parseUpdates2(answer)
+      return { ...whole, updates: parseUpdates2(answer) }
     case 'monitor':
-      return parseUpdates1(answer)
+      return { ...whole, updates: parseUpdates1(answer) }
     default:
       return assertNever(method)
   }
 }
 
-/** The rows of an `update`, `update2` or `update3` of `monitorId`; undefined for any other notification. */
-export function parseUpdate(monitorId: string, method: string, params: readonly unknown[]): RowUpdate[] | undefined {
-  if (params[0] !== monitorId) return undefined
+function idOf(lastId: unknown): string {
+  return isUuid(lastId) ? lastId : noTransaction
+}
+
+/** A notification of what changed. */
+export interface MonitorUpdate {
+  /** Of the monitor that it belongs to. */
+  readonly id: unknown
+  readonly updates: readonly RowUpdate[]
+  /** The transaction that did it, where the server keeps a history. */
+  readonly lastId: string
+}
+
+/** Reads an `update`, `update2` or `update3`; undefined for any other notification. */
+export function parseUpdate(method: string, params: readonly unknown[]): MonitorUpdate | undefined {
+  const [id, second, third] = params
   switch (method) {
     case 'update':
-      return parseUpdates1(params[1])
+      return { id, updates: parseUpdates1(second), lastId: noTransaction }
     case 'update2':
-      return parseUpdates2(params[1])
+      return { id, updates: parseUpdates2(second), lastId: noTransaction }
     case 'update3':
-      return parseUpdates2(params[2])
+      return { id, updates: parseUpdates2(third), lastId: idOf(second) }
     default:
       return undefined
   }

@@ -9,6 +9,8 @@ export interface Patience {
   readonly connectTimeoutMs: number
   /** Silence after which an echo is sent, and then again until the connection is given up. */
   readonly probeIntervalMs: number
+  /** For a connection to become useful: for its contents to be loaded. A server that only echoes is given up after it. */
+  readonly loadTimeoutMs: number
 }
 
 export const defaultPatience: Patience = {
@@ -16,6 +18,7 @@ export const defaultPatience: Patience = {
   maxBackoffMs: 8000,
   connectTimeoutMs: 5000,
   probeIntervalMs: 5000,
+  loadTimeoutMs: 120_000,
 }
 
 /**
@@ -27,10 +30,10 @@ export type Reconnect =
   | { readonly phase: 'backoff'; readonly untilMs: number; readonly backoffMs: number }
   /** An attempt is under way. */
   | { readonly phase: 'connecting'; readonly sinceMs: number; readonly backoffMs: number }
-  /** Connected, and the server spoke last at `heardMs`. */
-  | { readonly phase: 'active'; readonly heardMs: number; readonly backoffMs: number }
+  /** Connected, and the server spoke last at `heardMs`. Has to be useful at `usefulByMs`; Infinity once it is. */
+  | { readonly phase: 'active'; readonly heardMs: number; readonly usefulByMs: number; readonly backoffMs: number }
   /** Connected, but silent; an echo was sent at `probedMs`. */
-  | { readonly phase: 'probing'; readonly probedMs: number; readonly backoffMs: number }
+  | { readonly phase: 'probing'; readonly probedMs: number; readonly usefulByMs: number; readonly backoffMs: number }
 
 /** What the holder of the connection has to do now. `disconnect` is to be followed by {@link lost}. */
 export type Action = 'connect' | 'probe' | 'disconnect'
@@ -48,9 +51,9 @@ export function dueMs(state: Reconnect, patience: Patience): number {
     case 'connecting':
       return state.sinceMs + patience.connectTimeoutMs
     case 'active':
-      return state.heardMs + patience.probeIntervalMs
+      return Math.min(state.heardMs + patience.probeIntervalMs, state.usefulByMs)
     case 'probing':
-      return state.probedMs + patience.probeIntervalMs
+      return Math.min(state.probedMs + patience.probeIntervalMs, state.usefulByMs)
     default:
       return assertNever(state)
   }
@@ -64,7 +67,8 @@ export function step(state: Reconnect, nowMs: number, patience: Patience): { nex
     case 'backoff':
       return { next: { phase: 'connecting', sinceMs: nowMs, backoffMs }, action: 'connect' }
     case 'active':
-      return { next: { phase: 'probing', probedMs: nowMs, backoffMs }, action: 'probe' }
+      if (nowMs >= state.usefulByMs) return { next: state, action: 'disconnect' }
+      return { next: { ...state, phase: 'probing', probedMs: nowMs }, action: 'probe' }
     case 'connecting':
     case 'probing':
       return { next: state, action: 'disconnect' }
@@ -74,13 +78,33 @@ export function step(state: Reconnect, nowMs: number, patience: Patience): { nex
 }
 
 /** The server was heard: the attempt succeeded, or bytes came. */
-export function heard(state: Reconnect, nowMs: number): Reconnect {
-  return { phase: 'active', heardMs: nowMs, backoffMs: state.backoffMs }
+export function heard(state: Reconnect, nowMs: number, patience: Patience): Reconnect {
+  const { backoffMs } = state
+  switch (state.phase) {
+    case 'backoff':
+    case 'connecting':
+      return { phase: 'active', heardMs: nowMs, usefulByMs: nowMs + patience.loadTimeoutMs, backoffMs }
+    case 'active':
+    case 'probing':
+      return { phase: 'active', heardMs: nowMs, usefulByMs: state.usefulByMs, backoffMs }
+    default:
+      return assertNever(state)
+  }
 }
 
 /** The connection turned out useful: the next loss starts again from the shortest pause. */
 export function useful(state: Reconnect, patience: Patience): Reconnect {
-  return { ...state, backoffMs: patience.minBackoffMs }
+  return withUsefulBy(state, Number.POSITIVE_INFINITY, patience.minBackoffMs)
+}
+
+/** What the connection is for has to be loaded again. */
+export function loading(state: Reconnect, nowMs: number, patience: Patience): Reconnect {
+  return withUsefulBy(state, nowMs + patience.loadTimeoutMs, state.backoffMs)
+}
+
+function withUsefulBy(state: Reconnect, usefulByMs: number, backoffMs: number): Reconnect {
+  const isConnected = state.phase === 'active' || state.phase === 'probing'
+  return isConnected ? { ...state, usefulByMs, backoffMs } : { ...state, backoffMs }
 }
 
 /**

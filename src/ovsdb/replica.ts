@@ -1,4 +1,5 @@
-import { protocolError } from './errors.js'
+import { limitReached, protocolError } from './errors.js'
+import { defaultLimits } from './limits.js'
 import type { RowUpdate } from './monitor.js'
 import { isSameValue, type Uuid } from './notation.js'
 import { type Row, typed } from './row.js'
@@ -36,12 +37,18 @@ interface RowChange {
   readonly after: Row | undefined
 }
 
-/** A replica that follows a session. Each method that changes it does so as a whole, or throws `protocol` and changes nothing. */
+/** A replica that follows a session. Each method that changes it does so as a whole, or throws `protocol` or `limit` and changes nothing. */
 export class LiveReplica<V> implements Replica<V> {
   readonly #tables: ReadonlyMap<string, Table>
+  readonly #maxRows: number
   #revision = 0
 
-  constructor(schema: DatabaseSchema, columns: ReadonlyMap<string, readonly string[]>) {
+  constructor(
+    schema: DatabaseSchema,
+    columns: ReadonlyMap<string, readonly string[]>,
+    maxRows = defaultLimits.maxRows,
+  ) {
+    this.#maxRows = maxRows
     this.#tables = new Map([...columns].map(([name, names]) => [name, new Table(name, schema, names)]))
   }
 
@@ -98,6 +105,7 @@ export class LiveReplica<V> implements Replica<V> {
 
   #commit(changes: readonly RowChange[]): readonly Change<V>[] {
     if (changes.length === 0) return []
+    this.#checkRowCount(changes)
     // A name may pass from a row that goes to a row that comes, in either order of telling.
     for (const { table, uuid, before, after } of changes) if (before !== undefined) table.unindex(uuid, before, after)
     for (const { table, uuid, before, after } of changes) {
@@ -106,6 +114,15 @@ export class LiveReplica<V> implements Replica<V> {
     }
     this.#revision++
     return typed(changes.map(publish))
+  }
+
+  #checkRowCount(changes: readonly RowChange[]): void {
+    const grownBy = changes.reduce(
+      (sum, { before, after }) => sum + Number(after !== undefined) - Number(before !== undefined),
+      0,
+    )
+    if (grownBy > 0 && this.rowCount + grownBy > this.#maxRows)
+      throw limitReached('maxRows', `the replica would have more than ${this.#maxRows} rows`)
   }
 
   #table(name: string): Table {

@@ -1,9 +1,22 @@
-import { encodeElements, encodeOperand, encodeSet, encodeValue, isNamedUuid, type Place, refusal } from './checking.js'
+import {
+  checkMutator,
+  columnOf,
+  encodeConditions,
+  encodeElements,
+  encodeOperand,
+  encodeSet,
+  encodeText,
+  encodeValue,
+  isNamedUuid,
+  type Place,
+  refusal,
+  tableOf,
+} from './checking.js'
 import { type Json } from './json.js'
-import { type NamedUuid, shapeOf, type Uuid } from './notation.js'
+import type { NamedUuid, Uuid } from './notation.js'
 import type { JsonRow, Operation, RowRef } from './operation.js'
 import { columnReader, decodeRow, typed } from './row.js'
-import type { ColumnSchema, DatabaseSchema, TableSchema } from './schema.js'
+import type { ColumnSchema, DatabaseSchema } from './schema.js'
 
 /** What may be written where `V` is read: a row inserted by the same transaction can be referred to. */
 export type Written<V> = V extends Uuid
@@ -117,8 +130,6 @@ export function newTransaction<T>(schema: DatabaseSchema<T>): Transaction<T> {
   return new TransactionBuilder(schema)
 }
 
-const uuidColumn: ColumnSchema = { key: { type: 'uuid' }, min: 1, max: 1, ephemeral: false, mutable: false }
-
 class TransactionBuilder {
   readonly #schema: DatabaseSchema
   readonly #operations: Operation[] = []
@@ -155,6 +166,7 @@ class TransactionBuilder {
     this.#checkTarget(table, target)
     const schema = this.#column(table, column)
     const place = this.#place(table, column)
+    checkMutator(place, schema, mutator, value)
     const isSetChange = mutator === 'insert' || mutator === 'delete'
     const operand = isSetChange ? encodeElements(place, schema, value) : encodeOperand(place, schema.key, value)
     this.#operations.push({ op: 'mutate', table, target, mutations: [[column, mutator, operand]] })
@@ -173,7 +185,7 @@ class TransactionBuilder {
   }
 
   delete(table: string, target: Uuid): void {
-    this.#table(table)
+    tableOf(this.#schema, table)
     this.#operations.push({ op: 'delete', table, target })
   }
 
@@ -195,7 +207,7 @@ class TransactionBuilder {
     },
   ): void {
     const { columns, until, timeoutMs = 0 } = expected
-    const where = conditions.map(([column, test, value]) => this.#encodeCondition(table, column, test, value))
+    const where = encodeConditions(this.#schema, table, conditions)
     const rows = expected.rows.map(row => this.#encodeRow(table, row))
     this.#operations.push({ op: 'wait', table, where, columns, rows, until, timeoutMs })
   }
@@ -209,8 +221,7 @@ class TransactionBuilder {
 
   comment(text: string): void {
     const place = { table: 'comment', column: 'text', isInserted: () => false }
-    encodeValue(place, { ...uuidColumn, key: { type: 'string' } }, text)
-    this.#operations.push({ op: 'comment', comment: text })
+    this.#operations.push({ op: 'comment', comment: encodeText(place, text) })
   }
 
   #encodeRow(table: string, values: object): JsonRow {
@@ -220,24 +231,8 @@ class TransactionBuilder {
     )
   }
 
-  #encodeCondition(table: string, column: string, test: string, value: unknown): Json {
-    const schema = this.#column(table, column)
-    const isPart = test === 'includes' || test === 'excludes'
-    const part = isPart && shapeOf(schema) !== 'scalar' && shapeOf(schema) !== 'optional'
-    const place = this.#place(table, column)
-    return [column, test, part ? encodeElements(place, schema, value) : encodeValue(place, schema, value)]
-  }
-
-  #table(table: string): TableSchema {
-    const schema = this.#schema.tables[table]
-    if (schema === undefined) throw refusal({ table, column: '_uuid' }, 'is in no table of the schema')
-    return schema
-  }
-
   #column(table: string, column: string): ColumnSchema {
-    const schema = column === '_uuid' ? uuidColumn : this.#table(table).columns[column]
-    if (schema === undefined) throw refusal({ table, column }, 'is no column of the schema')
-    return schema
+    return columnOf(this.#schema, table, column)
   }
 
   #checkMutable(table: string, column: string): void {

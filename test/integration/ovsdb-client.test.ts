@@ -301,18 +301,6 @@ laneTest('without a connection a transaction fails at once and nothing is sent',
   await assert.rejects(client.transact(tx, { signal: soon() }), problemKind('not-connected'))
 })
 
-laneTest('a database that the server does not have is a problem that is told, and tried again', userspace, async () => {
-  await using server = await startOvsdbServer()
-  const endpoint = { kind: 'unix', path: server.socketPath } as const
-  await using client = openOvsdb({ endpoint, schema: { ...schema, name: 'Nothing' }, monitor, patience })
-  const problem = await client.waitFor(
-    () => (client.status.state === 'waiting' ? client.status.problem : undefined),
-    soon(),
-  )
-  assert.ok(problem.kind === 'rejected')
-  assert.equal(problem.error, 'unknown database')
-})
-
 laneTest('10,000 ports written in one transaction are read whole by another client', userspace, async () => {
   await using server = await startOvsdbServer()
   await using writer = open(server)

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { OvsdbError } from '../../src/ovsdb/errors.js'
 import { encodeJson, newFramer, parseJson } from '../../src/ovsdb/framing.js'
 
 const stream = '{"a":"{\\"}\\\\"} {"b":["ü€😀","]"]}\n{"c":[1,[2],{}]}'
@@ -30,10 +31,26 @@ function isProtocol(error: unknown): boolean {
   return error instanceof Error && 'problem' in error && JSON.stringify(error.problem).includes('"protocol"')
 }
 
-test('a message beyond the limit is a protocol problem before it is complete', () => {
-  const framer = newFramer(10)
+function isLimit(limit: string): (error: unknown) => boolean {
+  return error => error instanceof OvsdbError && error.problem.kind === 'limit' && error.problem.limit === limit
+}
+
+test('a message beyond the limit is refused before it is complete', () => {
+  const framer = newFramer({ maxMessageBytes: 10, maxNesting: 5 })
   framer.push(Buffer.from('{"a":'))
-  assert.throws(() => framer.push(Buffer.from('"123456')), isProtocol)
+  assert.throws(() => framer.push(Buffer.from('"123456')), isLimit('maxMessageBytes'))
+})
+
+test('a message beyond the limit is refused when it comes whole', () => {
+  const framer = newFramer({ maxMessageBytes: 10, maxNesting: 5 })
+  assert.deepEqual(framer.push(Buffer.from('{"a":"12"}')), [{ a: '12' }])
+  assert.throws(() => framer.push(Buffer.from('{"a":"123"}')), isLimit('maxMessageBytes'))
+})
+
+test('brackets within brackets are refused beyond the limit, brackets in strings are not counted', () => {
+  const framer = newFramer({ maxMessageBytes: 100, maxNesting: 3 })
+  assert.deepEqual(framer.push(Buffer.from('[["[[[[["]][[[]]]')), [[['[[[[[']], [[[]]]])
+  assert.throws(() => framer.push(Buffer.from('[[[[')), isLimit('maxNesting'))
 })
 
 for (const [text, value] of [

@@ -2,7 +2,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { dueMs, heard, initialReconnect, lost, type Reconnect, step, useful } from '../../src/ovsdb/reconnect.js'
 
-const patience = { minBackoffMs: 1000, maxBackoffMs: 8000, connectTimeoutMs: 3000, probeIntervalMs: 5000 }
+const patience = {
+  minBackoffMs: 1000,
+  maxBackoffMs: 8000,
+  connectTimeoutMs: 3000,
+  probeIntervalMs: 5000,
+  loadTimeoutMs: 60_000,
+}
 
 test('the first attempt is due at once', () => {
   assert.equal(step(initialReconnect(100, patience), 100, patience).action, 'connect')
@@ -29,16 +35,16 @@ test('jitter shortens a pause by at most a quarter', () => {
 
 test('a connection that was useful starts again from the shortest pause', () => {
   const failed = lost(lost(initialReconnect(0, patience), 0, patience, 0), 0, patience, 0)
-  assert.equal(dueMs(lost(useful(heard(failed, 10), patience), 10, patience, 0), patience), 1010)
+  assert.equal(dueMs(lost(useful(heard(failed, 10, patience), patience), 10, patience, 0), patience), 1010)
 })
 
 test('a connection that came to nothing does not shorten the pause', () => {
   const failed = lost(lost(initialReconnect(0, patience), 0, patience, 0), 0, patience, 0)
-  assert.equal(dueMs(lost(heard(failed, 10), 10, patience, 0), patience), 4010)
+  assert.equal(dueMs(lost(heard(failed, 10, patience), 10, patience, 0), patience), 4010)
 })
 
 test('silence is answered by one probe, and more silence by giving up', () => {
-  const active = heard(initialReconnect(0, patience), 0)
+  const active = heard(initialReconnect(0, patience), 0, patience)
   assert.equal(step(active, 4999, patience).action, undefined)
   const probed = step(active, 5000, patience)
   assert.equal(probed.action, 'probe')
@@ -47,6 +53,6 @@ test('silence is answered by one probe, and more silence by giving up', () => {
 })
 
 test('an answer to the probe starts the silence anew', () => {
-  const { next } = step(heard(initialReconnect(0, patience), 0), 5000, patience)
-  assert.equal(dueMs(heard(next, 6000), patience), 11_000)
+  const { next } = step(heard(initialReconnect(0, patience), 0, patience), 5000, patience)
+  assert.equal(dueMs(heard(next, 6000, patience), patience), 11_000)
 })

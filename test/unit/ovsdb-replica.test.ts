@@ -36,10 +36,12 @@ function ports(...ids: readonly Uuid[]): object {
 }
 
 function loaded(...dump: readonly RowUpdate[]): LiveReplica<View> {
-  const replica = new LiveReplica<View>(schema, columns)
+  const replica = new LiveReplica<View>(schema, columns, maxRows)
   replica.load(dump)
   return replica
 }
+
+const maxRows = 4
 
 function referring(replica: LiveReplica<View>, target: Uuid): Uuid[] {
   return [...replica.referrers('Bridge', 'ports', target)].map(bridge => bridge._uuid)

@@ -43,7 +43,8 @@ function open(server: FakeOvsdbServer, patience = {}): Client {
 /** Answers the handshake with `dump`; `others` gets the rest. */
 function serving(dump: unknown, others: (request: Received) => void = () => undefined): (request: Received) => void {
   return request => {
-    if (request.method === 'get_schema') request.answer(liveSchema)
+    if (request.method === 'set_db_change_aware') request.refuse('unknown method')
+    else if (request.method === 'get_schema') request.answer(liveSchema)
     else if (request.method === 'monitor_cond_since') request.answer([false, noTransaction, dump])
     else others(request)
   }
@@ -137,6 +138,7 @@ test('a column that the server lacks is not asked for and reads as its default',
   const older = { ...rest, tables: { ...tables, Port: { columns: { name: column } } } }
   let asked: unknown
   await using server = await startFakeOvsdbServer(request => {
+    if (request.method === 'set_db_change_aware') return request.refuse('unknown method')
     if (request.method === 'get_schema') return request.answer(older)
     asked = request.params[2]
     request.answer([false, noTransaction, { Port: { [br0]: { initial: { name: 'p' } } } }])

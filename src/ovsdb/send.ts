@@ -1,0 +1,92 @@
+import { OvsdbError, problemOf } from './errors.js'
+import { type Outcome, type Plan, readOutcome } from './operation.js'
+import type { Counters } from './readings.js'
+import type { Rpc } from './rpc.js'
+import type { Committed } from './transaction.js'
+import type { Undecided } from './undecided.js'
+
+/** What the sending of transactions keeps account of. */
+export interface Accounts {
+  readonly undecided: Undecided
+  readonly counters: Counters
+  /** A transaction has been decided. */
+  readonly onDecided: () => void
+}
+
+/**
+ * Sends a transaction and reads its answer (RFC 7047 §4.1.3). One that is given up is also cancelled (§4.1.4), which ends a
+ * `wait` that the server is in; the caller does not wait for that.
+ */
+export async function sendTransaction(
+  rpc: Rpc,
+  database: string,
+  plan: Plan,
+  signal: AbortSignal,
+  { undecided, counters, onDecided }: Accounts,
+): Promise<Committed> {
+  const { id, answer } = rpc.call('transact', [database, ...plan.wire])
+  if (id === undefined) throw await answer.catch((error: unknown) => error)
+  const sent = undecided.add(plan.wire.length)
+  const settled = answer.then(
+    result => {
+      undecided.decide(sent)
+      onDecided()
+      return result
+    },
+    (error: unknown) => {
+      if (problemOf(error).kind === 'rejected') undecided.decide(sent)
+      else undecided.strand(sent)
+      onDecided()
+      throw error
+    },
+  )
+  try {
+    const outcome = readOutcome(plan, await answerOrUnknown(settled, signal, () => rpc.cancel(id)))
+    counters.transactionsCommitted++
+    return committed(outcome)
+  } catch (error) {
+    if (problemOf(error).kind === 'outcome-unknown') counters.transactionsUnknown++
+    else counters.transactionsRefused++
+    throw error
+  }
+}
+
+/** The server's answer to what has left; without one nobody knows the outcome. */
+function answerOrUnknown(sent: Promise<unknown>, signal: AbortSignal, cancel: () => void): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const giveUp = (message: string, cause: unknown) =>
+      reject(new OvsdbError({ kind: 'outcome-unknown', message }, { cause }))
+    const onAbort = () => {
+      giveUp('given up while the transaction was under way', signal.reason)
+      cancel()
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+    const settle = () => signal.removeEventListener('abort', onAbort)
+    sent.then(
+      answer => {
+        settle()
+        resolve(answer)
+      },
+      (error: unknown) => {
+        settle()
+        const { kind, message } = problemOf(error)
+        if (kind === 'rejected') reject(error)
+        else giveUp(`the connection was lost while the transaction was under way: ${message}`, error)
+      },
+    )
+  })
+}
+
+function committed({ inserted, selected }: Outcome): Committed {
+  return {
+    uuid(row) {
+      const uuid = inserted.get(row)
+      if (uuid === undefined) throw new TypeError('the row was inserted by another transaction')
+      return uuid
+    },
+    row({ operationIndex, decode }) {
+      const row = selected.get(operationIndex)
+      return row === undefined ? undefined : decode(row)
+    },
+  }
+}

@@ -1,0 +1,55 @@
+/** Somebody who waits for a state to come. */
+interface Waiter {
+  /** Tries once more; settles when it can. */
+  readonly attempt: () => boolean
+  readonly reject: (reason: unknown) => void
+}
+
+/** Those who wait for something to become true, and are asked again whenever it might have. */
+export class Waiters {
+  readonly #waiting = new Set<Waiter>()
+  #closed: Error | undefined
+
+  /** The first answer of `probe` that is not undefined. Rejects with the signal's reason, with what `probe` throws, or once closed. */
+  waitFor<R>(probe: () => R | undefined, signal: AbortSignal): Promise<R> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason)
+      const attempt = (): boolean => {
+        try {
+          const answer = probe()
+          if (answer === undefined) return false
+          resolve(answer)
+        } catch (error) {
+          reject(error)
+        }
+        leave()
+        return true
+      }
+      const waiter: Waiter = { attempt, reject }
+      const onAbort = () => {
+        leave()
+        reject(signal.reason)
+      }
+      const leave = () => {
+        this.#waiting.delete(waiter)
+        signal.removeEventListener('abort', onAbort)
+      }
+      if (attempt()) return
+      if (this.#closed !== undefined) return reject(this.#closed)
+      this.#waiting.add(waiter)
+      signal.addEventListener('abort', onAbort, { once: true })
+    })
+  }
+
+  askAll(): void {
+    for (const waiter of [...this.#waiting]) waiter.attempt()
+  }
+
+  /** Ends every wait, and those that are yet to begin. */
+  close(error: Error): void {
+    this.#closed = error
+    const waiting = [...this.#waiting]
+    this.#waiting.clear()
+    for (const { reject } of waiting) reject(error)
+  }
+}
