@@ -10,8 +10,8 @@ import { type Trace, traceLine } from './trace.js'
 
 export interface ConnectionListener {
   readonly onConnect: () => void
-  /** Bytes came. */
-  readonly onHeard: () => void
+  /** Bytes came. `isStillPartial`: they neither begin nor complete a message. */
+  readonly onHeard: (isStillPartial: boolean) => void
   readonly onNotification: (notification: Notification) => void
   /** The connection, or the attempt, is over; told once, and nothing after it. */
   readonly onLost: (problem: OvsdbProblem) => void
@@ -55,9 +55,11 @@ export function openConnection(options: ConnectionOptions, listener: ConnectionL
   socket.on('data', (chunk: Buffer) => {
     if (isOver) return
     counters.bytesReceived += chunk.length
-    listener.onHeard()
     try {
-      for (const message of framer.push(chunk)) {
+      const wasMidMessage = framer.isMidMessage
+      const messages = framer.push(chunk)
+      listener.onHeard(wasMidMessage && messages.length === 0)
+      for (const message of messages) {
         if (isOver) return
         counters.messagesReceived++
         trace?.(traceLine('<', encodeJson(asJson(message))))

@@ -10,6 +10,8 @@ import { defaultLimits, type Limits } from './limits.js'
 export interface Framer {
   /** The values that `chunk` completes, each decoded whole. Throws `protocol` or `limit`, after which the stream is lost. */
   push(chunk: Uint8Array): unknown[]
+  /** Whether the bytes so far end within a message. */
+  readonly isMidMessage: boolean
 }
 
 const quote = 0x22
@@ -30,6 +32,9 @@ export function newFramer(limits: Pick<Limits, 'maxMessageBytes' | 'maxNesting'>
   const kept = new Kept(limits.maxMessageBytes)
   let scan: Scan = { depth: 0, inString: false, escaped: false }
   return {
+    get isMidMessage() {
+      return scan.depth > 0
+    },
     push(chunk) {
       const values: unknown[] = []
       // Local while the bytes pass by: this loop sees every byte of every message.

@@ -105,12 +105,12 @@ export class Line {
     let receive: (notification: Notification) => void = () => {}
     const connection = openConnection(this.#options, {
       onConnect: () => {
-        this.#heard()
+        this.#heard(false)
         // The probe may be due before the attempt would have been given up.
         this.step()
         receive = this.#listener.onConnected(connection)
       },
-      onHeard: () => this.#heard(),
+      onHeard: isStillPartial => this.#heard(isStillPartial),
       onNotification: notification => receive(notification),
       onLost: problem => this.#lose(problem),
     })
@@ -118,8 +118,8 @@ export class Line {
   }
 
   // The timer stays as it is: when it fires early, it finds nothing due and is set anew.
-  #heard(): void {
-    this.#reconnect = heard(this.#reconnect, performance.now(), this.#options.patience)
+  #heard(isStillPartial: boolean): void {
+    this.#reconnect = heard(this.#reconnect, performance.now(), this.#options.patience, isStillPartial)
   }
 
   #lose(problem: OvsdbProblem): void {

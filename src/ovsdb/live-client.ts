@@ -147,7 +147,9 @@ export class LiveClient<T, M extends Monitored<T>> implements OvsdbClient<T, Rep
     conditions: readonly Condition<T[K]>[] | 'all',
     { signal }: { readonly signal: AbortSignal },
   ): Promise<void> {
-    const where = conditions === 'all' ? [true] : encodeConditions(this.#schema, table, conditions)
+    const some = conditions === 'all' ? [true] : encodeConditions(this.#schema, table, conditions)
+    // To the server an empty list is no condition at all.
+    const where = some.length > 0 ? some : [false]
     this.#where.set(table, where)
     this.#narrowing++
     this.#followTo(noTransaction)
@@ -221,6 +223,8 @@ export class LiveClient<T, M extends Monitored<T>> implements OvsdbClient<T, Rep
     this.#session = undefined
     this.#isLoaded = false
     this.#lock = 'awaited'
+    // What was told wrongly once would be told so again.
+    if (problem.kind !== 'not-connected') this.#lastId = noTransaction
     if (this.#status.state === 'closed') return
     this.#tell({ kind: 'problem', problem })
     this.#setStatus({ state: 'waiting', problem, retryInMs })

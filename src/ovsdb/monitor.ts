@@ -13,6 +13,8 @@ export type RowUpdate = {
   readonly uuid: Uuid
 } /** It has these values now; a column that is left out has its default. */ & (
   | { readonly kind: 'row'; readonly row: unknown }
+  /** As `row`, of a row that was not there before. */
+  | { readonly kind: 'insert'; readonly row: unknown }
   /** Differences to the columns that changed; see `applyDifference`. */
   | { readonly kind: 'modify'; readonly difference: unknown }
   | { readonly kind: 'delete' }
@@ -134,7 +136,8 @@ function parseUpdates2(json: unknown): RowUpdate[] {
   return parseRows(json, (change, table, uuid) => {
     if (change['modify'] !== undefined) return { table, uuid, kind: 'modify', difference: change['modify'] }
     if (change['delete'] !== undefined) return { table, uuid, kind: 'delete' }
-    return { table, uuid, kind: 'row', row: change['initial'] ?? change['insert'] }
+    if (change['insert'] !== undefined) return { table, uuid, kind: 'insert', row: change['insert'] }
+    return { table, uuid, kind: 'row', row: change['initial'] }
   })
 }
 

@@ -9,7 +9,10 @@ export interface Patience {
   readonly connectTimeoutMs: number
   /** Silence after which an echo is sent, and then again until the connection is given up. */
   readonly probeIntervalMs: number
-  /** For a connection to become useful: for its contents to be loaded. A server that only echoes is given up after it. */
+  /**
+   * For a connection to become useful, that is for its contents to be loaded, and for a message to become whole. A server that
+   * echoes and does nothing else, and one whose message never ends, are given up after it.
+   */
   readonly loadTimeoutMs: number
 }
 
@@ -30,10 +33,18 @@ export type Reconnect =
   | { readonly phase: 'backoff'; readonly untilMs: number; readonly backoffMs: number }
   /** An attempt is under way. */
   | { readonly phase: 'connecting'; readonly sinceMs: number; readonly backoffMs: number }
-  /** Connected, and the server spoke last at `heardMs`. Has to be useful at `usefulByMs`; Infinity once it is. */
-  | { readonly phase: 'active'; readonly heardMs: number; readonly usefulByMs: number; readonly backoffMs: number }
+  /** Connected, and the server spoke last at `heardMs`. */
+  | (Connected & { readonly phase: 'active'; readonly heardMs: number })
   /** Connected, but silent; an echo was sent at `probedMs`. */
-  | { readonly phase: 'probing'; readonly probedMs: number; readonly usefulByMs: number; readonly backoffMs: number }
+  | (Connected & { readonly phase: 'probing'; readonly probedMs: number })
+
+interface Connected {
+  readonly backoffMs: number
+  /** When the contents have to be loaded; Infinity once they are. */
+  readonly usefulByMs: number
+  /** When the message that is coming in has to be whole; Infinity while none is. */
+  readonly wholeByMs: number
+}
 
 /** What the holder of the connection has to do now. `disconnect` is to be followed by {@link lost}. */
 export type Action = 'connect' | 'probe' | 'disconnect'
@@ -51,9 +62,9 @@ export function dueMs(state: Reconnect, patience: Patience): number {
     case 'connecting':
       return state.sinceMs + patience.connectTimeoutMs
     case 'active':
-      return Math.min(state.heardMs + patience.probeIntervalMs, state.usefulByMs)
+      return Math.min(state.heardMs + patience.probeIntervalMs, state.usefulByMs, state.wholeByMs)
     case 'probing':
-      return Math.min(state.probedMs + patience.probeIntervalMs, state.usefulByMs)
+      return Math.min(state.probedMs + patience.probeIntervalMs, state.usefulByMs, state.wholeByMs)
     default:
       return assertNever(state)
   }
@@ -67,7 +78,7 @@ export function step(state: Reconnect, nowMs: number, patience: Patience): { nex
     case 'backoff':
       return { next: { phase: 'connecting', sinceMs: nowMs, backoffMs }, action: 'connect' }
     case 'active':
-      if (nowMs >= state.usefulByMs) return { next: state, action: 'disconnect' }
+      if (nowMs >= Math.min(state.usefulByMs, state.wholeByMs)) return { next: state, action: 'disconnect' }
       return { next: { ...state, phase: 'probing', probedMs: nowMs }, action: 'probe' }
     case 'connecting':
     case 'probing':
@@ -77,16 +88,22 @@ export function step(state: Reconnect, nowMs: number, patience: Patience): { nex
   }
 }
 
-/** The server was heard: the attempt succeeded, or bytes came. */
-export function heard(state: Reconnect, nowMs: number, patience: Patience): Reconnect {
+/**
+ * The server was heard: the attempt succeeded, or bytes came. `isStillPartial`: the bytes neither began nor completed a
+ * message.
+ */
+export function heard(state: Reconnect, nowMs: number, patience: Patience, isStillPartial = false): Reconnect {
   const { backoffMs } = state
+  const timeoutMs = nowMs + patience.loadTimeoutMs
   switch (state.phase) {
     case 'backoff':
     case 'connecting':
-      return { phase: 'active', heardMs: nowMs, usefulByMs: nowMs + patience.loadTimeoutMs, backoffMs }
+      return { phase: 'active', heardMs: nowMs, usefulByMs: timeoutMs, wholeByMs: Number.POSITIVE_INFINITY, backoffMs }
     case 'active':
-    case 'probing':
-      return { phase: 'active', heardMs: nowMs, usefulByMs: state.usefulByMs, backoffMs }
+    case 'probing': {
+      const wholeByMs = isStillPartial ? Math.min(state.wholeByMs, timeoutMs) : Number.POSITIVE_INFINITY
+      return { phase: 'active', heardMs: nowMs, usefulByMs: state.usefulByMs, wholeByMs, backoffMs }
+    }
     default:
       return assertNever(state)
   }

@@ -20,8 +20,8 @@ export function servedAfter(before: ServedDatabases, updates: readonly RowUpdate
   for (const update of updates) {
     if (update.kind === 'delete') after.delete(update.uuid)
     else {
-      const told = update.kind === 'row' ? update.row : update.difference
-      const known = update.kind === 'row' ? { name: undefined, connected: false } : before.get(update.uuid)
+      const told = update.kind === 'modify' ? update.difference : update.row
+      const known = update.kind === 'modify' ? before.get(update.uuid) : undefined
       if (isRecord(told)) after.set(update.uuid, { name: known?.name, connected: known?.connected, ...told })
     }
   }

@@ -61,7 +61,11 @@ export class Table {
   #rowAfter(update: RowUpdate, before: Row | undefined): Row | undefined {
     switch (update.kind) {
       case 'delete':
+        if (before === undefined) throw protocolError(`the end of ${this.name} ${update.uuid}, which is not there`)
         return undefined
+      case 'insert':
+        if (before !== undefined) throw protocolError(`${this.name} ${update.uuid} comes a second time`)
+        return decodeRow(this.#columns, update.uuid, update.row)
       case 'row':
         return decodeRow(this.#columns, update.uuid, update.row)
       case 'modify':

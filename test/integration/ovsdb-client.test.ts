@@ -1,73 +1,21 @@
 import assert from 'node:assert/strict'
-import { schema, type Tables } from '../../src/gen/vswitch.js'
-import {
-  type Change,
-  newTransaction,
-  type OvsdbClient,
-  OvsdbError,
-  type OvsdbProblem,
-  openOvsdb,
-  type Replicated,
-  type Uuid,
-} from '../../src/ovsdb/index.js'
+import { schema } from '../../src/gen/vswitch.js'
+import { type Change, newTransaction, OvsdbError } from '../../src/ovsdb/index.js'
 import { laneTest } from '../support/lane.js'
+import {
+  addBridge,
+  contents,
+  freshContents,
+  type OvsView,
+  openOvs as open,
+  problemKind,
+  root,
+  soon,
+} from '../support/ovs-client.js'
 import { startOvsdbServer } from '../support/ovsdb-server.js'
 
-const monitor = {
-  Open_vSwitch: ['bridges', 'next_cfg', 'external_ids'],
-  Bridge: ['name', 'ports', 'external_ids', 'datapath_id', 'flood_vlans'],
-  Port: ['name', 'interfaces', 'tag', 'trunks', 'external_ids'],
-  Interface: ['name', 'type', 'statistics'],
-} as const
-type View = Replicated<Tables, typeof monitor>
-type Client = OvsdbClient<Tables, View>
-
 /** No datapath takes part, so one lane is enough. */
-const userspace = { only: 'userspace', timeoutMs: 30_000 } as const
-const patience = { minBackoffMs: 20, maxBackoffMs: 50 }
-
-function open(server: { readonly socketPath: string }, lock?: string): Client {
-  const endpoint = { kind: 'unix', path: server.socketPath } as const
-  return openOvsdb({ endpoint, schema, monitor, patience, ...(lock === undefined ? {} : { lock }) })
-}
-
-function soon(): AbortSignal {
-  return AbortSignal.timeout(60_000)
-}
-
-function root(client: Client): Uuid {
-  const [row] = client.replica.rows('Open_vSwitch')
-  assert.ok(row)
-  return row._uuid
-}
-
-async function addBridge(client: Client, name: string): Promise<Uuid> {
-  const tx = newTransaction(schema)
-  const bridge = tx.insert('Bridge', { name })
-  tx.mutate('Open_vSwitch', root(client), 'bridges', 'insert', [bridge])
-  return (await client.transact(tx, { signal: soon() })).uuid(bridge)
-}
-
-function problemKind(kind: OvsdbProblem['kind']): (error: unknown) => boolean {
-  return error => error instanceof OvsdbError && error.problem.kind === kind
-}
-
-/** The replica's contents, comparable. */
-function contents({ replica }: Client): unknown {
-  const byUuid = (a: { _uuid: string }, b: { _uuid: string }) => (a._uuid < b._uuid ? -1 : 1)
-  return [
-    [...replica.rows('Bridge')].sort(byUuid).map(row => ({ ...row, ports: [...row.ports].sort() })),
-    [...replica.rows('Port')].sort(byUuid),
-    [...replica.rows('Interface')].sort(byUuid),
-    [...replica.rows('Open_vSwitch')].map(row => ({ ...row, bridges: [...row.bridges].sort() })),
-  ]
-}
-
-async function freshContents(server: { readonly socketPath: string }): Promise<unknown> {
-  await using other = open(server)
-  await other.ready(soon())
-  return contents(other)
-}
+const userspace = { only: 'userspace' } as const
 
 laneTest('a committed transaction stands in the replica when transact resolves', userspace, async () => {
   await using server = await startOvsdbServer()
@@ -250,9 +198,9 @@ laneTest('an error at commit belongs to no operation', userspace, async () => {
 
 laneTest('the second holder of a lock is locked out until the first one leaves', userspace, async () => {
   await using server = await startOvsdbServer()
-  await using first = open(server, 'the_lock')
+  await using first = open(server, { lock: 'the_lock' })
   await first.ready(soon())
-  await using second = open(server, 'the_lock')
+  await using second = open(server, { lock: 'the_lock' })
   await second.waitFor(() => (second.status.state === 'locked-out' ? true : undefined), soon())
   const tx = newTransaction(schema)
   tx.comment('x')
@@ -276,7 +224,7 @@ laneTest(
     await server.kill()
     await client.waitFor(() => (client.status.state === 'waiting' ? true : undefined), soon())
     assert.ok(client.replica.find('Bridge', 'name', 'br0'), 'the replica is kept while the server is away')
-    const changes: Change<View>[] = []
+    const changes: Change<OvsView>[] = []
     client.subscribe(batch => changes.push(...batch))
     await server.start()
     await server.vsctl('add-br', 'br3', '--', 'del-br', 'br1')

@@ -8,9 +8,9 @@ import { promisify } from 'node:util'
 import { until } from './until.js'
 
 const run = promisify(execFile)
-const vswitchSchema = '/usr/share/openvswitch/vswitch.ovsschema'
+export const vswitchSchema = '/usr/share/openvswitch/vswitch.ovsschema'
 
-/** A real ovsdb-server of the test's own, with an empty Open_vSwitch database. Disposing it removes every trace. */
+/** A real ovsdb-server of the test's own. Disposing it removes every trace. */
 export interface PrivateOvsdbServer extends AsyncDisposable {
   readonly socketPath: string
   readonly databasePath: string
@@ -20,22 +20,40 @@ export interface PrivateOvsdbServer extends AsyncDisposable {
   start(where?: 'hidden'): Promise<void>
   /** Runs ovs-vsctl against it and gives what it printed. */
   vsctl(...args: readonly string[]): Promise<string>
+  /** Tells it something on its control socket, as ovs-appctl does. */
+  appctl(...args: readonly string[]): Promise<string>
+  /** Runs ovsdb-client with these arguments behind the server's address, and gives what it printed. */
+  client(command: string, ...args: readonly string[]): Promise<string>
 }
 
-export async function startOvsdbServer(): Promise<PrivateOvsdbServer> {
+export interface ServerOptions {
+  /** Of the database; without it that of Open vSwitch, with its one root row. */
+  readonly schemaPath?: string
+  /** One server can be a cluster too: only then the database has a history. */
+  readonly model?: 'standalone' | 'clustered'
+}
+
+export async function startOvsdbServer(options: ServerOptions = {}): Promise<PrivateOvsdbServer> {
+  const { schemaPath = vswitchSchema, model = 'standalone' } = options
   const directory = await mkdtemp(join(tmpdir(), 'ovsdb-test-'))
   const databasePath = join(directory, 'conf.db')
   const socketPath = join(directory, 'db.sock')
-  await run('ovsdb-tool', ['create', databasePath, vswitchSchema])
+  const cluster = [`unix:${join(directory, 'raft')}`]
+  const creation =
+    model === 'clustered'
+      ? ['create-cluster', databasePath, schemaPath, ...cluster]
+      : ['create', databasePath, schemaPath]
+  await run('ovsdb-tool', creation)
+  const control = join(directory, 'ctl')
   let child: ReturnType<typeof spawn> | undefined
   let listening = socketPath
 
   const start = async (where?: 'hidden') => {
     listening = where === 'hidden' ? join(directory, 'hidden.sock') : socketPath
     const path = listening
-    const options = [`--remote=punix:${path}`, `--unixctl=${join(directory, 'ctl')}`, '-vconsole:off']
+    const options = [`--remote=punix:${path}`, `--unixctl=${control}`, '-vconsole:off']
     child = spawn('ovsdb-server', [databasePath, ...options], { stdio: 'ignore' })
-    await until(`ovsdb-server listens on ${path}`, () => existsSync(path))
+    await until(`ovsdb-server listens on ${path}`, () => existsSync(path) && existsSync(control))
   }
   const kill = async () => {
     const dying = child
@@ -44,18 +62,23 @@ export async function startOvsdbServer(): Promise<PrivateOvsdbServer> {
     const exited = once(dying, 'exit')
     dying.kill('SIGKILL')
     await exited
-    await rm(listening, { force: true })
+    await Promise.all([listening, control].map(path => rm(path, { force: true })))
   }
   const vsctl = async (...args: readonly string[]) =>
     (await run('ovs-vsctl', [`--db=unix:${listening}`, '--no-wait', ...args])).stdout
+  const appctl = async (...args: readonly string[]) => (await run('ovs-appctl', ['-t', control, ...args])).stdout
+  const client = async (command: string, ...args: readonly string[]) =>
+    (await run('ovsdb-client', [command, `unix:${listening}`, ...args], { maxBuffer: 2 ** 26 })).stdout
   await start()
-  await vsctl('init')
+  if (schemaPath === vswitchSchema) await vsctl('init')
   return {
     socketPath,
     databasePath,
     kill,
     start,
     vsctl,
+    appctl,
+    client,
     [Symbol.asyncDispose]: async () => {
       await kill()
       await rm(directory, { recursive: true, force: true })

@@ -8,3 +8,30 @@ export function randomFrom(seed: number): () => number {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
 }
+
+/** Choices that a seed repeats. */
+export interface Choices {
+  /** A whole number from 0 to below `count`. */
+  below(count: number): number
+  pick<T>(items: readonly T[]): T
+  chance(probability: number): boolean
+}
+
+export function choicesFrom(seed: number): Choices {
+  const next = randomFrom(seed)
+  const below = (count: number) => Math.floor(next() * count)
+  return {
+    below,
+    pick: items => {
+      const item = items[below(items.length)]
+      if (item === undefined) throw new RangeError('nothing to pick from')
+      return item
+    },
+    chance: probability => next() < probability,
+  }
+}
+
+/** The seed of this run: from the environment, or from the clock. To be printed, so that the run can be repeated. */
+export function seedOfRun(): number {
+  return Number(process.env['OVS_BRIDGED_TEST_SEED'] ?? Date.now() % 1_000_000)
+}
