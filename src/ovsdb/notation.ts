@@ -117,12 +117,17 @@ function atomDecoder(type: AtomicType): (json: unknown) => Atom {
     case 'boolean':
       return json => (typeof json === 'boolean' ? json : mismatch(type, json))
     case 'real':
-      return json => (typeof json === 'number' || typeof json === 'bigint' ? Number(json) : mismatch(type, json))
+      return json => (isFiniteNumber(json) ? Number(json) : mismatch(type, json))
     case 'integer':
       return json => (typeof json === 'bigint' || Number.isSafeInteger(json) ? integer(json) : mismatch(type, json))
     case 'uuid':
       return json => (isArray(json) && json[0] === 'uuid' && isUuid(json[1]) ? json[1] : mismatch(type, json))
   }
+}
+
+// `JSON.parse` makes Infinity of 1e400, which no column can hold.
+function isFiniteNumber(json: unknown): boolean {
+  return typeof json === 'bigint' || Number.isFinite(json)
 }
 
 function integer(json: unknown): number | bigint {

@@ -1,66 +1,21 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { schema as generated, type Tables } from '../../src/gen/vswitch.js'
+import { type Change, newTransaction, OvsdbError, openOvsdb } from '../../src/ovsdb/index.js'
+import { startFakeOvsdbServer } from '../support/fake-ovsdb-server.js'
 import {
-  type Change,
-  newTransaction,
-  type OvsdbClient,
-  OvsdbError,
-  type OvsdbProblem,
-  openOvsdb,
-  type Replicated,
-} from '../../src/ovsdb/index.js'
-import { type FakeOvsdbServer, type Received, startFakeOvsdbServer } from '../support/fake-ovsdb-server.js'
-
-const monitor = { Bridge: ['name', 'ports'], Port: ['name', 'tag'] } as const
-type Client = OvsdbClient<Tables, Replicated<Tables, typeof monitor>>
-
-const column = { type: 'string' }
-const liveSchema = {
-  name: 'Open_vSwitch',
-  version: '8.0.0',
-  tables: {
-    Bridge: {
-      columns: { name: column, ports: { type: { key: 'uuid', min: 0, max: 'unlimited' } } },
-      indexes: [['name']],
-    },
-    Port: { columns: { name: column, tag: { type: { key: 'integer', min: 0 } } }, indexes: [['name']] },
-  },
-}
-const br0 = '0a1b2c3d-0000-4000-8000-000000000001'
-const br1 = '0a1b2c3d-0000-4000-8000-000000000002'
-const noTransaction = '00000000-0000-0000-0000-000000000000'
-
-function open(server: FakeOvsdbServer, patience = {}): Client {
-  return openOvsdb({
-    endpoint: { kind: 'unix', path: server.socketPath },
-    schema: generated,
-    monitor,
-    patience: { minBackoffMs: 10, maxBackoffMs: 20, ...patience },
-  })
-}
-
-/** Answers the handshake with `dump`; `others` gets the rest. */
-function serving(dump: unknown, others: (request: Received) => void = () => undefined): (request: Received) => void {
-  return request => {
-    if (request.method === 'set_db_change_aware') request.refuse('unknown method')
-    else if (request.method === 'get_schema') request.answer(liveSchema)
-    else if (request.method === 'monitor_cond_since') request.answer([false, noTransaction, dump])
-    else others(request)
-  }
-}
-
-function bridges(...rows: readonly (readonly [string, string])[]): unknown {
-  return { Bridge: Object.fromEntries(rows.map(([uuid, name]) => [uuid, { initial: { name } }])) }
-}
-
-function soon(): AbortSignal {
-  return AbortSignal.timeout(5000)
-}
-
-function problemKind(kind: OvsdbProblem['kind']): (error: unknown) => boolean {
-  return error => error instanceof OvsdbError && error.problem.kind === kind
-}
+  br0,
+  br1,
+  bridges,
+  type FakeView,
+  liveSchema,
+  monitor,
+  noTransaction,
+  openFake as open,
+  problemKind,
+  serving,
+  soon,
+} from '../support/fake-session.js'
 
 function comment(): ReturnType<typeof newTransaction<Tables>> {
   const tx = newTransaction(generated)
@@ -135,7 +90,7 @@ for (const [method, dump, update, notification] of [
 
 test('a column that the server lacks is not asked for and reads as its default', async () => {
   const { tables, ...rest } = liveSchema
-  const older = { ...rest, tables: { ...tables, Port: { columns: { name: column } } } }
+  const older = { ...rest, tables: { ...tables, Port: { columns: { name: { type: 'string' } } } } }
   let asked: unknown
   await using server = await startFakeOvsdbServer(request => {
     if (request.method === 'set_db_change_aware') return request.refuse('unknown method')
@@ -190,7 +145,7 @@ test('a dump that has not changed since the loss is no change to anybody', async
   await using client = open(server)
   await client.ready(soon())
   const before = client.replica.find('Bridge', 'name', 'br0')
-  const changes: Change<Replicated<Tables, typeof monitor>>[] = []
+  const changes: Change<FakeView>[] = []
   using _subscription = client.subscribe(batch => changes.push(...batch))
   const { revision } = client.replica
   await client.transact(comment(), { signal: soon() }).catch(() => undefined)

@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { schema, type Tables } from '../../src/gen/vswitch.js'
+import { type Limits, newTransaction, OvsdbError, type OvsdbProblem } from '../../src/ovsdb/index.js'
+import { type Received, startFakeOvsdbServer } from '../support/fake-ovsdb-server.js'
+import { br0, br1, bridges, type FakeClient, noTransaction, openFake, serving, soon } from '../support/fake-session.js'
+import { until } from '../support/until.js'
+
+function comment(text = 'x') {
+  const tx = newTransaction<Tables>(schema)
+  tx.comment(text)
+  return tx
+}
+
+function isLimit(limit: keyof Limits): (error: unknown) => boolean {
+  return error => error instanceof OvsdbError && error.problem.kind === 'limit' && error.problem.limit === limit
+}
+
+/** Why the connection was given up. */
+function firstLoss(client: FakeClient): Promise<OvsdbProblem> {
+  return client.waitFor(() => (client.status.state === 'waiting' ? client.status.problem : undefined), soon())
+}
+
+/** Keeps writing what `piece` gives, as fast as the other end takes it, until it is gone. */
+function pour({ socket }: Received, piece: () => string): void {
+  const more = () => {
+    let goesOn = !socket.destroyed
+    while (goesOn) goesOn = socket.write(piece())
+  }
+  socket.on('drain', more)
+  more()
+}
+
+test('a call beyond the pending ones is refused and not sent, and the others go on', async () => {
+  const held: Received[] = []
+  await using server = await startFakeOvsdbServer(serving({}, request => void held.push(request)))
+  await using client = openFake(server, {}, { limits: { maxPendingCalls: 3 } })
+  await client.ready(soon())
+  const sent = [1, 2, 3].map(() => client.transact(comment(), { signal: soon() }))
+  assert.equal(client.readings.pendingCalls, 3)
+  await assert.rejects(client.transact(comment(), { signal: soon() }), isLimit('maxPendingCalls'))
+  await until('all three came', () => held.length === 3)
+  for (const request of held) request.answer([{}])
+  await Promise.all(sent)
+  const { transactionsCommitted, transactionsRefused } = client.readings
+  assert.deepEqual([transactionsCommitted, transactionsRefused], [3, 0])
+})
+
+test('a server that stops reading costs no more than the limit, and is given up', async () => {
+  await using server = await startFakeOvsdbServer(serving({}, ({ socket }) => void socket.pause()))
+  await using client = openFake(server, { probeIntervalMs: 1000 }, { limits: { maxUnsentBytes: 2 ** 20 } })
+  await client.ready(soon())
+  const outcomes: Promise<unknown>[] = []
+  let refused: unknown
+  for (let i = 0; i < 1000 && refused === undefined; i++) {
+    const sent = client.transact(comment('x'.repeat(2 ** 14)), { signal: soon() })
+    outcomes.push(sent.catch((error: unknown) => error))
+    sent.catch((error: unknown) => {
+      if (isLimit('maxUnsentBytes')(error)) refused = error
+    })
+    await Promise.resolve()
+  }
+  assert.ok(refused)
+  assert.ok(client.readings.unsentBytes <= 2 ** 20)
+  // Larger transactions are given more time: it is the silence that counts.
+  assert.equal((await firstLoss(client)).kind, 'not-connected')
+  await Promise.all(outcomes)
+})
+
+test('a server that asks and does not read the answers is given up', async () => {
+  const echo = JSON.stringify({ method: 'echo', params: ['x'.repeat(2 ** 16)], id: 'echo' })
+  const handle = serving({}, request => {
+    request.socket.pause()
+    pour(request, () => echo)
+  })
+  await using server = await startFakeOvsdbServer(handle)
+  await using client = openFake(server, {}, { limits: { maxUnsentBytes: 2 ** 20 } })
+  await client.ready(soon())
+  client.transact(comment(), { signal: soon() }).catch(() => undefined)
+  const problem = await firstLoss(client)
+  assert.ok(problem.kind === 'limit' && problem.limit === 'maxUnsentBytes')
+})
+
+for (const [what, limits, limit] of [
+  ['rows', { maxRows: 1 }, 'maxRows'],
+  ['bytes', { maxMessageBytes: 60 }, 'maxMessageBytes'],
+  ['brackets', { maxNesting: 4 }, 'maxNesting'],
+] as const) {
+  test(`a dump of too many ${what} is refused, and what the replica has stays`, async () => {
+    await using server = await startFakeOvsdbServer(serving(bridges([br0, 'br0'], [br1, 'br1'])))
+    await using client = openFake(server, {}, { limits })
+    const problem = await firstLoss(client)
+    assert.ok(problem.kind === 'limit' && problem.limit === limit, problem.message)
+    assert.deepEqual([...client.replica.rows('Bridge')], [])
+  })
+}
+
+test('a row beyond the limit is refused with the whole update, one that takes the place of another is not', async () => {
+  const update = (changes: object) =>
+    JSON.stringify({ method: 'update3', params: ['replica', noTransaction, { Bridge: changes }], id: null })
+  const swap = update({ [br0]: { delete: null }, [br1]: { insert: { name: 'br1' } } })
+  const more = update({ [br0]: { insert: { name: 'br0' } } })
+  const updates = [swap, more]
+  const handle = serving(bridges([br0, 'br0']), request => request.socket.write(updates.shift() ?? ''))
+  await using server = await startFakeOvsdbServer(handle)
+  await using client = openFake(server, {}, { limits: { maxRows: 1 } })
+  await client.ready(soon())
+  client.transact(comment(), { signal: soon() }).catch(() => undefined)
+  await client.waitFor(replica => replica.find('Bridge', 'name', 'br1'), soon())
+  client.transact(comment(), { signal: soon() }).catch(() => undefined)
+  const problem = await firstLoss(client)
+  assert.ok(problem.kind === 'limit' && problem.limit === 'maxRows')
+})
+
+test('a value of 100 MB is given up at the limit and not read to its end', async () => {
+  const piece = 'x'.repeat(2 ** 16)
+  let poured = 0
+  const handle = serving({}, request => {
+    request.socket.write('{"method":"update3","params":["replica","')
+    pour(request, () => {
+      poured += piece.length
+      return poured <= 100e6 ? piece : '"],"id":null}'
+    })
+  })
+  await using server = await startFakeOvsdbServer(handle)
+  await using client = openFake(server, {}, { limits: { maxMessageBytes: 2 ** 23 } })
+  await client.ready(soon())
+  client.transact(comment(), { signal: soon() }).catch(() => undefined)
+  const problem = await firstLoss(client)
+  assert.ok(problem.kind === 'limit' && problem.limit === 'maxMessageBytes')
+  assert.ok(client.readings.bytesReceived < 2 ** 24)
+})
+
+test('a large value within the limit is read', async () => {
+  const name = 'ü'.repeat(2 ** 21)
+  await using server = await startFakeOvsdbServer(serving(bridges([br0, name])))
+  await using client = openFake(server)
+  await client.ready(soon())
+  assert.equal(client.replica.find('Bridge', 'name', name)?._uuid, br0)
+})
+
+test('a server that answers echo and nothing else is given up', async () => {
+  const handle = (request: Received) => {
+    if (request.method === 'echo') request.answer([])
+  }
+  await using server = await startFakeOvsdbServer(handle)
+  await using client = openFake(server, { probeIntervalMs: 20, loadTimeoutMs: 200 })
+  const problem = await firstLoss(client)
+  assert.equal(problem.kind, 'not-connected')
+  assert.ok(client.readings.probes > 0)
+})
+
+test('a message that never ends is given up, however steadily its bytes come', async () => {
+  const handle = serving({}, ({ socket }) => {
+    socket.write('{"method":"')
+    const timer = setInterval(() => socket.write('x'), 5)
+    socket.on('close', () => clearInterval(timer))
+  })
+  await using server = await startFakeOvsdbServer(handle)
+  await using client = openFake(server, { loadTimeoutMs: 300 })
+  await client.ready(soon())
+  client.transact(comment(), { signal: soon() }).catch(() => undefined)
+  assert.equal((await firstLoss(client)).kind, 'not-connected')
+  await client.ready(soon())
+})
