@@ -8,10 +8,12 @@ import { createPar } from './benches/create-par.js'
 import { createSeq } from './benches/create-seq.js'
 import { destroy } from './benches/destroy.js'
 import { netflow } from './benches/netflow.js'
+import { ovsdbLoad } from './benches/ovsdb-load.js'
+import { ovsdbTxn } from './benches/ovsdb-txn.js'
 import { read } from './benches/read.js'
 import { type Machine, type Result, resultOf, tableOf, thisMachine } from './report.js'
 
-const benches: readonly Bench[] = [createSeq, createPar, createMany, destroy, read, netflow]
+const benches: readonly Bench[] = [createSeq, createPar, createMany, destroy, read, netflow, ovsdbLoad, ovsdbTxn]
 
 const usage = `npm run bench -- [NAME…] [--quick] [--smoke] [--rounds N] [--profile DIRECTORY]
 

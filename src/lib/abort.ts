@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events'
+import { remembered } from './remembered.js'
 
 /** Why a wait was given up. */
 export type AbortCause = 'deadline' | 'cancelled' | 'shutting-down'
@@ -132,6 +133,35 @@ export function raceAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<
       },
     )
   })
+}
+
+/** Those who wait for one signal, behind the one listener that it has of ours. */
+interface Crowd {
+  readonly callbacks: Set<() => void>
+  readonly onAbort: () => void
+}
+
+const crowdOf = remembered((): Crowd => {
+  const callbacks = new Set<() => void>()
+  const onAbort = () => {
+    const all = [...callbacks]
+    callbacks.clear()
+    for (const callback of all) callback()
+  }
+  return { callbacks, onAbort }
+})
+
+/**
+ * Calls `callback` when `signal` aborts, unless the answer is called before. Ten thousand may wait for one signal: Node would
+ * walk through all of its listeners for each that is added.
+ */
+export function whenAborted(signal: AbortSignal, callback: () => void): () => void {
+  const { callbacks, onAbort } = crowdOf(signal)
+  if (callbacks.size === 0) signal.addEventListener('abort', onAbort, { once: true })
+  callbacks.add(callback)
+  return () => {
+    if (callbacks.delete(callback) && callbacks.size === 0) signal.removeEventListener('abort', onAbort)
+  }
 }
 
 /** Resolves after `delayMs` milliseconds, or rejects with the signal's reason; leaves no timer behind. */

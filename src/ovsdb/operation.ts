@@ -39,22 +39,28 @@ export interface Plan {
 
 /**
  * Puts the lock's `assert` first, and a `wait` for the row before each operation on a row: a server commits an
- * update of a row that is gone, with a count of 0 and all its neighbours, and nobody could take those back.
+ * update of a row that is gone, with a count of 0 and all its neighbours, and nobody could take those back. Where there
+ * are no neighbours, the count is enough.
  */
 export function planOperations(operations: readonly Operation[], lock: string | undefined): Plan {
   const steps: Step[] = lock === undefined ? [] : [{ role: 'lock', lock }]
   const guarded = new Set<string>()
+  const isAlone = operations.filter(isWrite).length === 1
   for (const [index, operation] of operations.entries()) {
     const uuid = targetOf(operation)
     if (uuid !== undefined && 'table' in operation) {
       const row = `${operation.table} ${uuid}`
-      if (!guarded.has(row)) steps.push({ role: 'guard', index, table: operation.table, uuid })
+      if (!guarded.has(row) && !isAlone) steps.push({ role: 'guard', index, table: operation.table, uuid })
       if (operation.op === 'delete') guarded.delete(row)
       else guarded.add(row)
     }
     steps.push({ role: 'operation', index, operation })
   }
   return { steps, wire: steps.map(encodeStep) }
+}
+
+function isWrite({ op }: Operation): boolean {
+  return op === 'insert' || op === 'update' || op === 'mutate' || op === 'delete'
 }
 
 /** The row that has to be there for the operation to do anything. */
@@ -152,6 +158,9 @@ function readAnswer(
 ): void {
   // A step that was not reached has null; the error follows.
   if (!isRecord(answer)) return
+  const target = targetOf(operation)
+  if (answer['count'] === 0 && target !== undefined && 'table' in operation)
+    throw new OvsdbError(vanished({ table: operation.table, uuid: target, index }, 'a count of 0'))
   if (operation.op === 'insert') inserted.set(operation.as, decodeUuid(answer['uuid']))
   else if (operation.op === 'select') selected.set(index, isArray(answer['rows']) ? answer['rows'][0] : undefined)
 }
@@ -179,7 +188,10 @@ function stepProblem(step: Step | undefined, answer: Readonly<Record<string, unk
   }
 }
 
-function vanished({ table, uuid, index }: Extract<Step, { role: 'guard' }>, message: string): OvsdbProblem {
+function vanished(
+  { table, uuid, index }: Omit<Extract<Step, { role: 'guard' }>, 'role'>,
+  message: string,
+): OvsdbProblem {
   return {
     kind: 'row-vanished',
     message: `${table} has no row ${uuid} (${message})`,

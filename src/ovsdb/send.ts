@@ -1,3 +1,4 @@
+import { whenAborted } from '../lib/abort.js'
 import { OvsdbError, problemOf } from './errors.js'
 import { type Outcome, type Plan, readOutcome } from './operation.js'
 import type { Counters } from './readings.js'
@@ -60,8 +61,7 @@ function answerOrUnknown(sent: Promise<unknown>, signal: AbortSignal, cancel: ()
       giveUp('given up while the transaction was under way', signal.reason)
       cancel()
     }
-    signal.addEventListener('abort', onAbort, { once: true })
-    const settle = () => signal.removeEventListener('abort', onAbort)
+    const settle = whenAborted(signal, onAbort)
     sent.then(
       answer => {
         settle()

@@ -225,6 +225,7 @@ class TransactionBuilder {
   }
 
   #encodeRow(table: string, values: object): JsonRow {
+    tableOf(this.#schema, table)
     const entries: [string, unknown][] = Object.entries(values)
     return Object.fromEntries(
       entries.map(([name, value]) => [name, encodeValue(this.#place(table, name), this.#column(table, name), value)]),

@@ -1,3 +1,5 @@
+import { whenAborted } from '../lib/abort.js'
+
 /** Somebody who waits for a state to come. */
 interface Waiter {
   /** Tries once more; settles when it can. */
@@ -26,18 +28,18 @@ export class Waiters {
         return true
       }
       const waiter: Waiter = { attempt, reject }
-      const onAbort = () => {
-        leave()
-        reject(signal.reason)
-      }
+      let unlisten = () => {}
       const leave = () => {
         this.#waiting.delete(waiter)
-        signal.removeEventListener('abort', onAbort)
+        unlisten()
       }
       if (attempt()) return
       if (this.#closed !== undefined) return reject(this.#closed)
       this.#waiting.add(waiter)
-      signal.addEventListener('abort', onAbort, { once: true })
+      unlisten = whenAborted(signal, () => {
+        leave()
+        reject(signal.reason)
+      })
     })
   }
 

@@ -63,16 +63,16 @@ function expectEach(database: ModelDatabase, names: readonly string[]): void {
 }
 
 /**
- * Runs one session again and again, cut one byte later each time, and lets the connection behind it end what was begun.
- * Resolves to how many places there were.
+ * Runs one session again and again, cut `step` bytes later each time, and lets the connection behind it end what was begun.
+ * Resolves to how many bytes the session had.
  */
-export async function cutEveryByte(direction: 'out' | 'in'): Promise<number> {
+export async function cutEveryByte(direction: 'out' | 'in', first: number, step: number): Promise<number> {
   const database = new ModelDatabase()
   await using server = await startFaultyServer(database)
   await using client = open(server, 10_000)
   const mirror = new EventMirror()
   client.subscribe(changes => mirror.take(changes))
-  for (let offset = 0; ; offset++) {
+  for (let offset = first; ; offset += step) {
     server.faults = direction === 'out' ? { cutOutAfter: offset } : { cutInAfter: offset }
     const losses = client.readings.losses
     server.cutAll()
@@ -81,7 +81,7 @@ export async function cutEveryByte(direction: 'out' | 'in'): Promise<number> {
     // Somebody else's change falls before the cut or behind it.
     server.transact({ op: 'insert', row: { name: `other${offset}`, value: offset } })
     // The first loss is the cut of the whole connection before.
-    const isCut = () => (client.readings.losses >= losses + (offset === 0 ? 1 : 2) ? true : undefined)
+    const isCut = () => (client.readings.losses >= losses + (offset === first ? 1 : 2) ? true : undefined)
     const cut = client.waitFor(isCut, soon()).then(() => 'cut')
     const [ended] = await Promise.all([Promise.race([cut, done]), nextTurn()])
     cut.catch(() => undefined)

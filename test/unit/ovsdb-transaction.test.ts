@@ -76,17 +76,21 @@ test('the lock is asserted first and each row is looked for once', () => {
 const failed = { error: 'timed out', details: '"where" clause test failed' }
 
 for (const [what, answers, expected] of [
-  ['the lock', [{ error: 'not owner' }, null, null, null, null], { kind: 'lock-lost', lock: 'l' }],
-  ['a row that is gone', [{}, {}, failed, null, null], { kind: 'row-vanished', uuid: a, operationIndex: 1 }],
-  ['a wait', [{}, {}, {}, { count: 1 }, failed], { kind: 'precondition-failed', operationIndex: 2 }],
+  ['the lock', [{ error: 'not owner' }, null, null, null, null, null, null], { kind: 'lock-lost', lock: 'l' }],
+  [
+    'a row that is gone',
+    [{}, {}, failed, null, null, null, null],
+    { kind: 'row-vanished', uuid: a, operationIndex: 1 },
+  ],
+  ['a wait', [{}, {}, {}, { count: 1 }, { count: 1 }, failed], { kind: 'precondition-failed', operationIndex: 3 }],
   [
     'an operation',
-    [{}, { error: 'range error' }, null, null, null],
+    [{}, { error: 'range error' }, null, null, null, null],
     { kind: 'rejected', error: 'range error', operationIndex: 0 },
   ],
   [
     'the commit',
-    [{}, {}, {}, { count: 1 }, {}, { error: 'constraint violation', details: 'why' }],
+    [{}, {}, {}, { count: 1 }, { count: 1 }, {}, { error: 'constraint violation', details: 'why' }],
     { kind: 'rejected', error: 'constraint violation', details: 'why', operationIndex: undefined },
   ],
   ['a short answer', [{}, {}], { kind: 'protocol' }],
@@ -95,8 +99,49 @@ for (const [what, answers, expected] of [
     const tx = newTransaction(schema)
     tx.comment('zero')
     tx.update('Port', a, { tag: 1 })
+    tx.update('Port', a, { tag: 2 })
     tx.wait('Bridge', b, { name: 'br0' })
     const problem = problemOf(() => readOutcome(planOperations(tx.operations, 'l'), answers))
     assert.deepEqual({ ...problem, ...expected }, problem)
+  })
+}
+
+test('a change that is alone needs no look for its row: the count says whether it was there', () => {
+  const tx = newTransaction(schema)
+  tx.comment('zero')
+  tx.update('Port', a, { tag: 1 })
+  const plan = planOperations(tx.operations, undefined)
+  assert.deepEqual(
+    plan.steps.map(step => step.role),
+    ['operation', 'operation'],
+  )
+  readOutcome(plan, [{}, { count: 1 }])
+  const problem = problemOf(() => readOutcome(plan, [{}, { count: 0 }]))
+  assert.ok(problem.kind === 'row-vanished')
+  assert.deepEqual([problem.table, problem.uuid, problem.operationIndex], ['Port', a, 1])
+})
+
+for (const [what, build, reason] of [
+  [
+    'arithmetic on a string',
+    tx => tx.mutate('Bridge', a, 'fail_mode' as never, '+=' as never, 1 as never),
+    /cannot be changed/,
+  ],
+  [
+    'arithmetic on a set of strings',
+    tx => tx.mutate('Bridge', a, 'protocols' as never, '+=' as never, 1 as never),
+    /cannot be changed/,
+  ],
+  ['a division by zero', tx => tx.mutate('Open_vSwitch', a, 'next_cfg', '/=', 0), /divided by zero/],
+  ['an insert into a scalar', tx => tx.mutate('Open_vSwitch', a, 'next_cfg', 'insert' as never, 1), /at most one/],
+  ['an unknown column', tx => tx.update('Bridge', a, { constructor: 1 } as never), /no column/],
+  ['an unknown table', tx => tx.insert('constructor' as never, {} as never), /no table/],
+] satisfies readonly (readonly [string, (tx: Transaction<Tables>) => void, RegExp])[]) {
+  test(`${what} is refused before it is sent`, () => {
+    const tx = newTransaction(schema)
+    const problem = problemOf(() => build(tx))
+    assert.ok(problem.kind === 'invalid-value')
+    assert.match(problem.reason, reason)
+    assert.equal(tx.operationCount, 0)
   })
 }
