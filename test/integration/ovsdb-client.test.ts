@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
 import { schema } from '../../src/gen/vswitch.js'
 import { type Change, newTransaction, OvsdbError } from '../../src/ovsdb/index.js'
 import { laneTest } from '../support/lane.js'
@@ -268,4 +269,16 @@ laneTest('10,000 ports written in one transaction are read whole by another clie
   await reader.ready(soon())
   assert.equal([...reader.replica.rows('Port')].length, 10_000)
   assert.deepEqual(contents(reader), contents(writer))
+})
+
+laneTest('a comment stands in the log of the database', userspace, async () => {
+  await using server = await startOvsdbServer()
+  await using client = open(server)
+  await client.ready(soon())
+  const tx = newTransaction(schema)
+  tx.comment('ü who did it')
+  tx.setKeys('Open_vSwitch', root(client), 'external_ids', new Map([['k', 'v']]))
+  await client.transact(tx, { signal: soon() })
+  const log = await readFile(server.databasePath, 'utf8')
+  assert.match(log, /"_comment":"ü who did it"/)
 })

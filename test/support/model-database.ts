@@ -132,7 +132,7 @@ function assigned(before: StoredRow, row: unknown, named: ReadonlyMap<unknown, s
   const after = { ...before }
   if (!isRecord(row)) return after
   const { name, value, parent, tags, ids } = row
-  if (name !== undefined) after.name = String(name)
+  if (typeof name === 'string') after.name = name
   if (value !== undefined) after.value = Number(value)
   if (parent !== undefined) after.parent = referred(parent, named)
   if (tags !== undefined) after.tags = new Set(elements(tags).map(String))

@@ -147,7 +147,7 @@ function checkUpdate(method: string, params: readonly unknown[]): void {
   if (problem !== undefined) assert.deepEqual(after, before)
   for (const uuid of uuids) {
     const expected = after.filter(row => row.parent === uuid).map(row => row._uuid)
-    const [target] = after.filter(row => row._uuid === uuid)
+    const target = after.find(row => row._uuid === uuid)
     if (target !== undefined) {
       const found = [...replica.referrers('Node', 'parent', target._uuid)].map(row => row._uuid)
       assert.deepEqual(found.sort(), expected.sort())
@@ -220,7 +220,7 @@ function randomJson(random: Choices, depth: number): unknown {
     true,
     0,
     1.5,
-    1e400,
+    Number.POSITIVE_INFINITY,
     9007199254740993n,
     2 ** 60,
     '',

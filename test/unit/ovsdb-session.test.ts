@@ -16,6 +16,7 @@ import {
   serving,
   soon,
 } from '../support/fake-session.js'
+import { until } from '../support/until.js'
 
 function comment(): ReturnType<typeof newTransaction<Tables>> {
   const tx = newTransaction(generated)
@@ -250,3 +251,56 @@ test('a wait ends with the reason of its signal', async () => {
   giveUp.abort(new Error('enough'))
   await assert.rejects(waiting, /enough/)
 })
+
+test('a request that the client does not know is refused', async () => {
+  const handle = serving({}, request => {
+    request.socket.write('{"method":"get_schema","params":["x"],"id":"q"}')
+    setImmediate(() => request.answer([{}]))
+  })
+  await using server = await startFakeOvsdbServer(handle)
+  await using client = open(server)
+  await client.ready(soon())
+  for (let i = 0; i < 2; i++) await client.transact(comment(), { signal: soon() })
+  assert.deepEqual(server.answers[0], { result: null, error: 'unknown method', id: 'q' })
+})
+
+test('a lock that has no name the protocol allows is a defect', () => {
+  const endpoint = { kind: 'unix', path: '/nowhere' } as const
+  assert.throws(() => openOvsdb({ endpoint, schema: generated, monitor, lock: 'my-lock' }), TypeError)
+})
+
+test('a database that an old server does not have is a problem that is told, and tried again', async () => {
+  await using server = await startFakeOvsdbServer(request => {
+    if (request.method === 'get_schema') request.refuse({ error: 'unknown database', details: 'no' })
+    else request.refuse('unknown method')
+  })
+  await using client = open(server)
+  const problem = await client.waitFor(
+    () => (client.status.state === 'waiting' ? client.status.problem : undefined),
+    soon(),
+  )
+  assert.ok(problem.kind === 'rejected')
+  assert.equal(problem.error, 'unknown database')
+  await until('it tries again', () => server.connectionCount > 1)
+})
+
+for (const [what, notification] of [
+  ['a row that comes a second time', { [br0]: { insert: { name: 'x' } } }],
+  ['the end of a row that is not there', { [br1]: { delete: null } }],
+] as const) {
+  test(`${what} ends the connection, and the replica is loaded anew`, async () => {
+    const handle = serving(bridges([br0, 'br0']), ({ socket }) => {
+      const params = ['replica', noTransaction, { Bridge: notification }]
+      socket.write(JSON.stringify({ method: 'update3', params, id: null }))
+    })
+    await using server = await startFakeOvsdbServer(handle)
+    await using client = open(server)
+    await client.ready(soon())
+    await assert.rejects(client.transact(comment(), { signal: soon() }), problemKind('outcome-unknown'))
+    await client.ready(soon())
+    assert.deepEqual(
+      [...client.replica.rows('Bridge')].map(row => row.name),
+      ['br0'],
+    )
+  })
+}
