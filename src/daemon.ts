@@ -4,7 +4,7 @@ import { Committer } from './bridge/commit.js'
 import { openTapFeed } from './bridge/events.js'
 import type { Host } from './bridge/host.js'
 import { NetflowCollectors } from './bridge/netflow-collectors.js'
-import { type DatapathType, monitored, type OvsClient } from './bridge/ovs.js'
+import { type DatapathType, monitored, needed, type OvsClient } from './bridge/ovs.js'
 import { QosUpkeep } from './bridge/qos-upkeep.js'
 import { runReaper } from './bridge/reap.js'
 import { markedDevices, recover, reopenHostTaps } from './bridge/reconcile.js'
@@ -125,6 +125,7 @@ function connect(config: Config, socket: string, log: Logger): OvsClient {
     endpoint: { kind: 'unix', path: socket },
     schema,
     monitor: monitored,
+    required: needed,
     // RFC 7047 §4.1.8 takes an <id>, which has no dashes; an instance's name has no underscores.
     lock: `ovs_bridged_${config.instance.replaceAll('-', '_')}`,
     onEvent: event => {

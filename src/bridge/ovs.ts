@@ -23,6 +23,15 @@ export const monitored = {
   NetFlow: ['targets', 'engine_type', 'engine_id', 'active_timeout', 'external_ids'],
 } as const satisfies Monitored<Tables>
 
+/** What the domain cannot do without; the rest of what it reads may be missing in an older Open vSwitch. */
+export const needed = {
+  Open_vSwitch: ['bridges', 'next_cfg', 'cur_cfg'],
+  Bridge: ['name', 'ports', 'datapath_type', 'external_ids'],
+  Port: ['name', 'interfaces', 'tag', 'vlan_mode', 'qos', 'external_ids'],
+  Interface: ['name', 'type', 'ofport', 'error', 'ifindex', 'external_ids'],
+  QoS: ['type', 'external_ids'],
+} as const satisfies Monitored<Tables>
+
 export type OvsRows = Replicated<Tables, typeof monitored>
 export type OvsReplica = Replica<OvsRows>
 export type OvsClient = OvsdbClient<Tables, OvsRows>

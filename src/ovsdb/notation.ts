@@ -117,7 +117,7 @@ function atomDecoder(type: AtomicType): (json: unknown) => Atom {
     case 'boolean':
       return json => (typeof json === 'boolean' ? json : mismatch(type, json))
     case 'real':
-      return json => (isFiniteNumber(json) ? Number(json) : mismatch(type, json))
+      return json => (isFiniteNumber(json) ? Number(json) + 0 : mismatch(type, json))
     case 'integer':
       return json => (typeof json === 'bigint' || Number.isSafeInteger(json) ? integer(json) : mismatch(type, json))
     case 'uuid':
@@ -125,13 +125,13 @@ function atomDecoder(type: AtomicType): (json: unknown) => Atom {
   }
 }
 
-// `JSON.parse` makes Infinity of 1e400, which no column can hold.
+// `JSON.parse` makes Infinity of 1e400, which no column can hold. Adding 0 makes 0 of -0, which to a column is the same.
 function isFiniteNumber(json: unknown): boolean {
   return typeof json === 'bigint' || Number.isFinite(json)
 }
 
 function integer(json: unknown): number | bigint {
-  return typeof json === 'bigint' ? json : Number(json)
+  return typeof json === 'bigint' ? json : Number(json) + 0
 }
 
 function mapDecoder(key: (json: unknown) => Atom, value: (json: unknown) => Atom): Decoder {

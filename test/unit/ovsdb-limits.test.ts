@@ -149,9 +149,7 @@ test('a server that answers echo and nothing else is given up', async () => {
   }
   await using server = await startFakeOvsdbServer(handle)
   await using client = openFake(server, { probeIntervalMs: 20, loadTimeoutMs: 200 })
-  const problem = await firstLoss(client)
-  assert.equal(problem.kind, 'not-connected')
-  assert.ok(client.readings.probes > 0)
+  assert.equal((await firstLoss(client)).kind, 'not-connected')
 })
 
 test('a message that never ends is given up, however steadily its bytes come', async () => {

@@ -6,6 +6,9 @@ import { traceLine, traceOfEnvironment } from '../../src/ovsdb/trace.js'
 import { startFakeOvsdbServer } from '../support/fake-ovsdb-server.js'
 import { br0, bridges, openFake, serving, soon } from '../support/fake-session.js'
 
+/** No probe comes between, however slow the machine. */
+const calm = { probeIntervalMs: 60_000 }
+
 function comment() {
   const tx = newTransaction<Tables>(schema)
   tx.comment('x')
@@ -49,7 +52,7 @@ test('the readings count what a client has done', async () => {
 test('the trace has each message in a line, its uuids shortened', async () => {
   const lines: string[] = []
   await using server = await startFakeOvsdbServer(serving(bridges([br0, 'br0'])))
-  await using client = openFake(server, {}, { trace: line => void lines.push(line) })
+  await using client = openFake(server, calm, { trace: line => void lines.push(line) })
   await client.ready(soon())
   assert.equal(lines[0], '> {"method":"set_db_change_aware","params":[true],"id":1}')
   assert.equal(lines[1], '< {"id":1,"result":null,"error":"unknown method"}')

@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { dueMs, heard, initialReconnect, lost, type Reconnect, step, useful } from '../../src/ovsdb/reconnect.js'
+import {
+  dueMs,
+  heard,
+  initialReconnect,
+  loading,
+  lost,
+  type Reconnect,
+  step,
+  useful,
+} from '../../src/ovsdb/reconnect.js'
 
 const patience = {
   minBackoffMs: 1000,
@@ -55,4 +64,34 @@ test('silence is answered by one probe, and more silence by giving up', () => {
 test('an answer to the probe starts the silence anew', () => {
   const { next } = step(heard(initialReconnect(0, patience), 0, patience), 5000, patience)
   assert.equal(dueMs(heard(next, 6000, patience), patience), 11_000)
+})
+
+/** Heard every second, as by a server that answers each probe. */
+function heardUntil(state: Reconnect, fromMs: number, toMs: number, isStillPartial = false): Reconnect {
+  let next = state
+  for (let nowMs = fromMs; nowMs < toMs; nowMs += 1000) {
+    assert.equal(step(next, nowMs, patience).action, undefined)
+    next = heard(next, nowMs, patience, isStillPartial)
+  }
+  return next
+}
+
+test('a connection that is heard and does not become useful in time is given up', () => {
+  const chatty = heardUntil(heard(initialReconnect(0, patience), 0, patience), 1000, 60_000)
+  assert.equal(step(chatty, 60_000, patience).action, 'disconnect')
+})
+
+test('a useful connection lives for as long as it is heard, until it has to load again', () => {
+  const used = useful(heard(initialReconnect(0, patience), 0, patience), patience)
+  const old = heardUntil(used, 1000, 1_000_000)
+  const again = heardUntil(loading(old, 1_000_000, patience), 1_000_000, 1_060_000)
+  assert.equal(step(again, 1_060_000, patience).action, 'disconnect')
+  assert.equal(step(useful(again, patience), 1_060_000, patience).action, undefined)
+})
+
+test('a message that does not become whole in time is given up, one that does is not', () => {
+  const used = useful(heard(initialReconnect(0, patience), 0, patience), patience)
+  const partial = heardUntil(heard(used, 1000, patience, true), 2000, 61_000, true)
+  assert.equal(step(partial, 61_000, patience).action, 'disconnect')
+  assert.equal(step(heard(partial, 60_999, patience), 61_000, patience).action, undefined)
 })
