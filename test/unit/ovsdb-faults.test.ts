@@ -3,18 +3,16 @@ import { test } from 'node:test'
 import { cutEveryByte, runRandomSchedule } from '../support/ovsdb-faults.js'
 import { seedOfRun } from '../support/random.js'
 
-/** Each cuts at every fourth byte, from another one on. */
-const shares = [0, 1, 2, 3]
+/** Each cuts at every eighth byte, from another one on; all at the same time. */
+const shares = [0, 1, 2, 3, 4, 5, 6, 7]
 
 for (const direction of ['out', 'in'] as const) {
   const way = direction === 'out' ? 'from the server' : 'to the server'
-  for (const share of shares) {
-    test(`a session cut at every byte ${way} ends with the server's contents, and every change made once (${share})`, async context => {
-      const bytes = await cutEveryByte(direction, share, shares.length)
-      context.diagnostic(`${bytes} bytes`)
-      assert.ok(bytes > 500)
-    })
-  }
+  test(`a session cut at every byte ${way} ends with the server's contents, and every change made once`, async context => {
+    const bytes = await Promise.all(shares.map(share => cutEveryByte(direction, share, shares.length)))
+    context.diagnostic(`${Math.max(...bytes)} bytes`)
+    assert.ok(Math.min(...bytes) > 500)
+  })
 }
 
 test('random faults, transactions and cuts end with the contents of the server, and every change made once', async context => {
