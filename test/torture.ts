@@ -23,8 +23,8 @@ async function run(): Promise<string> {
       for (let i = 0; i < times; i++) await runRandomSchedule(seed + i)
       return 'the replica was equal each time'
     case 'kills': {
-      const { acknowledged, unknown } = await surviveKills(times, seed, AbortSignal.timeout(3_600_000))
-      return `${acknowledged} changes acknowledged and made once, ${unknown} of their answers lost`
+      const { acknowledged, unknown, found } = await surviveKills(times, seed, AbortSignal.timeout(3_600_000))
+      return `${acknowledged} changes acknowledged and made once, ${unknown} of their answers lost, ${found} of which were found to be made already`
     }
     default:
       throw new Error(`nothing to run for "${what}"`)

@@ -28,21 +28,13 @@ export async function sendTransaction(
   const { id, answer } = rpc.call('transact', [database, ...plan.wire])
   if (id === undefined) throw await answer.catch((error: unknown) => error)
   const sent = undecided.add(plan.wire.length)
-  const settled = answer.then(
-    result => {
-      undecided.decide(sent)
-      onDecided()
-      return result
-    },
-    (error: unknown) => {
-      if (problemOf(error).kind === 'rejected') undecided.decide(sent)
-      else undecided.strand(sent)
-      onDecided()
-      throw error
-    },
-  )
+  const account = (decided: boolean) => {
+    if (decided) undecided.decide(sent)
+    else undecided.strand(sent)
+    onDecided()
+  }
   try {
-    const outcome = readOutcome(plan, await answerOrUnknown(settled, signal, () => rpc.cancel(id)))
+    const outcome = readOutcome(plan, await answerOrUnknown(answer, signal, account, () => rpc.cancel(id)))
     counters.transactionsCommitted++
     return committed(outcome)
   } catch (error) {
@@ -52,24 +44,33 @@ export async function sendTransaction(
   }
 }
 
-/** The server's answer to what has left; without one nobody knows the outcome. */
-function answerOrUnknown(sent: Promise<unknown>, signal: AbortSignal, cancel: () => void): Promise<unknown> {
+/**
+ * The server's answer to what has left; without one nobody knows the outcome. `account` is told whether the server has decided,
+ * also after the caller has given up.
+ */
+function answerOrUnknown(
+  answer: Promise<unknown>,
+  signal: AbortSignal,
+  account: (decided: boolean) => void,
+  cancel: () => void,
+): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const giveUp = (message: string, cause: unknown) =>
       reject(new OvsdbError({ kind: 'outcome-unknown', message }, { cause }))
-    const onAbort = () => {
+    const unlisten = whenAborted(signal, () => {
       giveUp('given up while the transaction was under way', signal.reason)
       cancel()
-    }
-    const settle = whenAborted(signal, onAbort)
-    sent.then(
-      answer => {
-        settle()
-        resolve(answer)
+    })
+    answer.then(
+      result => {
+        unlisten()
+        account(true)
+        resolve(result)
       },
       (error: unknown) => {
-        settle()
+        unlisten()
         const { kind, message } = problemOf(error)
+        account(kind === 'rejected')
         if (kind === 'rejected') reject(error)
         else giveUp(`the connection was lost while the transaction was under way: ${message}`, error)
       },

@@ -86,7 +86,8 @@ export class Session<T> {
     await this.#followServer()
     // Before the dump: what is read once the lock is held then shows all that the former holder did.
     if (this.#wish.lock === undefined || !withLock) this.#tell({ kind: 'lock', state: 'not-wanted' })
-    else await this.requestLock('lock')
+    // Unless somebody has asked in the meantime.
+    else if (!this.#isLockAsked) await this.requestLock('lock')
     await this.#load()
   }
 

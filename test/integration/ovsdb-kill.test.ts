@@ -9,8 +9,10 @@ laneTest(
   async context => {
     const seed = seedOfRun()
     context.diagnostic(`OVS_BRIDGED_TEST_SEED=${seed}`)
-    const { acknowledged, unknown } = await surviveKills(12, seed, AbortSignal.timeout(170_000))
-    context.diagnostic(`${acknowledged} changes acknowledged, ${unknown} answers lost`)
+    const { acknowledged, unknown, found } = await surviveKills(12, seed, AbortSignal.timeout(170_000))
+    context.diagnostic(
+      `${acknowledged} changes acknowledged, ${unknown} answers lost, ${found} of them to changes that were made`,
+    )
     assert.ok(acknowledged > 0)
   },
 )

@@ -19,6 +19,14 @@ export interface Killed {
   readonly acknowledged: number
   /** Transactions whose answer a kill had swallowed. */
   readonly unknown: number
+  /** Those among them that turned out to be committed; the others were made again. */
+  readonly found: number
+}
+
+interface Progress {
+  acknowledged: number
+  found: number
+  isOver: boolean
 }
 
 /**
@@ -33,7 +41,7 @@ export async function surviveKills(kills: number, seed: number, signal: AbortSig
   const mirror = new EventMirror()
   mirror.take([...client.replica.rows('Open_vSwitch')].map(after => ({ kind: 'insert', after })))
   client.subscribe(changes => mirror.take(changes))
-  const progress = { acknowledged: 0, isOver: false }
+  const progress: Progress = { acknowledged: 0, found: 0, isOver: false }
   const callers = Array.from({ length: callerCount }, (_, caller) => runCaller(client, caller, progress, signal))
   const failed = Promise.all(callers).then(() => undefined)
   failed.catch(() => undefined)
@@ -47,7 +55,8 @@ export async function surviveKills(kills: number, seed: number, signal: AbortSig
   const kept = (await Promise.all(callers)).flat()
   await expectExactly(client, server, progress.acknowledged, kept)
   assert.deepEqual(mirror.rows, rowsOf(client), 'the changes told lead to what the replica has')
-  return { acknowledged: progress.acknowledged, unknown: client.readings.transactionsUnknown }
+  const { acknowledged, found } = progress
+  return { acknowledged, found, unknown: client.readings.transactionsUnknown }
 }
 
 /** Within a transaction, or between two. */
@@ -60,23 +69,34 @@ async function killSomewhere(server: PrivateOvsdbServer, random: Choices): Promi
 async function runCaller(
   client: OvsTestClient,
   caller: number,
-  progress: { acknowledged: number; readonly isOver: boolean },
+  progress: Progress,
   signal: AbortSignal,
 ): Promise<string[]> {
   const kept: string[] = []
   for (let i = 0; !progress.isOver; i++) {
     const name = `c${caller}-${i}`
-    await carryOut(client, addition(client, name), { signal })
+    await carryOut(client, counted(addition(client, name), progress), { signal })
     progress.acknowledged++
     kept.push(name)
     // Few stay, so that the dump does not grow with the time that the run takes.
     const surplus = kept.length > 3 ? kept.shift() : undefined
     if (surplus !== undefined) {
-      await carryOut(client, removal(client, surplus), { signal })
+      await carryOut(client, counted(removal(client, surplus), progress), { signal })
       progress.acknowledged++
     }
   }
   return kept
+}
+
+function counted(recipe: OvsRecipe, progress: Progress): OvsRecipe {
+  return {
+    ...recipe,
+    find: replica => {
+      const found = recipe.find?.(replica)
+      if (found !== undefined) progress.found++
+      return found
+    },
+  }
 }
 
 function addition(client: OvsTestClient, name: string): OvsRecipe {
