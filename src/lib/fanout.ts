@@ -12,6 +12,8 @@ export interface View<V> {
   /** Views of equal ids see the same, and share what is made for them. */
   readonly id: string
   includes(value: V): boolean
+  /** Whether a change within the view is worth telling; all are if this is not given. */
+  tells?(before: V, after: V): boolean
 }
 
 /** A state that a subscriber has seen. */
@@ -247,18 +249,22 @@ function coalesce<V>(
   view: View<V>,
 ): { readonly changes: readonly Change<V>[]; readonly merged: number } {
   const within = (value: V | undefined) => (value !== undefined && view.includes(value) ? value : undefined)
+  const isTold = (before: V | undefined, after: V | undefined) => {
+    if (before === undefined || after === undefined) return before !== after
+    return view.tells?.(before, after) ?? true
+  }
   const byKey = new Map<string, Change<V>>()
   let seen = 0
   for (const { key, ...change } of logged) {
     const before = within(change.before)
     const after = within(change.after)
-    if (before === undefined && after === undefined) continue
+    if (!isTold(before, after)) continue
     seen++
     const first = byKey.get(key)
     byKey.delete(key)
     byKey.set(key, { key, before: first === undefined ? before : first.before, after })
   }
-  const changes = [...byKey.values()].filter(({ before, after }) => before !== undefined || after !== undefined)
+  const changes = [...byKey.values()].filter(({ before, after }) => isTold(before, after))
   return { changes, merged: seen - changes.length }
 }
 

@@ -52,6 +52,24 @@ test('a subscriber gets what is there, ordered by key, then synced, then what ch
   subscriber.end()
 })
 
+test('a change that is no news to a view is not told, nor are several that come to nothing', async () => {
+  const log = newLog()
+  const tens: View<number> = {
+    ...all,
+    id: 'tens',
+    tells: (before, after) => before - (before % 10) !== after - (after % 10),
+  }
+  set(log, ['a', 1])
+  const subscriber = watch(log, tens)
+  assert.equal(told(await subscriber.next()), '+a=1')
+  assert.equal((await subscriber.next()).synced, true)
+  set(log, ['a', 2], ['b', 1])
+  assert.equal(told(await subscriber.next()), '+b=1')
+  set(log, ['a', 12], ['a', 3], ['b', 11])
+  assert.equal(told(await subscriber.next()), '~b:1=11')
+  subscriber.end()
+})
+
 test('a value that leaves a view is removed for it, and one that enters is added', async () => {
   const log = newLog()
   set(log, ['a', 1], ['b', 2])
