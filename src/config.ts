@@ -32,6 +32,7 @@ export interface Config {
   readonly instance: InstanceName
   readonly logLevel: LogLevel
   readonly drainTimeoutMs: number
+  readonly addressTtlMs: number
 }
 
 /** What the command line asks for. */
@@ -112,6 +113,12 @@ const flags = {
     value: 'duration',
     description: 'for running calls when the service stops: 500ms, 10s, 2m',
     fallback: '10s',
+  },
+  addressTtl: {
+    name: 'address-ttl',
+    value: 'duration',
+    description: 'an address is forgotten when it was not seen for so long: 1s to 1440m',
+    fallback: '30m',
   },
 } satisfies Record<string, Flag>
 
@@ -206,7 +213,8 @@ function configOf(
     bondNameFormat: one('bondNameFormat', parseNameFormat),
     instance: one('instance', parseInstanceName),
     logLevel: one('logLevel', oneOf(logLevels)),
-    drainTimeoutMs: one('drainTimeout', parseDurationMs),
+    drainTimeoutMs: one('drainTimeout', durationMs(0, 3_600_000)),
+    addressTtlMs: one('addressTtl', durationMs(1_000, 86_400_000)),
   }
 }
 
@@ -273,10 +281,15 @@ const unitsMs = new Map([
   ['m', 60_000],
 ])
 
-function parseDurationMs(text: string): Parsed<number> {
-  const [, digits, unit] = /^(\d{1,6})(ms|s|m)$/.exec(text) ?? []
-  const unitMs = unitsMs.get(unit ?? '')
-  if (digits === undefined || unitMs === undefined) return refused('is not a whole number with a unit: 500ms, 10s, 2m')
-  const durationMs = Number(digits) * unitMs
-  return durationMs <= 3_600_000 ? parsed(durationMs) : refused('is longer than an hour')
+/** Takes a duration within these bounds, in milliseconds. */
+function durationMs(least: number, most: number): (text: string) => Parsed<number> {
+  return text => {
+    const [, digits, unit] = /^(\d{1,6})(ms|s|m)$/.exec(text) ?? []
+    const unitMs = unitsMs.get(unit ?? '')
+    if (digits === undefined || unitMs === undefined)
+      return refused('is not a whole number with a unit: 500ms, 10s, 2m')
+    const duration = Number(digits) * unitMs
+    if (duration < least) return refused(`is shorter than ${least / 1_000} s`)
+    return duration <= most ? parsed(duration) : refused(`is longer than ${most / 60_000} minutes`)
+  }
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import type { Logger } from 'pino'
+import { Addresses } from './bridge/addresses.js'
 import { Committer } from './bridge/commit.js'
 import { openTapFeed } from './bridge/events.js'
 import type { Host } from './bridge/host.js'
@@ -9,6 +10,7 @@ import { QosUpkeep } from './bridge/qos-upkeep.js'
 import { runReaper } from './bridge/reap.js'
 import { markedDevices, recover, reopenHostTaps } from './bridge/reconcile.js'
 import { DeviceRemovals } from './bridge/removals.js'
+import { startSnooping } from './bridge/snooping.js'
 import { Stats } from './bridge/stats.js'
 import { TapNames } from './bridge/tap-name.js'
 import { TapRecords } from './bridge/tap-records.js'
@@ -60,6 +62,7 @@ async function compose(config: Config, log: Logger, parts: Disposables): Promise
   parts.defer(() => lifetime.abort(shuttingDown()))
   const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, log }, parts)
   await resume(host, log)
+  parts.use(await startSnooping(host))
   const watched = { feed: parts.use(openTapFeed(host)), stats: parts.use(new Stats(host)) }
   const calls = new Calls({ log })
   const health = createHealth(['ovs.bridge.v1.BridgeService'])
@@ -151,6 +154,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
   const notice: Host['notice'] = (level, message, details = {}) => log[level](details, message)
   const records = parts.use(new TapRecords(ovsdb, instance))
   const committer = new Committer(ovsdb, instance, lifetime)
+  const kept = { instance, ovsdb, records, committer, lifetime, notice }
   return {
     instance,
     defaultBridge: config.defaultBridge,
@@ -164,8 +168,9 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
     tunnelNames: newTunnelNames(),
     removals: new DeviceRemovals(kernel, lifetime),
     demolitions: new Map(),
-    qos: parts.use(new QosUpkeep({ instance, kernel, ovsdb, committer, records, lifetime, notice })),
+    qos: parts.use(new QosUpkeep({ ...kept, kernel })),
     netflows: parts.use(new NetflowCollectors({ instance, ovsdb, captureDirectory: config.captureDir, notice })),
+    addresses: parts.use(new Addresses({ ...kept, ttlMs: config.addressTtlMs })),
     askVswitchd: signal => askVswitchd(on.socket, signal),
     lifetime,
     notice,

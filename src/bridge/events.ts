@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { ChangeLog, type Change as LogChange, type View } from '../lib/fanout.js'
 import type { Change } from '../ovsdb/index.js'
+import { type AddressEntry, isNews } from './address-entry.js'
 import type { Host } from './host.js'
 import { isWithin, type Tap, type TapScope, tapOf } from './inventory.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
@@ -13,6 +14,20 @@ export function scopeId({ bridge, kind, vlan, taps }: TapScope): string {
 
 export function viewOf(scope: TapScope): View<Tap> {
   return { id: scopeId(scope), includes: tap => isWithin(scope, tap) }
+}
+
+/** Of the addresses that were seen in a VLAN, on which taps ever. That one was seen again is not told. */
+export function addressViewOf(scope: TapScope): View<AddressEntry> {
+  return {
+    id: scopeId(scope),
+    includes: entry => isWithin(scope, entry),
+    tells: (before, after) => isNews(before, after) || isNewRival(before, after),
+  }
+}
+
+/** Whether another tap has been found with the same address or MAC. */
+export function isNewRival(before: AddressEntry | undefined, after: AddressEntry): boolean {
+  return after.rival !== undefined && after.rival !== before?.rival
 }
 
 /** The taps that are not defunct, with what became of them lately. */
@@ -40,8 +55,16 @@ export function openTapFeed(host: Host): TapFeed {
     log.publish(changes)
   }
   const following = host.ovsdb.subscribe(changes => touch(affectedTaps(host.instance, changes, host.ovsdb.replica)))
+  const learning = host.addresses.subscribe(touch)
   touch(Array.from(host.records.all(), ({ record }) => record.name))
-  return { log, touch, [Symbol.dispose]: () => following[Symbol.dispose]() }
+  return {
+    log,
+    touch,
+    [Symbol.dispose]: () => {
+      following[Symbol.dispose]()
+      learning[Symbol.dispose]()
+    },
+  }
 }
 
 function shownTap(host: Host, name: string): Tap | undefined {

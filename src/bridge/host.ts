@@ -1,20 +1,15 @@
 import type { Kernel } from '../kernel/index.js'
+import type { Addresses } from './addresses.js'
 import type { Committer } from './commit.js'
 import type { BridgeName } from './names.js'
 import type { NetflowCollectors } from './netflow-collectors.js'
+import type { Notice } from './notice.js'
 import type { DatapathType, OvsClient } from './ovs.js'
 import type { QosUpkeep } from './qos-upkeep.js'
 import type { DeviceRemovals } from './removals.js'
 import type { TapNames } from './tap-name.js'
 import type { TapRecords } from './tap-records.js'
 import type { TunnelNames } from './tunnel-names.js'
-
-/** Tells whoever keeps the log. */
-export type Notice = (
-  level: 'info' | 'warn' | 'error',
-  message: string,
-  details?: Readonly<Record<string, unknown>>,
-) => void
 
 /** One Linux host with its Open vSwitch: what every operation works on. */
 export interface Host {
@@ -35,6 +30,7 @@ export interface Host {
   readonly demolitions: Map<BridgeName, { readonly leftInPlace: boolean }>
   readonly qos: QosUpkeep
   readonly netflows: NetflowCollectors
+  readonly addresses: Addresses
   /** The process id of ovs-vswitchd, if it answers on its own socket: asked without a write to the database. */
   readonly askVswitchd: (signal: AbortSignal) => Promise<string | undefined>
   /** Aborts when the daemon ends. What outlives its call, such as undoing it, hangs on this. */

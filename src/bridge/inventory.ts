@@ -1,3 +1,4 @@
+import type { TapAddress } from './address-entry.js'
 import { type Bond, bondOf, bondView, isBond } from './bond-port.js'
 import type { Host } from './host.js'
 import { mirrorDestinations } from './mirror-row.js'
@@ -28,6 +29,8 @@ export interface Tap {
   readonly ovsError: string
   /** Of the device; 0 while there is none. */
   readonly mtuBytes: number
+  /** Seen behind it, the latest first. */
+  readonly addresses: readonly TapAddress[]
 }
 
 /** A managed bridge as OVSDB shows it. */
@@ -66,6 +69,7 @@ export function tapOf(host: Host, record: TapRecord): Tap {
     qos: record.qos,
     ovsError: row === undefined ? missingPort(record) : errorOf(row),
     mtuBytes: Number(row?.mtu ?? record.mtu ?? 0),
+    addresses: host.addresses.of(record),
   }
 }
 

@@ -254,6 +254,7 @@ async function adopt(
     qos: noQos,
     policedKbps: 0,
     defunct: false,
+    addresses: [],
   }
   const placement = { record, ifindex: record.backing.kind === 'host' ? undefined : link.index }
   let former: FormerPort | undefined

@@ -124,6 +124,31 @@ export function parseRemoteIp(text: string): Parsed<RemoteIp> {
   return parsed(canonical as RemoteIp)
 }
 
+/** An endpoint's own address: canonical (RFC 5952), of one host and good beyond its link. */
+export type IpAddress = Brand<string, 'IpAddress'>
+
+/**
+ * Takes an address, in its canonical form, that tells who is behind a tap. Those that mean no host, this host, a group, or
+ * only something on one link (RFC 3927, RFC 4291 §2.5.6) do not.
+ */
+export function parseEndpointIp(text: string): Parsed<IpAddress> {
+  if (isIPv4(text)) {
+    const faults = [
+      [/^0\./, 'of no host'],
+      [/^127\./, 'of every host itself'],
+      [/^169\.254\./, 'link-local'],
+      [/^(22[4-9]|2[345]\d)\./, 'of no single host'],
+    ] as const
+    const fault = faults.find(([pattern]) => pattern.test(text))
+    return fault === undefined ? parsed(text as IpAddress) : refused(`is ${fault[1]}`)
+  }
+  if (!isIPv6(text) || text.includes('%')) return refused('is no IP address')
+  if (text === '::' || text === '::1') return refused('is of no other host')
+  if (/^fe[89ab][\da-f]:/.test(text)) return refused('is link-local')
+  if (/^ff[\da-f]{2}:/.test(text)) return refused('is a multicast address')
+  return text.startsWith('::ffff:') ? refused('holds an IPv4 address') : parsed(text as IpAddress)
+}
+
 /** Decimal, or `flow`. ovs-vswitchd.conf.db(5), Interface.options:key. */
 export type TunnelKey = Brand<string, 'TunnelKey'>
 

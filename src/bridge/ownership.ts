@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Parsed } from '../lib/parsed.js'
 import { parseWriterTarget, type WriterSpec, writerName } from '../netflow/index.js'
+import { formatAddresses, parseAddresses, type SeenAddress } from './address-list.js'
 import type { BridgeName, MacAddress, MtuBytes, NetnsReference, PortName, VlanId } from './names.js'
 import {
   parseBridgeName,
@@ -31,6 +32,7 @@ const roleKey = `${prefix}role`
 const tapKey = `${prefix}tap`
 const idKey = `${prefix}id`
 const stateKey = `${prefix}state`
+const addressesKey = `${prefix}addresses`
 const configPrefix = `${prefix}config:`
 const writerPrefix = `${prefix}writer:`
 const lastWriterKey = `${prefix}end-with-last-writer`
@@ -227,6 +229,8 @@ export interface TapRecord {
   readonly policedKbps: number
   /** Destroyed; port and device are on their way out. */
   readonly defunct: boolean
+  /** Seen behind it, as they were last written down; the latest first. */
+  readonly addresses: readonly SeenAddress[]
 }
 
 export function writeTapRecord(instance: string, record: TapRecord): Map<string, string> {
@@ -256,7 +260,13 @@ export function writeTapRecord(instance: string, record: TapRecord): Map<string,
     set('veth-index', record.backing.vethIndex)
   }
   if (record.defunct) ids.set(stateKey, 'defunct')
+  if (record.addresses.length > 0) ids.set(addressesKey, formatAddresses(record.addresses))
   return ids
+}
+
+/** Changes to a record's keys (undefined: removed) that write down its addresses. */
+export function addressMark(addresses: readonly SeenAddress[]): Map<string, string | undefined> {
+  return new Map([[addressesKey, addresses.length === 0 ? undefined : formatAddresses(addresses)]])
 }
 
 /** Column changes that mark a tap defunct. */
@@ -317,6 +327,7 @@ export function readTapRecord(ids: ExternalIds): TapRecord | undefined {
     qos: readQos(text),
     policedKbps: Number(/^\d{1,10}$/.exec(text('policed-kbps') ?? '')?.[0] ?? 0),
     defunct: ids.get(stateKey) === 'defunct',
+    addresses: parseAddresses(ids.get(addressesKey) ?? ''),
   }
 }
 

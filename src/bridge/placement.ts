@@ -96,13 +96,13 @@ export function movePorts(
 }
 
 /**
- * Writes the record into the tap's row, which is made where it has none. The QoS of a tap that is there stays as it is by
- * now: it has operations of its own, which do not wait for those that place the tap.
+ * Writes the record into the tap's row, which is made where it has none. QoS and addresses of a tap that is there stay as
+ * they are by now: they have operations of their own, which do not wait for those that place the tap.
  */
 export function keepRecord(host: Host, transaction: OvsTransaction, record: TapRecord): Uuid | NamedUuid {
   const kept = host.records.get(record.name)
-  const { qos, policedKbps } = latest(host, record)
-  const external_ids = writeTapRecord(host.instance, { ...record, qos, policedKbps })
+  const { qos, policedKbps, addresses } = latest(host, record)
+  const external_ids = writeTapRecord(host.instance, { ...record, qos, policedKbps, addresses })
   const values = { type: 'linux-noop', external_ids }
   if (kept === undefined) return transaction.insert('QoS', values)
   transaction.update('QoS', kept.uuid, values)

@@ -1,12 +1,21 @@
+import type { TapAddress } from '../bridge/address-entry.js'
+import { isIpv6 } from '../bridge/address-list.js'
 import type { Dependency, Health } from '../bridge/check.js'
 import type { Bridge, Tap, TapState } from '../bridge/inventory.js'
 import type { TapBacking } from '../bridge/ownership.js'
 import { Bridge as BridgeMessage } from '../gen/ovs/bridge/v1/bridge.js'
 import { CheckOvsResponse, Dependency as DependencyMessage } from '../gen/ovs/bridge/v1/check.js'
-import { TapKind, Tap as TapMessage, TapState as TapStateEnum } from '../gen/ovs/bridge/v1/tap.js'
+import {
+  type Address as AddressMessage,
+  AddressSource,
+  TapKind,
+  Tap as TapMessage,
+  TapState as TapStateEnum,
+} from '../gen/ovs/bridge/v1/tap.js'
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
 import { bondMessage } from './bond.js'
 import { qosMessage } from './qos.js'
+import { timestamp } from './timestamp.js'
 
 const kinds = {
   tuntap: TapKind.TUNTAP,
@@ -21,8 +30,14 @@ const states = {
   defunct: TapStateEnum.DEFUNCT,
 } satisfies Record<TapState, TapStateEnum>
 
+const sources = {
+  arp: AddressSource.ARP,
+  ndp: AddressSource.NDP,
+  dhcp: AddressSource.DHCP,
+} satisfies Record<TapAddress['source'], AddressSource>
+
 export function tapMessage(tap: Tap): TapMessage {
-  const { backing } = tap
+  const { backing, addresses } = tap
   return TapMessage.fromPartial({
     name: tap.name,
     bridge: tap.bridge ?? '',
@@ -35,9 +50,16 @@ export function tapMessage(tap: Tap): TapMessage {
     qos: qosMessage(tap.qos),
     ovsError: tap.ovsError,
     mtu: tap.mtuBytes,
+    ip4: addresses.find(address => !isIpv6(address))?.ip ?? '',
+    ip6: addresses.find(isIpv6)?.ip ?? '',
+    addresses: addresses.map(addressMessage),
     ...(backing.kind === 'container' && { netns: backing.netns, vethIndex: backing.vethIndex }),
     ...(backing.kind === 'tuntap' && { ownerUid: backing.ownerUid, multiQueue: backing.multiQueue }),
   })
+}
+
+export function addressMessage({ ip, mac, vlan, source, lastSeenMs }: TapAddress): AddressMessage {
+  return { ip, mac, vlan, source: sources[source], lastSeen: timestamp(lastSeenMs) }
 }
 
 /** A filter by kind; UNSPECIFIED stands for all. */

@@ -40,7 +40,7 @@ import {
   setTapQinQOn,
 } from './tap.js'
 import { addTrunkOn, addTunnelOn, removeTrunkOn, removeTunnelOn } from './uplink.js'
-import { getBandwidthOn, type Watched, watchTapStatsOn, watchTapsOn } from './watch.js'
+import { getBandwidthOn, type Watched, watchAddressesOn, watchTapStatsOn, watchTapsOn } from './watch.js'
 
 /** The handlers of ovs.bridge.v1.BridgeService over one host. */
 export function bridgeService(host: Host, calls: Calls, { feed, stats }: Watched): BridgeServiceServer {
@@ -65,6 +65,7 @@ export function bridgeService(host: Host, calls: Calls, { feed, stats }: Watched
     getTap: calls.unary(getTapOn(host)),
     listTaps: calls.unary(listTapsOn(host)),
     watchTaps: calls.serverStream(watchTapsOn(feed)),
+    watchAddresses: calls.serverStream(watchAddressesOn(host.addresses)),
     watchTapStats: calls.serverStream(watchTapStatsOn(stats)),
     getBandwidth: calls.unary(getBandwidthOn(stats)),
     destroyTap: calls.unary(destroyTapOn(host)),

@@ -1,4 +1,6 @@
-import { scopeId, type TapFeed, viewOf } from '../bridge/events.js'
+import { type AddressEntry, isNews } from '../bridge/address-entry.js'
+import type { Addresses } from '../bridge/addresses.js'
+import { addressViewOf, isNewRival, scopeId, type TapFeed, viewOf } from '../bridge/events.js'
 import { isWithin, type Tap, type TapScope } from '../bridge/inventory.js'
 import { type PortName, parseBridgeName, parsePortName, parseVlanId } from '../bridge/names.js'
 import { invalid } from '../bridge/problem.js'
@@ -6,11 +8,15 @@ import { type Bandwidth, type Stats, type StatsTick, type TapStats, usualInterva
 import type { Duration } from '../gen/google/protobuf/duration.js'
 import type { TapKind } from '../gen/ovs/bridge/v1/tap.js'
 import {
+  type AddressEvent,
+  AddressEventType,
   type GetBandwidthRequest,
   type GetBandwidthResponse,
   type TapEvent,
   TapEventType,
   type TapStats as TapStatsMessage,
+  type WatchAddressesRequest,
+  type WatchAddressesResponse,
   type WatchTapStatsRequest,
   type WatchTapStatsResponse,
   type WatchTapsRequest,
@@ -20,11 +26,11 @@ import type { Batch, Change } from '../lib/fanout.js'
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
 import { remembered } from '../lib/remembered.js'
 import type { StreamHandler, UnaryHandler } from './call.js'
-import { parseKind, tapMessage } from './convert.js'
+import { addressMessage, parseKind, tapMessage } from './convert.js'
 import { maybe, optional, takeFields } from './fields.js'
 import { timestamp } from './timestamp.js'
 
-/** What follows a host for all who watch it. */
+/** What follows a host for all who watch it; its addresses it has itself. */
 export interface Watched {
   readonly feed: TapFeed
   readonly stats: Stats
@@ -35,6 +41,17 @@ export function watchTapsOn({ log }: TapFeed): StreamHandler<WatchTapsRequest, W
   const messageOf = remembered((batch: Batch<Tap>) => tapsMessage(log.epoch, batch))
   return async function* (request, { signal }) {
     const view = viewOf(takeFields(scopeFields(request)))
+    const { epoch, revision } = request
+    const after = epoch === '' ? undefined : { epoch, revision: Number(revision) }
+    for await (const batch of log.watch({ view, after, signal })) yield messageOf(batch)
+  }
+}
+
+/** As {@link watchTapsOn}. */
+export function watchAddressesOn({ log }: Addresses): StreamHandler<WatchAddressesRequest, WatchAddressesResponse> {
+  const messageOf = remembered((batch: Batch<AddressEntry>) => addressesMessage(log.epoch, batch))
+  return async function* (request, { signal }) {
+    const view = addressViewOf(takeFields(scopeFields(request)))
     const { epoch, revision } = request
     const after = epoch === '' ? undefined : { epoch, revision: Number(revision) }
     for await (const batch of log.watch({ view, after, signal })) yield messageOf(batch)
@@ -120,6 +137,27 @@ function eventMessage({ before, after }: Change<Tap>): TapEvent | undefined {
     return before === undefined ? undefined : { type: TapEventType.REMOVED, tap: tapMessage(before) }
   }
   return { type: before === undefined ? TapEventType.ADDED : TapEventType.CHANGED, tap: tapMessage(after) }
+}
+
+function addressesMessage(epoch: string, batch: Batch<AddressEntry>): WatchAddressesResponse {
+  const { revision, changes, synced, reset, merged } = batch
+  // No other batch has that revision.
+  const isSnapshot = revision === 0
+  const events = changes.flatMap(change => addressEvents(change, isSnapshot))
+  return { epoch, revision: BigInt(revision), events, synced, reset, merged: BigInt(merged) }
+}
+
+function addressEvents({ before, after }: Change<AddressEntry>, isSnapshot: boolean): AddressEvent[] {
+  if (after === undefined) {
+    return before === undefined ? [] : [addressEvent(AddressEventType.EXPIRED, before)]
+  }
+  const learned = before === undefined || isNews(before, after) ? [addressEvent(AddressEventType.LEARNED, after)] : []
+  if (isSnapshot || !isNewRival(before, after)) return learned
+  return [...learned, { ...addressEvent(AddressEventType.CONFLICT, after), otherTap: after.rival ?? '' }]
+}
+
+function addressEvent(type: AddressEventType, { name, bridge, address }: AddressEntry): AddressEvent {
+  return { type, tap: name, bridge: bridge ?? '', address: addressMessage(address), otherTap: '' }
 }
 
 const maxTapsPerMessage = 1_000

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
+import { type Tap, TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { command } from '../support/command.js'
 import { type DaemonProcess, spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
@@ -120,7 +120,7 @@ for (const [how, signal] of [
 
     await using second = await spawnDaemon('embedded', { stateDir: state.path })
     using after = connected(second)
-    assert.deepEqual((await after.api.listTaps()).taps, taps)
+    assert.deepEqual((await after.api.listTaps()).taps.map(withoutAddresses), taps.map(withoutAddresses))
     await ping(red, '10.0.0.2')
     addAddress('host0', '10.0.0.3/24')
     await ping(namespace, '10.0.0.2')
@@ -128,6 +128,11 @@ for (const [how, signal] of [
     assert.equal(await second.end('SIGTERM'), 0)
     assert.deepEqual(linkNames(), ['lo'])
   })
+}
+
+/** What was learned just before a kill is not written down yet. */
+function withoutAddresses({ addresses: _, ip4: __, ip6: ___, ...tap }: Tap) {
+  return tap
 }
 
 laneTest('a daemon killed amid calls leaves no tap half made', userspace, async () => {

@@ -74,9 +74,17 @@ function canonical(value: unknown, rows: Rows, path: readonly string[]): unknown
   const [tag, items] = pair
   if (tag === 'set' && Array.isArray(items)) return ['set', sorted(items.map(item => canonical(item, rows, path)))]
   if (tag === 'map' && Array.isArray(items)) {
-    return ['map', sorted(items.map(entry => elements(entry).map(half => canonical(half, rows, path))))]
+    return [
+      'map',
+      sorted(items.filter(isLasting).map(entry => elements(entry).map(half => canonical(half, rows, path)))),
+    ]
   }
   return value
+}
+
+/** What a tap's endpoint has said of its address is written down some time later. */
+function isLasting(entry: unknown): boolean {
+  return elements(entry)[0] !== 'ovs-bridged:addresses'
 }
 
 function reference(uuid: string, rows: Rows, path: readonly string[]): unknown {

@@ -28,6 +28,7 @@ test("without flags the host's Open vSwitch is served on a unix socket", () => {
     instance: 'default',
     logLevel: 'info',
     drainTimeoutMs: 10_000,
+    addressTtlMs: 1_800_000,
   })
 })
 
@@ -39,7 +40,7 @@ test('every flag is taken', () => {
   const config = parse(
     (
       '--ovsdb unix:/tmp/db.sock --datapath netdev --listen unix:/tmp/a --listen [::1]:5 --state-dir /s --capture-dir /c --default-bridge b ' +
-      '--tap-name-format t%v --bond-name-format b%vx --instance i-1 --log-level debug --drain-timeout 500ms'
+      '--tap-name-format t%v --bond-name-format b%vx --instance i-1 --log-level debug --drain-timeout 500ms --address-ttl 5m'
     ).split(' '),
   )
   assert.deepEqual(config, {
@@ -56,6 +57,7 @@ test('every flag is taken', () => {
     instance: 'i-1',
     logLevel: 'debug',
     drainTimeoutMs: 500,
+    addressTtlMs: 300_000,
   })
 })
 
@@ -104,7 +106,9 @@ for (const [argv, sentence] of [
   ['--state-dir var', '--state-dir "var" is not an absolute path'],
   ['--log-level loud', '--log-level "loud" is none of fatal, error, warn, info, debug, trace, silent'],
   ['--drain-timeout 10', '--drain-timeout "10" is not a whole number with a unit: 500ms, 10s, 2m'],
-  ['--drain-timeout 61m', '--drain-timeout "61m" is longer than an hour'],
+  ['--drain-timeout 61m', '--drain-timeout "61m" is longer than 60 minutes'],
+  ['--address-ttl 500ms', '--address-ttl "500ms" is shorter than 1 s'],
+  ['--address-ttl 1441m', '--address-ttl "1441m" is longer than 1440 minutes'],
   [
     '--embedded --ovsdb unix:/a',
     '--embedded and --ovsdb exclude each other: an embedded Open vSwitch has its own database',

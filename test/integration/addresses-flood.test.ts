@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { arp } from '../support/address-frames.js'
+import { startArpFlood } from '../support/arp-flood.js'
+import { spawnDaemon } from '../support/daemon-process.js'
+import { openTap } from '../support/frame-socket.js'
+import { holdAddresses } from '../support/held-addresses.js'
+import { laneTest } from '../support/lane.js'
+import { connectTo } from '../support/rpc.js'
+import { startTestbed } from '../support/testbed.js'
+import { until } from '../support/until.js'
+
+const framesPerSecond = 100_000
+
+/** Resident memory of a process, proc_pid_status(5). */
+function residentMib(pid: number): number {
+  return Number(/^VmRSS:\s*(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1_024
+}
+
+laneTest(
+  'a tap that floods the bridge with ARP hides no address of another, holds up no call and grows no memory',
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startTestbed(context.signal)
+    const daemon = bed.use(await spawnDaemon(bed.ovs, { flags: ['--default-bridge', 'br0'] }))
+    const { api } = bed.use(connectTo(daemon.address))
+    await api.ensureBridge()
+    await api.createTap({ tap: 'noisy' })
+    for (const index of [1, 2, 3, 4]) await api.createTap({ tap: `quiet${index}` })
+    const held = bed.use(await holdAddresses(api, { taps: ['quiet1', 'quiet2', 'quiet3', 'quiet4'] }))
+    const flood = bed.use(startArpFlood('noisy', framesPerSecond))
+    await until('the flood is under way', () => flood.sent > framesPerSecond / 4)
+    const before = residentMib(daemon.pid)
+    const [delaysMs, callsMs]: [number[], number[]] = [[], []]
+    for (const index of [1, 2, 3, 4]) {
+      const machine = bed.use(openTap(`quiet${index}`))
+      for (let host = 1; host <= 8; host++) {
+        const sentAt = performance.now()
+        const frame = arp({ source: `02:00:00:00:00:0${index}`, ip: `10.0.${index}.${host}` })
+        machine.send(frame)
+        // An endpoint that has no answer asks again.
+        const again = setInterval(() => machine.send(frame), 1_000)
+        await held.learned(`quiet${index} 0 10.0.${index}.${host}`, 'ARP').finally(() => clearInterval(again))
+        delaysMs.push(performance.now() - sentAt)
+        const calledAt = performance.now()
+        await api.getTap({ tap: 'noisy' })
+        callsMs.push(performance.now() - calledAt)
+      }
+    }
+    // What else the machine does may delay some of them.
+    const share = (all: readonly number[], of: number) =>
+      [...all].sort((a, b) => a - b)[Math.floor(all.length * of)] ?? Number.NaN
+    const median = (all: readonly number[]) => share(all, 0.5)
+    const luckiest = (all: readonly number[]) => share(all, 0.25)
+    assert.ok(median(delaysMs) < 1_000, `an address is learned after ${median(delaysMs)} ms`)
+    assert.ok(luckiest(callsMs) < 50, `a call takes ${luckiest(callsMs)} ms`)
+    await until('it has gone on for a while', () => flood.sent > 2 * framesPerSecond, { deadlineMs: 30_000 })
+    const { tap } = await api.getTap({ tap: 'noisy' })
+    assert.equal(tap?.addresses.length, 16)
+    const grown = residentMib(daemon.pid) - before
+    assert.ok(grown < 64, `${grown} MiB more after ${flood.sent} frames`)
+    context.diagnostic(
+      `${flood.sent} frames; learned after ${median(delaysMs).toFixed(1)} ms (at most ${Math.max(...delaysMs).toFixed(1)}), ` +
+        `calls ${median(callsMs).toFixed(1)} ms (at most ${Math.max(...callsMs).toFixed(1)}), ${grown.toFixed(1)} MiB`,
+    )
+  },
+)
