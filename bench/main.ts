@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import type { Bench, Figure } from './bench.js'
+import { arp } from './benches/arp.js'
 import { createMany } from './benches/create-many.js'
 import { createPar } from './benches/create-par.js'
 import { createSeq } from './benches/create-seq.js'
@@ -13,7 +14,7 @@ import { ovsdbTxn } from './benches/ovsdb-txn.js'
 import { read } from './benches/read.js'
 import { type Machine, type Result, resultOf, tableOf, thisMachine } from './report.js'
 
-const benches: readonly Bench[] = [createSeq, createPar, createMany, destroy, read, netflow, ovsdbLoad, ovsdbTxn]
+const benches: readonly Bench[] = [createSeq, createPar, createMany, destroy, read, arp, netflow, ovsdbLoad, ovsdbTxn]
 
 const usage = `npm run bench -- [NAME…] [--quick] [--smoke] [--rounds N] [--profile DIRECTORY]
 
