@@ -38,6 +38,7 @@ const reserved = {
   'node:child_process': ['embedded'],
   child_process: ['embedded'],
   koffi: ['kernel', 'capture'],
+  'prom-client': ['metrics'],
 }
 
 const statement = /^(?:import|export)\b(?:[^'";]*?\bfrom)?\s*'([^']+)'|\bimport\(\s*'([^']+)'\s*\)/gm

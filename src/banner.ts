@@ -5,6 +5,8 @@ export interface Serving {
   readonly addresses: readonly string[]
   /** Which Open vSwitch it manages, in words. */
   readonly ovs: string
+  /** undefined: none are served. */
+  readonly metricsUrl: string | undefined
 }
 
 const service = 'ovs.bridge.v1.BridgeService'
@@ -17,11 +19,12 @@ const calls = [
 ] as const
 
 /** What a daemon says once it serves: where, on which Open vSwitch, and calls to paste into a shell. */
-export function banner({ version, addresses, ovs }: Serving): string {
+export function banner({ version, addresses, ovs, metricsUrl }: Serving): string {
   const [address = ''] = addresses
   return `ovs-bridged ${version}
   listens on    ${addresses.join(', ')}
   Open vSwitch  ${ovs}
+  metrics       ${metricsUrl ?? 'off'}
 
 Ensure a bridge, create a tap, list it: as root, in another terminal, from a checkout of ovs-bridged
 ${calls.map(call => `  ${bufCurl(address, call)}`).join('\n')}

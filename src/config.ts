@@ -2,7 +2,14 @@ import { Command, CommanderError, Option } from 'commander'
 import { type BridgeName, type NameFormat, parseBridgeName, parseNameFormat } from './bridge/names.js'
 import type { Brand } from './lib/brand.js'
 import { type Parsed, parsed, refused } from './lib/parsed.js'
-import { type LocalAddress, parseLocalAddress, parseUnixAddress, type UnixAddress } from './lib/socket-address.js'
+import {
+  type LocalAddress,
+  type LoopbackAddress,
+  parseLocalAddress,
+  parseLoopbackAddress,
+  parseUnixAddress,
+  type UnixAddress,
+} from './lib/socket-address.js'
 import { type LogLevel, logLevels } from './log.js'
 
 /** Which Open vSwitch the service manages. */
@@ -33,6 +40,14 @@ export interface Config {
   readonly logLevel: LogLevel
   readonly drainTimeoutMs: number
   readonly addressTtlMs: number
+  /** undefined: no metrics are served. */
+  readonly metrics: MetricsConfig | undefined
+}
+
+export interface MetricsConfig {
+  readonly listen: LoopbackAddress
+  /** Whether the counters of each tap are among them. */
+  readonly perTap: boolean
 }
 
 /** What the command line asks for. */
@@ -120,6 +135,17 @@ const flags = {
     description: 'an address is forgotten when it was not seen for so long: 1s to 1440m',
     fallback: '30m',
   },
+  metricsListen: {
+    name: 'metrics-listen',
+    value: 'address',
+    description: 'HOST:PORT on the loopback where Prometheus finds /metrics, or off',
+    fallback: '127.0.0.1:9477',
+  },
+  noMetricsPerTap: {
+    name: 'no-metrics-per-tap',
+    description: 'leave the counters of each tap out of the metrics',
+    fallback: 'false',
+  },
 } satisfies Record<string, Flag>
 
 type FlagKey = keyof typeof flags
@@ -199,7 +225,7 @@ function configOf(
   options: Readonly<Record<string, unknown>>,
   env: Readonly<Record<string, string | undefined>>,
 ): Config {
-  const given = (key: FlagKey) => givenFor(flags[key], options[key], env)
+  const given = (key: FlagKey) => givenFor(flags[key], optionFor(key, options), env)
   const one = <T>(key: FlagKey, parse: (text: string) => Parsed<T>): T => take(given(key), parse)
   return {
     ovs: ovsOf(given('embedded'), given('ovsdb'), given('datapath')),
@@ -215,7 +241,14 @@ function configOf(
     logLevel: one('logLevel', oneOf(logLevels)),
     drainTimeoutMs: one('drainTimeout', durationMs(0, 3_600_000)),
     addressTtlMs: one('addressTtl', durationMs(1_000, 86_400_000)),
+    metrics: metricsOf(one('metricsListen', parseMetricsListen), one('noMetricsPerTap', parseSwitch)),
   }
+}
+
+/** What Commander has of a flag. A flag --no-x is for it the contrary of an option --x that is true until then. */
+function optionFor(key: FlagKey, options: Readonly<Record<string, unknown>>): unknown {
+  if (key !== 'noMetricsPerTap') return options[key]
+  return options['metricsPerTap'] === false ? true : undefined
 }
 
 function givenFor(flag: Flag, option: unknown, env: Readonly<Record<string, string | undefined>>): Given {
@@ -250,6 +283,14 @@ function ovsOf(embedded: Given, ovsdb: Given, datapath: Given): OvsConfig {
     )
   }
   return { kind: 'embedded' }
+}
+
+function metricsOf(listen: LoopbackAddress | 'off', leaveOutTaps: boolean): MetricsConfig | undefined {
+  return listen === 'off' ? undefined : { listen, perTap: !leaveOutTaps }
+}
+
+function parseMetricsListen(text: string): Parsed<LoopbackAddress | 'off'> {
+  return text === 'off' ? parsed(text) : parseLoopbackAddress(text)
 }
 
 function oneOf<const T extends string>(choices: readonly T[]): (text: string) => Parsed<T> {

@@ -1,9 +1,11 @@
 import { join } from 'node:path'
+import { status } from '@grpc/grpc-js'
 import type { Logger } from 'pino'
 import { Addresses } from './bridge/addresses.js'
 import { Committer } from './bridge/commit.js'
 import { openTapFeed } from './bridge/events.js'
 import type { Host } from './bridge/host.js'
+import { countTaps } from './bridge/inventory.js'
 import { NetflowCollectors } from './bridge/netflow-collectors.js'
 import { type DatapathType, monitored, needed, type OvsClient } from './bridge/ovs.js'
 import { QosUpkeep } from './bridge/qos-upkeep.js'
@@ -16,16 +18,17 @@ import { TapNames } from './bridge/tap-name.js'
 import { TapRecords } from './bridge/tap-records.js'
 import { newTunnelNames } from './bridge/tunnel-names.js'
 import { askVswitchd } from './bridge/vswitchd.js'
-import type { Config, OvsConfig } from './config.js'
+import type { Config, MetricsConfig, OvsConfig } from './config.js'
 import { type EmbeddedEvent, startEmbedded } from './embedded/index.js'
 import { descriptors } from './gen/descriptors.js'
 import { schema } from './gen/vswitch.js'
 import { type Kernel, openKernel } from './kernel/index.js'
 import { abortScope, shuttingDown, sleep } from './lib/abort.js'
 import { Disposables } from './lib/disposables.js'
-import { openOvsdb } from './ovsdb/index.js'
+import { type Door, newTally, type Present, serveMetrics, type Tally } from './metrics/index.js'
+import { openOvsdb, ovsdbStates } from './ovsdb/index.js'
 import { Calls } from './server/call.js'
-import { bridgeServiceDefinition } from './server/definition.js'
+import { bridgeServiceDefinition, streamingMethods } from './server/definition.js'
 import { createHealth, type Health } from './server/health.js'
 import { listen } from './server/listen.js'
 import { createReflection, serveReflection } from './server/reflection.js'
@@ -37,6 +40,8 @@ export interface Daemon extends AsyncDisposable {
   readonly addresses: readonly string[]
   /** Which Open vSwitch it manages, in words. */
   readonly ovs: string
+  /** Where Prometheus finds its metrics; undefined: nowhere. */
+  readonly metricsUrl: string | undefined
   readonly host: Host
 }
 
@@ -44,27 +49,28 @@ export interface Daemon extends AsyncDisposable {
 const databaseWithinMs = 5_000
 
 /** Starts everything that `config` asks for, or throws with nothing left behind. */
-export async function startDaemon(config: Config, log: Logger): Promise<Daemon> {
+export async function startDaemon(config: Config, log: Logger, version: string): Promise<Daemon> {
   const parts = new Disposables()
   try {
-    return await compose(config, log, parts)
+    return await compose(config, log, newTally({ version }), parts)
   } catch (error) {
     await parts[Symbol.asyncDispose]()
     throw error
   }
 }
 
-async function compose(config: Config, log: Logger, parts: Disposables): Promise<Daemon> {
+async function compose(config: Config, log: Logger, tally: Tally, parts: Disposables): Promise<Daemon> {
   const kernel = parts.use(await openKernel())
   const socket = await openOvs(config.ovs, config.stateDir, kernel, log, parts)
   const lifetime = abortScope()
-  const ovsdb = parts.use(connect(config, socket, log))
+  const ovsdb = parts.use(connect(config, socket, tally, log))
   parts.defer(() => lifetime.abort(shuttingDown()))
-  const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, log }, parts)
-  await resume(host, log)
+  const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, tally, log }, parts)
+  await resume(host, tally, log)
   parts.use(await startSnooping(host))
   const watched = { feed: parts.use(openTapFeed(host)), stats: parts.use(new Stats(host)) }
-  const calls = new Calls({ log })
+  const calls = new Calls({ log, onCall: call => tally.call({ ...call, code: status[call.code] }) })
+  const door = await openMetrics(config.metrics, { host, stats: watched.stats, calls, tally }, parts)
   const health = createHealth(['ovs.bridge.v1.BridgeService'])
   const listening = parts.use(
     await listen({
@@ -80,11 +86,12 @@ async function compose(config: Config, log: Logger, parts: Disposables): Promise
     }),
   )
   void runReaper(host)
-  parts.use(followHealth(host, health))
+  parts.use(followHealth(host, health, tally))
   const version = host.ovsdb.status.state === 'ready' ? '' : ' (not there yet)'
   return {
     addresses: listening.addresses,
     ovs: `${config.ovs.kind === 'embedded' ? 'its own' : "the host's"}, unix:${socket}, datapath ${host.datapathType}${version}`,
+    metricsUrl: door?.url,
     host,
     [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose](),
   }
@@ -123,7 +130,7 @@ async function removeLeftLinks(
   return (await kernel.deleteLinks(left, signal)).deleted
 }
 
-function connect(config: Config, socket: string, log: Logger): OvsClient {
+function connect(config: Config, socket: string, tally: Tally, log: Logger): OvsClient {
   return openOvsdb({
     endpoint: { kind: 'unix', path: socket },
     schema,
@@ -132,6 +139,7 @@ function connect(config: Config, socket: string, log: Logger): OvsClient {
     // RFC 7047 §4.1.8 takes an <id>, which has no dashes; an instance's name has no underscores.
     lock: `ovs_bridged_${config.instance.replaceAll('-', '_')}`,
     onEvent: event => {
+      if (event.kind === 'status') tally.ovsdbEntered(event.status.state)
       if (event.kind === 'status') log.info({ ovsdb: event.status.state }, 'ovsdb')
       else if (event.kind === 'loaded') log.info(event, 'ovsdb')
       else log.warn(event, 'ovsdb')
@@ -144,17 +152,19 @@ interface Foundations {
   readonly ovsdb: OvsClient
   readonly socket: string
   readonly lifetime: AbortSignal
+  readonly tally: Tally
   readonly log: Logger
 }
 
 async function openHost(config: Config, on: Foundations, parts: Disposables): Promise<Host> {
-  const { kernel, ovsdb, lifetime, log } = on
+  const { kernel, ovsdb, lifetime, tally, log } = on
   const { instance } = config
   await settled(ovsdb, instance)
   const notice: Host['notice'] = (level, message, details = {}) => log[level](details, message)
   const records = parts.use(new TapRecords(ovsdb, instance))
-  const committer = new Committer(ovsdb, instance, lifetime)
+  const committer = new Committer(ovsdb, instance, lifetime, tally.transaction)
   const kept = { instance, ovsdb, records, committer, lifetime, notice }
+  const onRestored = () => tally.repaired('tap_qos', 1)
   return {
     instance,
     defaultBridge: config.defaultBridge,
@@ -168,7 +178,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
     tunnelNames: newTunnelNames(),
     removals: new DeviceRemovals(kernel, lifetime),
     demolitions: new Map(),
-    qos: parts.use(new QosUpkeep({ ...kept, kernel })),
+    qos: parts.use(new QosUpkeep({ ...kept, kernel, onRestored })),
     netflows: parts.use(new NetflowCollectors({ instance, ovsdb, captureDirectory: config.captureDir, notice })),
     addresses: parts.use(new Addresses({ ...kept, ttlMs: config.addressTtlMs })),
     askVswitchd: signal => askVswitchd(on.socket, signal),
@@ -194,14 +204,20 @@ async function datapathType(ovs: OvsConfig, kernel: Kernel, signal: AbortSignal)
 }
 
 /** Finishes what a killed daemon had begun, now or when the database comes. */
-async function resume(host: Host, log: Logger): Promise<void> {
+async function resume(host: Host, tally: Tally, log: Logger): Promise<void> {
   const marked = await markedDevices(host, { signal: host.lifetime, caller: 'recover' })
   const run = async () => {
     using scope = abortScope({ deadline: Date.now() + 30_000, parents: [host.lifetime] })
     const done = await recover(host, marked, { signal: scope.signal, caller: 'recover' })
+    tally.reconciled('start', 'done')
+    tally.repaired('defunct_tap', done.reaped.length)
+    tally.repaired('orphan_device', done.orphans.length)
+    tally.repaired('host_tap', done.opened.length)
+    tally.repaired('tap_qos', done.requeued.length)
     if (Object.values(done).flat().length > 0) log.info(done, 'finished what the last run had begun')
   }
   const failed = (error: unknown) => {
+    tally.reconciled('start', 'failed')
     if (!host.lifetime.aborted) log.warn({ err: error }, 'could not finish what the last run had begun')
   }
   if (host.ovsdb.status.state === 'ready') await run().catch(failed)
@@ -209,27 +225,55 @@ async function resume(host: Host, log: Logger): Promise<void> {
 }
 
 /** After ovs-vswitchd was started anew. */
-async function reopen(host: Host, signal: AbortSignal): Promise<void> {
+async function reopen(host: Host, tally: Tally, signal: AbortSignal): Promise<void> {
   try {
     const opened = await reopenHostTaps(host, { signal, caller: 'recover' })
+    tally.reconciled('vswitchd_restart', 'done')
+    tally.repaired('host_tap', opened.length)
     if (opened.length > 0) host.notice('info', 'ovs-vswitchd made devices of host taps anew', { opened })
   } catch (error) {
+    tally.reconciled('vswitchd_restart', 'failed')
     if (!signal.aborted) host.notice('warn', 'could not bring up host taps', { error })
   }
+}
+
+interface Shown {
+  readonly host: Host
+  readonly stats: Stats
+  readonly calls: Calls
+  readonly tally: Tally
+}
+
+async function openMetrics(
+  config: MetricsConfig | undefined,
+  of: Shown,
+  parts: Disposables,
+): Promise<Door | undefined> {
+  if (config === undefined) return undefined
+  const { host, stats, calls, tally } = of
+  const present: Present = {
+    taps: () => countTaps(host),
+    tapTotals: () => (config.perTap ? stats.totals() : []),
+    streams: () => streamingMethods.map(method => ({ method, ...calls.openStreams(method) })),
+    ovsdb: () => ({ states: ovsdbStates, state: host.ovsdb.status.state }),
+  }
+  const onError = (error: unknown) => host.notice('error', 'metrics could not be rendered', { error })
+  return parts.use(await serveMetrics({ address: config.listen, tally, present, onError }))
 }
 
 const healthIntervalMs = 2_000
 
 /** SERVING while the database is at hand and ovs-vswitchd answers, which is asked every 2 s; NOT_SERVING once disposed. */
-function followHealth(host: Host, health: Health): Disposable {
+function followHealth(host: Host, health: Health, tally: Tally): Disposable {
   const ended = abortScope({ parents: [host.lifetime] })
   const watch = async () => {
     let last = await host.askVswitchd(ended.signal).catch(() => undefined)
     while (!ended.signal.aborted) {
       const pid = await host.askVswitchd(ended.signal).catch(() => undefined)
       if (ended.signal.aborted) return
+      tally.vswitchdAnswered(pid !== undefined)
       health.report(pid !== undefined && host.ovsdb.status.state === 'ready')
-      if (pid !== undefined && pid !== last) await reopen(host, ended.signal)
+      if (pid !== undefined && pid !== last) await reopen(host, tally, ended.signal)
       last = pid ?? last
       await sleep(healthIntervalMs, ended.signal).catch(() => undefined)
     }

@@ -22,12 +22,12 @@ async function serve(config: Config, version: string): Promise<number> {
   let daemon: Daemon
   try {
     if (!hasNetAdmin()) throw new Error('network devices are made by root (CAP_NET_ADMIN); start it as root')
-    daemon = await startDaemon(config, createLog(config.logLevel))
+    daemon = await startDaemon(config, createLog(config.logLevel), version)
   } catch (error) {
     process.stderr.write(`ovs-bridged cannot start: ${error instanceof Error ? error.message : String(error)}\n`)
     return 1
   }
-  process.stdout.write(banner({ version, addresses: daemon.addresses, ovs: daemon.ovs }))
+  process.stdout.write(banner({ ...daemon, version }))
   await stopped
   await daemon[Symbol.asyncDispose]()
   return 0

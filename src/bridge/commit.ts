@@ -32,6 +32,14 @@ export interface Receipt<R> {
   readonly epoch: bigint | undefined
 }
 
+/** A transaction that was answered. */
+export interface Sent {
+  /** Callers' parts that it carried. */
+  readonly parts: number
+  readonly outcome: 'committed' | 'failed'
+  readonly durationMs: number
+}
+
 interface Job {
   readonly part: Part<unknown>
   readonly caller: string
@@ -71,6 +79,7 @@ export class Committer {
   readonly #ovsdb: OvsClient
   readonly #instance: string
   readonly #lifetime: AbortSignal
+  readonly #onSent: (sent: Sent) => void
   #queue: Job[] = []
   #sending = false
   #scheduled = false
@@ -78,7 +87,9 @@ export class Committer {
   #pendingEpoch: bigint | undefined
   #transactions = 0
 
-  constructor(ovsdb: OvsClient, instance: string, lifetime: AbortSignal) {
+  /** `onSent` is told of every transaction once. */
+  constructor(ovsdb: OvsClient, instance: string, lifetime: AbortSignal, onSent: (sent: Sent) => void = () => {}) {
+    this.#onSent = onSent
     this.#ovsdb = ovsdb
     this.#instance = instance
     this.#lifetime = lifetime
@@ -209,7 +220,7 @@ export class Committer {
       const built = this.#build(batch)
       if (built === undefined) return undefined
       this.#transactions++
-      const committed = await this.#ovsdb.transact(built.transaction, { signal: this.#lifetime })
+      const committed = await this.#transact(built)
       const epoch = built.readEpoch(committed)
       if (epoch !== undefined) this.#awaitEpoch(epoch)
       for (const { job, read } of built.written) {
@@ -219,6 +230,18 @@ export class Committer {
       return undefined
     } catch (error) {
       return error
+    }
+  }
+
+  async #transact({ transaction, written }: Built): Promise<Committed> {
+    const startedAt = performance.now()
+    let outcome: Sent['outcome'] = 'failed'
+    try {
+      const committed = await this.#ovsdb.transact(transaction, { signal: this.#lifetime })
+      outcome = 'committed'
+      return committed
+    } finally {
+      this.#onSent({ parts: written.length, outcome, durationMs: performance.now() - startedAt })
     }
   }
 

@@ -63,7 +63,7 @@ export function tapOf(host: Host, record: TapRecord): Tap {
     vlan: record.vlan,
     mac: record.mac,
     backing: record.backing,
-    state: record.defunct ? 'defunct' : record.bridge === undefined ? 'detached' : 'active',
+    state: stateOf(record),
     bond: bondOf(host, record.name)?.name,
     qinqOuterVlan: record.qinqOuterVlan,
     qos: record.qos,
@@ -76,6 +76,11 @@ export function tapOf(host: Host, record: TapRecord): Tap {
 /** The userspace datapath has no error for a device that has gone under its port; its index is 0 then. */
 function errorOf({ error = '', ifindex }: OvsRows['Interface']): string {
   return error === '' && ifindex === 0 ? 'its device is gone' : error
+}
+
+function stateOf({ defunct, bridge }: TapRecord): TapState {
+  if (defunct) return 'defunct'
+  return bridge === undefined ? 'detached' : 'active'
 }
 
 function missingPort(record: TapRecord): string {
@@ -111,6 +116,20 @@ export function listTaps(host: Host, filter: TapFilter): Tap[] {
     if (isWithin(filter, record) && (filter.includeDefunct || !record.defunct)) taps.push(tapOf(host, record))
   }
   return taps
+}
+
+const kinds = ['tuntap', 'host', 'container', 'adopted'] as const satisfies TapBacking['kind'][]
+const states = ['active', 'detached', 'defunct'] as const satisfies TapState[]
+
+/** How many taps there are of each kind in each state, defunct ones and noughts too. */
+export function countTaps(host: Host): { kind: TapBacking['kind']; state: TapState; count: number }[] {
+  const counts = kinds.flatMap(kind => states.map(state => ({ kind, state, count: 0 })))
+  for (const { record } of host.records.all()) {
+    const state = stateOf(record)
+    const counted = counts.find(one => one.kind === record.backing.kind && one.state === state)
+    if (counted !== undefined) counted.count++
+  }
+  return counts
 }
 
 export function isWithin(scope: TapScope, tap: Pick<TapRecord, 'name' | 'bridge' | 'vlan' | 'backing'>): boolean {

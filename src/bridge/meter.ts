@@ -136,6 +136,11 @@ export class Meter {
     for (const [id, series] of this.#series) this.#series.set(id, { ...series, rates: [] })
   }
 
+  /** All that a tap has counted; undefined: nothing is known of it. */
+  total(id: string): Counters | undefined {
+    return this.#series.get(id)?.total
+  }
+
   measured(id: string): Measured {
     const series = this.#series.get(id)
     if (series === undefined) return unmeasured

@@ -11,6 +11,8 @@ import { isSameQdisc, qdiscOf } from './qos-qdisc.js'
 
 /** What the upkeep works on. */
 export interface UpkeepGrounds extends PolicingGrounds {
+  /** Told whenever the QoS of a tap was put back. */
+  readonly onRestored?: () => void
   readonly notice: (level: 'info' | 'warn', message: string, details: Readonly<Record<string, unknown>>) => void
 }
 
@@ -43,7 +45,6 @@ export class QosUpkeep implements Disposable {
   readonly #turns = new Map<string, Promise<unknown>>()
   readonly #due = new Set<string>()
   readonly #restored = new Map<string, { readonly times: number; readonly atMs: number }>()
-  #totalRestored = 0
   #watching = false
 
   constructor(grounds: UpkeepGrounds) {
@@ -65,11 +66,6 @@ export class QosUpkeep implements Disposable {
   /** How often the QoS of a tap was put back in this run. */
   timesRestored(name: string): number {
     return this.#restored.get(name)?.times ?? 0
-  }
-
-  /** How often the QoS of any tap was put back in this run. */
-  get totalRestored(): number {
-    return this.#totalRestored
   }
 
   /** Runs `work` when no other work on this tap's QoS is under way. */
@@ -302,7 +298,7 @@ export class QosUpkeep implements Disposable {
       using scope = abortScope({ deadline: Date.now() + restoreWithinMs, parents: [lifetime] })
       await this.#putBoth(link, record, { signal: scope.signal, caller: 'upkeep' })
       this.#restored.set(name, { times: times + 1, atMs: performance.now() })
-      this.#totalRestored++
+      this.#grounds.onRestored?.()
       notice('info', 'put the QoS of a tap back', { tap: name, found: actual?.kind ?? '' })
     })
   }

@@ -1,7 +1,7 @@
 import { type AbortScope, abortScope, cancelled, sleep } from '../lib/abort.js'
 import { type Tick, Ticker } from '../lib/fanout.js'
 import type { Change } from '../ovsdb/index.js'
-import { countedFrom, readStatistics, seenByEndpoint } from './counters.js'
+import { type Counters, countedFrom, readStatistics, seenByEndpoint } from './counters.js'
 import { onlyStatistics } from './events.js'
 import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
@@ -13,6 +13,12 @@ import { tapNotFound } from './problem.js'
 
 export interface TapStats extends Measured {
   readonly tap: TapRecord
+}
+
+/** Counters of a tap with where it is; no bridge: it is detached. */
+export interface TapTotal extends Counters {
+  readonly tap: PortName
+  readonly bridge: BridgeName | ''
 }
 
 /** All taps that are not defunct, by name. */
@@ -77,6 +83,16 @@ export class Stats implements Disposable {
       },
       intervals: each.reduce((most, { intervals }) => Math.max(most, intervals), 0),
     }
+  }
+
+  /** What each tap has counted in all, of those of which anything has been told; in no order. */
+  totals(): TapTotal[] {
+    const totals: TapTotal[] = []
+    for (const { record } of this.#host.records.all()) {
+      const total = record.defunct ? undefined : this.#meter.total(record.id)
+      if (total !== undefined) totals.push({ ...total, tap: record.name, bridge: record.bridge ?? '' })
+    }
+    return totals
   }
 
   /** A tick every `intervalMs` from now on, until the signal, with whose reason it rejects. */

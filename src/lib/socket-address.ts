@@ -19,8 +19,11 @@ export interface TcpAddress {
   readonly port: number
 }
 
-/** Where plaintext may be served: a unix socket, or TCP on an address of this host's loopback. */
-export type LocalAddress = UnixAddress | (TcpAddress & Brand<object, 'Loopback'>)
+/** TCP on an address of this host's loopback. */
+export type LoopbackAddress = TcpAddress & Brand<object, 'Loopback'>
+
+/** Where plaintext may be served. */
+export type LocalAddress = UnixAddress | LoopbackAddress
 
 /** `sun_path` has 108 bytes, the last of them NUL. */
 export const maxSocketPathBytes = 107
@@ -40,14 +43,23 @@ export function parseUnixAddress(text: string): Parsed<UnixAddress> {
 /** Takes `unix:/run/some.sock`, `127.0.0.1:50051`, `[::1]:50051` or `localhost:50051` (which is 127.0.0.1). */
 export function parseLocalAddress(text: string): Parsed<LocalAddress> {
   if (text.startsWith('unix:')) return parseUnixAddress(text)
+  return parseLoopback(text, 'is neither unix:/PATH nor HOST:PORT')
+}
+
+/** Takes `127.0.0.1:9477`, `[::1]:9477` or `localhost:9477` (which is 127.0.0.1). */
+export function parseLoopbackAddress(text: string): Parsed<LoopbackAddress> {
+  return parseLoopback(text, 'is not HOST:PORT')
+}
+
+function parseLoopback(text: string, otherwise: string): Parsed<LoopbackAddress> {
   const [, bracketed, plain, digits] = /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d{1,5})$/.exec(text) ?? []
   const port = Number(digits)
-  if (digits === undefined || port > 65535) return refused('is neither unix:/PATH nor HOST:PORT')
+  if (digits === undefined || port > 65535) return refused(otherwise)
   const host = plain === 'localhost' ? '127.0.0.1' : (plain ?? bracketed ?? '')
   if (!(bracketed === undefined ? isIPv4(host) : isIPv6(host))) return refused('has a host that is not an IP address')
   if (!isLoopback(host)) return refused('is not on the loopback, and everywhere else plaintext would let anybody in')
   const address: TcpAddress = { kind: 'tcp', host, port }
-  return parsed(address as LocalAddress)
+  return parsed(address as LoopbackAddress)
 }
 
 /** As `parseLocalAddress` takes it. */

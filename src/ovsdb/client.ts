@@ -34,6 +34,16 @@ export type Status =
   | { readonly state: 'waiting'; readonly problem: OvsdbProblem; readonly retryInMs: number }
   | { readonly state: 'closed' }
 
+/** All states that a status can be in. */
+export const ovsdbStates = [
+  'connecting',
+  'loading',
+  'ready',
+  'locked-out',
+  'waiting',
+  'closed',
+] as const satisfies readonly Status['state'][]
+
 /** What happens on the way, for a log. */
 export type OvsdbEvent =
   | { readonly kind: 'status'; readonly status: Status }

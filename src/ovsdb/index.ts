@@ -10,6 +10,7 @@ export type {
   Replicated,
   Status,
 } from './client.js'
+export { ovsdbStates } from './client.js'
 export type { OvsdbProblem } from './errors.js'
 export { OvsdbError } from './errors.js'
 export type { Limits } from './limits.js'

@@ -39,12 +39,22 @@ export type StreamHandler<Request, Response> = (request: Request, call: Call) =>
 
 /** A call that is over. */
 export interface CallRecord {
+  readonly kind: 'unary' | 'stream'
   readonly method: string
   readonly caller: string
   readonly code: status
   /** ErrorInfo.reason of a call that failed. */
   readonly reason: string | undefined
   readonly durationMs: number
+}
+
+/** The open streams of one RPC. */
+export interface OpenStreams {
+  readonly open: number
+  /** Of these, those whose reader takes nothing at the moment. */
+  readonly held: number
+  /** How long the one that has waited longest has waited for its reader. */
+  readonly lagMs: number
 }
 
 export interface CallsOptions {
@@ -69,6 +79,12 @@ export function bulkTimeoutMs(taps: number): number {
 
 type Surface = ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>
 
+interface Stream {
+  readonly method: string
+  /** Since when its reader has taken nothing, by performance.now(). */
+  heldSinceMs: number | undefined
+}
+
 type Outcome<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly failure: Failure }
 
 /** A client's reset can arrive this much before the deadline it stands for: the two clocks start apart. */
@@ -81,6 +97,7 @@ export class Calls {
   readonly #defaultTimeoutMs: number
   readonly #unwindMs: number
   readonly #running = new Map<AbortScope, 'unary' | 'stream'>()
+  readonly #streams = new Set<Stream>()
   #draining = false
   #onIdle: () => void = () => {}
 
@@ -94,6 +111,14 @@ export class Calls {
   /** Calls whose handler has not settled yet. */
   get inFlight(): number {
     return this.#running.size
+  }
+
+  /** The streams of an RPC that are open now. */
+  openStreams(method: string): OpenStreams {
+    const nowMs = performance.now()
+    const open = [...this.#streams].filter(stream => stream.method === method)
+    const held = open.flatMap(({ heldSinceMs }) => (heldSinceMs === undefined ? [] : [nowMs - heldSinceMs]))
+    return { open: open.length, held: held.length, lagMs: Math.max(0, ...held) }
   }
 
   /** The grpc-js handler of a unary RPC. */
@@ -115,9 +140,10 @@ export class Calls {
   ): handleServerStreamingCall<Request, Response> {
     return async surface => {
       const outcome = await this.#run('stream', surface, Number.POSITIVE_INFINITY, async call => {
+        using stream = this.#open(call.method)
         for await (const message of handler(surface.request, call)) {
           call.signal.throwIfAborted()
-          if (!surface.write(message)) await drained(surface, call.signal)
+          if (!surface.write(message)) await stream.hold(drained(surface, call.signal))
         }
       })
       if (outcome.ok) surface.end()
@@ -137,6 +163,20 @@ export class Calls {
     this.#abort(() => true)
     await this.#within(idle, this.#unwindMs)
     return this.#running.size
+  }
+
+  /** Counts a stream among the open ones until it is disposed of. */
+  #open(method: string): Disposable & { hold(room: Promise<void>): Promise<void> } {
+    const stream: Stream = { method, heldSinceMs: undefined }
+    this.#streams.add(stream)
+    return {
+      hold: async room => {
+        stream.heldSinceMs = performance.now()
+        await room
+        stream.heldSinceMs = undefined
+      },
+      [Symbol.dispose]: () => void this.#streams.delete(stream),
+    }
   }
 
   async #within(promise: Promise<void>, timeoutMs: number): Promise<void> {
@@ -177,7 +217,7 @@ export class Calls {
       return { ok: false, failure: failed.failure }
     } finally {
       surface.off('cancelled', onCancelled)
-      this.#record(call, performance.now() - startedAt, failed)
+      this.#record(kind, call, performance.now() - startedAt, failed)
     }
   }
 
@@ -191,13 +231,14 @@ export class Calls {
   }
 
   #record(
+    kind: 'unary' | 'stream',
     call: Call,
     durationMs: number,
     failed: { readonly failure: Failure; readonly cause: unknown } | undefined,
   ): void {
     const code = failed?.failure.code ?? status.OK
     const { method, caller } = call
-    const record: CallRecord = { method, caller, code, reason: failed?.failure.reason, durationMs }
+    const record: CallRecord = { kind, method, caller, code, reason: failed?.failure.reason, durationMs }
     const line = { method, code: status[code], durationMs: Math.round(durationMs * 10) / 10, caller }
     if (failed === undefined) this.#log.info(line, 'call')
     else if (failed.failure.incident !== undefined) {

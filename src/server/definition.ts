@@ -1,6 +1,11 @@
 import { BridgeServiceService } from '../gen/ovs/bridge/v1/service.js'
 import { remembered } from '../lib/remembered.js'
 
+/** The RPCs that answer with a stream, as callers know them: `WatchTaps`. */
+export const streamingMethods: readonly string[] = Object.values(BridgeServiceService).flatMap(
+  ({ path, responseStream }) => (responseStream ? [path.slice(path.lastIndexOf('/') + 1)] : []),
+)
+
 /** ovs.bridge.v1.BridgeService as it is served: a message that goes to many subscribers is encoded once. */
 export function bridgeServiceDefinition(): typeof BridgeServiceService {
   const { watchTaps, watchTapStats } = BridgeServiceService

@@ -91,7 +91,8 @@ function arrange(
   parts.defer(() => rmSync(own, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 }))
   const address = `unix:${join(own, 'rpc.sock')}`
   const stateDir = options.stateDir ?? join(own, 'state')
-  return { flags: [...which, '--listen', address, '--state-dir', stateDir, ...(options.flags ?? [])], address }
+  const places = ['--listen', address, '--state-dir', stateDir, '--metrics-listen', '127.0.0.1:0']
+  return { flags: [...which, ...places, ...(options.flags ?? [])], address }
 }
 
 /** Its standard output names what it listens on, once it does. */

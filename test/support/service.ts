@@ -20,11 +20,11 @@ export async function startService(bed: Testbed, ...flags: readonly string[]): P
   const directory = mkdtempSync(join(tmpdir(), 'service-'))
   const address = `unix:${directory}/api.sock`
   const on = ['--ovsdb', bed.ovs.endpoint, '--datapath', bed.ovs.datapathType, '--default-bridge', 'br0']
-  const paths = ['--listen', address, '--state-dir', directory]
+  const paths = ['--listen', address, '--state-dir', directory, '--metrics-listen', 'off']
   const invocation = parseConfig(['serve', ...on, ...paths, ...flags], {}, 'test')
   if (invocation.kind !== 'serve') throw new Error(invocation.text)
   const level = process.env['OVS_BRIDGED_TEST_LOG'] === 'info' ? 'info' : 'error'
-  const daemon = await startDaemon(invocation.config, createLog(level))
+  const daemon = await startDaemon(invocation.config, createLog(level), 'test')
   const connection = connectTo(address)
   let closed: Promise<void> | undefined
   const close = async () => {

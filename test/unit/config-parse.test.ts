@@ -29,6 +29,7 @@ test("without flags the host's Open vSwitch is served on a unix socket", () => {
     logLevel: 'info',
     drainTimeoutMs: 10_000,
     addressTtlMs: 1_800_000,
+    metrics: { listen: { kind: 'tcp', host: '127.0.0.1', port: 9477 }, perTap: true },
   })
 })
 
@@ -40,7 +41,8 @@ test('every flag is taken', () => {
   const config = parse(
     (
       '--ovsdb unix:/tmp/db.sock --datapath netdev --listen unix:/tmp/a --listen [::1]:5 --state-dir /s --capture-dir /c --default-bridge b ' +
-      '--tap-name-format t%v --bond-name-format b%vx --instance i-1 --log-level debug --drain-timeout 500ms --address-ttl 5m'
+      '--tap-name-format t%v --bond-name-format b%vx --instance i-1 --log-level debug --drain-timeout 500ms --address-ttl 5m ' +
+      '--metrics-listen localhost:0 --no-metrics-per-tap'
     ).split(' '),
   )
   assert.deepEqual(config, {
@@ -58,13 +60,19 @@ test('every flag is taken', () => {
     logLevel: 'debug',
     drainTimeoutMs: 500,
     addressTtlMs: 300_000,
+    metrics: { listen: { kind: 'tcp', host: '127.0.0.1', port: 0 }, perTap: false },
   })
+})
+
+test('no metrics are served with --metrics-listen off', () => {
+  assert.equal(parse(['--metrics-listen', 'off']).metrics, undefined)
 })
 
 test('a variable stands for a flag that is not given', () => {
   const env = { OVS_BRIDGED_DEFAULT_BRIDGE: 'env0', OVS_BRIDGED_EMBEDDED: 'true' }
   assert.equal(parse([], env).defaultBridge, 'env0')
   assert.equal(parse([], env).ovs.kind, 'embedded')
+  assert.equal(parse([], { OVS_BRIDGED_NO_METRICS_PER_TAP: '1' }).metrics?.perTap, false)
   assert.equal(parse(['--default-bridge', 'flag0'], env).defaultBridge, 'flag0')
 })
 
@@ -119,6 +127,12 @@ for (const [argv, sentence] of [
   ],
   ['--default-bridge 0123456789abcdef', '--default-bridge "0123456789abcdef" is 16 bytes long, the limit is 15'],
   ['--embeded', "unknown option '--embeded'\n(Did you mean --embedded?)"],
+  ['--metrics-listen 9477', '--metrics-listen "9477" is not HOST:PORT'],
+  ['--metrics-listen unix:/a', '--metrics-listen "unix:/a" is not HOST:PORT'],
+  [
+    '--metrics-listen 192.0.2.1:9477',
+    '--metrics-listen "192.0.2.1:9477" is not on the loopback, and everywhere else plaintext would let anybody in',
+  ],
   ['--listen', "option '--listen <address>' argument missing"],
 ] as const) {
   test(`${argv} is refused in a sentence`, () => {

@@ -2,14 +2,16 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { banner } from '../../src/banner.js'
 
-const said = (...addresses: readonly string[]) => banner({ version: '1.2.3', addresses, ovs: 'its own' }).split('\n')
+const said = (...addresses: readonly string[]) =>
+  banner({ version: '1.2.3', addresses, ovs: 'its own', metricsUrl: 'http://[::1]:7/metrics' }).split('\n')
 
 test('a unix socket is dialled by its path', () => {
   const lines = said('unix:/run/x.sock', '127.0.0.1:5')
-  assert.deepEqual(lines.slice(0, 3), [
+  assert.deepEqual(lines.slice(0, 4), [
     'ovs-bridged 1.2.3',
     '  listens on    unix:/run/x.sock, 127.0.0.1:5',
     '  Open vSwitch  its own',
+    '  metrics       http://[::1]:7/metrics',
   ])
   const buf = 'npx buf curl --protocol grpc --http2-prior-knowledge --unix-socket /run/x.sock'
   const service = 'ovs.bridge.v1.BridgeService'

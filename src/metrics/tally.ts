@@ -1,0 +1,114 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+
+/** A call that is over. */
+export interface CallReading {
+  readonly kind: 'unary' | 'stream'
+  readonly method: string
+  /** Name of its status: `OK`, `NOT_FOUND`… */
+  readonly code: string
+  readonly durationMs: number
+}
+
+export interface TransactionReading {
+  /** Callers' changes that it carried. */
+  readonly parts: number
+  readonly outcome: 'committed' | 'failed'
+  readonly durationMs: number
+}
+
+/** When what Open vSwitch and the kernel have was compared with what they should have. */
+export type Occasion = 'start' | 'vswitchd_restart'
+
+/** What was found not to be as it should, and put right. */
+export type Repair = 'defunct_tap' | 'orphan_device' | 'host_tap' | 'tap_qos'
+
+/** Counts what happens, from the start of the daemon on. */
+export interface Tally {
+  readonly registry: Registry
+  call(call: CallReading): void
+  transaction(transaction: TransactionReading): void
+  /** The connection to the database has entered a state. */
+  ovsdbEntered(state: string): void
+  reconciled(occasion: Occasion, outcome: 'done' | 'failed'): void
+  repaired(what: Repair, count: number): void
+  /** Whether ovs-vswitchd has answered. */
+  vswitchdAnswered(answered: boolean): void
+}
+
+/** Seconds: from an answer out of memory to a bulk call at its deadline. */
+const callBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+const transactionBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5]
+
+export function newTally({ version }: { readonly version: string }): Tally {
+  const registry = new Registry()
+  const registers = [registry]
+  new Gauge({
+    name: 'ovs_bridged_build_info',
+    help: 'Always 1; the labels tell what runs.',
+    labelNames: ['version', 'node_version'],
+    registers,
+  }).set({ version, node_version: process.versions.node }, 1)
+  const calls = new Counter({
+    name: 'ovs_bridged_calls_total',
+    help: 'Calls that are over, by RPC and gRPC status; a stream counts when it ends.',
+    labelNames: ['method', 'code'],
+    registers,
+  })
+  const callSeconds = new Histogram({
+    name: 'ovs_bridged_call_duration_seconds',
+    help: 'From the arrival of a unary call to its answer.',
+    labelNames: ['method'],
+    buckets: callBuckets,
+    registers,
+  })
+  const transactionSeconds = new Histogram({
+    name: 'ovs_bridged_ovsdb_transaction_duration_seconds',
+    help: 'From sending a transaction to the database until its answer.',
+    labelNames: ['outcome'],
+    buckets: transactionBuckets,
+    registers,
+  })
+  const parts = new Counter({
+    name: 'ovs_bridged_ovsdb_transaction_parts_total',
+    help: 'Changes of callers that transactions carried: those that wait at the same time share one.',
+    registers,
+  })
+  const states = new Counter({
+    name: 'ovs_bridged_ovsdb_state_changes_total',
+    help: 'How often the connection to the database has entered each state.',
+    labelNames: ['state'],
+    registers,
+  })
+  const reconciliations = new Counter({
+    name: 'ovs_bridged_reconciliations_total',
+    help: 'Comparisons of what Open vSwitch and the kernel have with what they should have.',
+    labelNames: ['occasion', 'outcome'],
+    registers,
+  })
+  const repairs = new Counter({
+    name: 'ovs_bridged_repairs_total',
+    help: 'Things that were not as they should be and were put right.',
+    labelNames: ['what'],
+    registers,
+  })
+  const vswitchdUp = new Gauge({
+    name: 'ovs_bridged_vswitchd_up',
+    help: 'Whether ovs-vswitchd answers; it is asked every 2 s.',
+    registers,
+  })
+  return {
+    registry,
+    call: ({ kind, method, code, durationMs }) => {
+      calls.inc({ method, code })
+      if (kind === 'unary') callSeconds.observe({ method }, durationMs / 1_000)
+    },
+    transaction: ({ parts: carried, outcome, durationMs }) => {
+      parts.inc(carried)
+      transactionSeconds.observe({ outcome }, durationMs / 1_000)
+    },
+    ovsdbEntered: state => states.inc({ state }),
+    reconciled: (occasion, outcome) => reconciliations.inc({ occasion, outcome }),
+    repaired: (what, count) => repairs.inc({ what }, count),
+    vswitchdAnswered: answered => vswitchdUp.set(answered ? 1 : 0),
+  }
+}

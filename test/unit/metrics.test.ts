@@ -1,0 +1,158 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { test } from 'node:test'
+import { sharing } from '../../src/lib/sharing.js'
+import { openDoor } from '../../src/metrics/door.js'
+import { type Door, newTally, type Present, serveMetrics } from '../../src/metrics/index.js'
+import { inSlices } from '../../src/metrics/page.js'
+import { type TapTotals, tapLines } from '../../src/metrics/tap-lines.js'
+import { deferred } from './server-rig.js'
+
+const anyPort = { kind: 'tcp', host: '127.0.0.1', port: 0 } as const
+
+function totals(tap: string, bytes: bigint, bridge = 'br0'): TapTotals {
+  const counts = { rxBytes: bytes, txBytes: bytes + 1n, rxPackets: 2n, txPackets: 3n }
+  return { tap, bridge, ...counts, rxDropped: 4n, txDropped: 5n, rxErrors: 6n, txErrors: 7n }
+}
+
+const present: Present = {
+  taps: () => [{ kind: 'tuntap', state: 'active', count: 2 }],
+  tapTotals: () => [totals('one', 2n ** 64n - 2n), totals('two', 0n, '')],
+  streams: () => [{ method: 'WatchTaps', open: 2, held: 1, lagMs: 1_500 }],
+  ovsdb: () => ({ states: ['ready', 'waiting'], state: 'ready' }),
+}
+
+/** A door with something of each family behind it. */
+function openAll(): Promise<Door> {
+  const tally = newTally({ version: '1.2.3' })
+  tally.call({ kind: 'unary', method: 'GetTap', code: 'NOT_FOUND', durationMs: 3 })
+  tally.call({ kind: 'stream', method: 'WatchTaps', code: 'CANCELLED', durationMs: 60_000 })
+  tally.transaction({ parts: 3, outcome: 'committed', durationMs: 4 })
+  tally.ovsdbEntered('ready')
+  tally.reconciled('start', 'done')
+  tally.repaired('tap_qos', 2)
+  tally.vswitchdAnswered(true)
+  return serveMetrics({ address: anyPort, tally, present, onError: () => {} })
+}
+
+test('what is served is well-formed, and named as Prometheus asks', async () => {
+  await using door = await openAll()
+  const response = await fetch(door.url)
+  assert.equal(response.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
+  const page = await response.text()
+  const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: page, encoding: 'utf8' })
+  assert.deepEqual([status, stdout, stderr], [0, '', ''])
+})
+
+test('what has happened and how things stand is told', async () => {
+  await using door = await openAll()
+  const lines = new Set((await (await fetch(door.url)).text()).split('\n'))
+  for (const line of [
+    `ovs_bridged_build_info{version="1.2.3",node_version="${process.versions.node}"} 1`,
+    'ovs_bridged_calls_total{method="GetTap",code="NOT_FOUND"} 1',
+    'ovs_bridged_calls_total{method="WatchTaps",code="CANCELLED"} 1',
+    'ovs_bridged_call_duration_seconds_bucket{le="0.0025",method="GetTap"} 0',
+    'ovs_bridged_call_duration_seconds_bucket{le="0.005",method="GetTap"} 1',
+    'ovs_bridged_ovsdb_transaction_duration_seconds_count{outcome="committed"} 1',
+    'ovs_bridged_ovsdb_transaction_parts_total 3',
+    'ovs_bridged_ovsdb_state_changes_total{state="ready"} 1',
+    'ovs_bridged_ovsdb_state{state="ready"} 1',
+    'ovs_bridged_ovsdb_state{state="waiting"} 0',
+    'ovs_bridged_reconciliations_total{occasion="start",outcome="done"} 1',
+    'ovs_bridged_repairs_total{what="tap_qos"} 2',
+    'ovs_bridged_vswitchd_up 1',
+    'ovs_bridged_taps{kind="tuntap",state="active"} 2',
+    'ovs_bridged_streams{method="WatchTaps"} 2',
+    'ovs_bridged_streams_held{method="WatchTaps"} 1',
+    'ovs_bridged_stream_lag_seconds{method="WatchTaps"} 1.5',
+    'ovs_bridged_tap_receive_bytes_total{bridge="br0",tap="one"} 18446744073709551614',
+    'ovs_bridged_tap_transmit_bytes_total{bridge="",tap="two"} 1',
+    'ovs_bridged_tap_receive_packets_total{bridge="br0",tap="one"} 2',
+    'ovs_bridged_tap_transmit_packets_total{bridge="br0",tap="one"} 3',
+    'ovs_bridged_tap_receive_drops_total{bridge="br0",tap="one"} 4',
+    'ovs_bridged_tap_transmit_drops_total{bridge="br0",tap="one"} 5',
+    'ovs_bridged_tap_receive_errors_total{bridge="br0",tap="one"} 6',
+    'ovs_bridged_tap_transmit_errors_total{bridge="br0",tap="one"} 7',
+  ]) {
+    assert.ok(lines.has(line), line)
+  }
+  // The time that a stream is open is no latency.
+  assert.ok(![...lines].some(line => line.startsWith('ovs_bridged_call_duration') && line.includes('WatchTaps')))
+  assert.ok([...lines].some(line => line.startsWith('process_cpu_seconds_total ')))
+})
+
+test('a label with quotes, backslashes and line ends does not break the page', () => {
+  const [, line] = [...tapLines([totals('a"b\\c\nd', 1n)])]
+  assert.equal(line, 'ovs_bridged_tap_receive_bytes_total{bridge="br0",tap="a\\"b\\\\c\\nd"} 1\n')
+})
+
+test('without taps their families are there, and empty', () => {
+  assert.equal([...tapLines([])].length, 8)
+})
+
+test('rendering lets other work go first again and again, and loses nothing', async () => {
+  let turns = 0
+  let going = true
+  const turn = () => {
+    turns++
+    if (going) setImmediate(turn)
+  }
+  setImmediate(turn)
+  function* slowPieces() {
+    for (let i = 0; i < 1_000; i++) {
+      const until = performance.now() + 0.1
+      while (performance.now() < until);
+      yield `${i}\n`
+    }
+  }
+  const page = Buffer.concat(await inSlices(slowPieces())).toString()
+  going = false
+  assert.deepEqual(
+    page.split('\n').slice(0, -1),
+    Array.from({ length: 1_000 }, (_, i) => String(i)),
+  )
+  assert.ok(turns > 10, `${turns} turns`)
+})
+
+test('another path, and another method, are refused', async () => {
+  await using door = await openAll()
+  assert.equal((await fetch(new URL('/', door.url))).status, 404)
+  const posted = await fetch(door.url, { method: 'POST' })
+  assert.deepEqual([posted.status, posted.headers.get('allow')], [405, 'GET, HEAD'])
+  const head = await fetch(`${door.url}?x=1`, { method: 'HEAD' })
+  assert.equal(head.status, 200)
+  assert.ok(Number(head.headers.get('content-length')) > 1_000)
+})
+
+test('who asks for a page while it is being made shares it, and who asks later gets a new one', async () => {
+  const made = [deferred<string>(), deferred<string>()]
+  let times = 0
+  const ask = sharing(async () => await made[times++]?.promise)
+  const [first, second] = [ask(), ask()]
+  made[0]?.resolve('first')
+  assert.deepEqual([await first, await second, times], ['first', 'first', 1])
+  const third = ask()
+  made[1]?.resolve('second')
+  assert.deepEqual([await third, times], ['second', 2])
+})
+
+test('a page that cannot be made is a failed scrape, and the next one is tried anew', async () => {
+  const errors: unknown[] = []
+  let times = 0
+  const render = async () => {
+    if (times++ === 0) throw new Error('no')
+    return [Buffer.from('page\n')]
+  }
+  await using door = await openDoor({ address: anyPort, render, onError: error => errors.push(error) })
+  assert.equal((await fetch(door.url)).status, 500)
+  assert.equal(errors.length, 1)
+  assert.equal(await (await fetch(door.url)).text(), 'page\n')
+})
+
+test('an address that somebody else has is refused in a sentence', async () => {
+  await using door = await openAll()
+  const port = Number(new URL(door.url).port)
+  const second = openDoor({ address: { ...anyPort, port }, render: async () => [], onError: () => {} })
+  const message = `cannot serve metrics on 127.0.0.1:${port}: another process is listening there; give --metrics-listen another address, or off`
+  await assert.rejects(second, { message })
+})
