@@ -1,11 +1,17 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { sharing } from '../../src/lib/sharing.js'
 import { openDoor } from '../../src/metrics/door.js'
 import { type Door, newTally, type Present, serveMetrics } from '../../src/metrics/index.js'
 import { inSlices } from '../../src/metrics/page.js'
 import { type TapTotals, tapLines } from '../../src/metrics/tap-lines.js'
+import { dashboardQueries } from '../support/dashboard.js'
+import { checkout } from '../support/readme.js'
 import { deferred } from './server-rig.js'
 
 const anyPort = { kind: 'tcp', host: '127.0.0.1', port: 0 } as const
@@ -20,6 +26,11 @@ const present: Present = {
   tapTotals: () => [totals('one', 2n ** 64n - 2n), totals('two', 0n, '')],
   streams: () => [{ method: 'WatchTaps', open: 2, held: 1, lagMs: 1_500 }],
   ovsdb: () => ({ states: ['ready', 'waiting'], state: 'ready' }),
+}
+
+function promtool(args: readonly string[], input = ''): { readonly status: number | null; readonly said: string } {
+  const { status, stdout, stderr } = spawnSync('promtool', args, { input, encoding: 'utf8' })
+  return { status, said: stdout + stderr }
 }
 
 /** A door with something of each family behind it. */
@@ -40,8 +51,22 @@ test('what is served is well-formed, and named as Prometheus asks', async () => 
   const response = await fetch(door.url)
   assert.equal(response.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
   const page = await response.text()
-  const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: page, encoding: 'utf8' })
-  assert.deepEqual([status, stdout, stderr], [0, '', ''])
+  assert.deepEqual(promtool(['check', 'metrics'], page), { status: 0, said: '' })
+})
+
+test('the alerts are well-formed', () => {
+  const { status, said } = promtool(['check', 'rules', fileURLToPath(new URL('deploy/prometheus-rules.yml', checkout))])
+  assert.equal(status, 0, said)
+})
+
+test('the queries of the dashboard are well-formed', () => {
+  const rules = dashboardQueries().map((expr, index) => ({ record: `query:${index}`, expr }))
+  const directory = mkdtempSync(join(tmpdir(), 'dashboard-'))
+  writeFileSync(join(directory, 'rules.json'), JSON.stringify({ groups: [{ name: 'dashboard', rules }] }))
+  const { status, said } = promtool(['check', 'rules', join(directory, 'rules.json')])
+  rmSync(directory, { recursive: true })
+  assert.equal(status, 0, said)
+  assert.match(said, new RegExp(`${rules.length} rules found`))
 })
 
 test('what has happened and how things stand is told', async () => {
