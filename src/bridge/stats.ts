@@ -1,10 +1,11 @@
-import { type AbortScope, abortScope, cancelled, sleep } from '../lib/abort.js'
+import { type AbortScope, abortScope, cancelled, raceAbort, sleep } from '../lib/abort.js'
 import { type Tick, Ticker } from '../lib/fanout.js'
 import type { Change } from '../ovsdb/index.js'
 import { type Counters, countedFrom, readStatistics, seenByEndpoint } from './counters.js'
 import { onlyStatistics } from './events.js'
 import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
+import { type LinkDump, newLinkDumps } from './link-dumps.js'
 import { CounterBases, type DeviceReading, type Measured, Meter, now, type Rate, type Reading } from './meter.js'
 import type { BridgeName, PortName } from './names.js'
 import { bridgeOf, type OvsRows, rootOf } from './ovs.js'
@@ -39,7 +40,7 @@ const patienceMs = 500
 
 /**
  * Counters and rates of all taps. Every 5 s ovs-vswitchd tells them by itself; nobody asks it for them. Who wants them at
- * another interval shares one rtnetlink dump each time with all who want that interval, for as long as there are any.
+ * another interval is served from rtnetlink dumps, which all of them share, for as long as there are any.
  */
 export class Stats implements Disposable {
   readonly #host: Host
@@ -47,6 +48,7 @@ export class Stats implements Disposable {
   readonly #meter = new Meter(this.#bases)
   readonly #ticker = new Ticker<StatsTick>()
   readonly #others = new Map<number, OtherInterval>()
+  readonly #dumps: ReturnType<typeof newLinkDumps>
   readonly #scope: AbortScope
   readonly #following: Disposable
   #lastTickMs = performance.now()
@@ -54,6 +56,7 @@ export class Stats implements Disposable {
   constructor(host: Host) {
     this.#host = host
     this.#scope = abortScope({ parents: [host.lifetime] })
+    this.#dumps = newLinkDumps(() => host.kernel.listLinks(this.#scope.signal))
     this.#following = host.ovsdb.subscribe(changes => isReport(changes) && this.#report())
     void this.#runIdle()
   }
@@ -107,6 +110,7 @@ export class Stats implements Disposable {
       if (shared.readers === 0) {
         this.#others.delete(intervalMs)
         shared.scope.abort(cancelled('nobody reads these any more'))
+        if (this.#others.size === 0) this.#dumps.forget()
       }
     }
   }
@@ -151,8 +155,28 @@ export class Stats implements Disposable {
     const scope = abortScope({ parents: [this.#scope.signal] })
     const other = { ticker: new Ticker<StatsTick>(), scope, readers: 0 }
     this.#others.set(intervalMs, other)
-    void runDumps(this.#host, new Meter(this.#bases), intervalMs, other)
+    void this.#runDumps(new Meter(this.#bases), intervalMs, other)
     return other
+  }
+
+  /** One reading of all links an interval, until nobody wants it. */
+  async #runDumps(meter: Meter, intervalMs: number, { ticker, scope }: OtherInterval): Promise<void> {
+    const host = this.#host
+    const { signal } = scope
+    let dueMs = performance.now()
+    while (!signal.aborted) {
+      try {
+        const { links, at } = await raceAbort(this.#dumps.latest(), signal)
+        meter.take(readLinks(host, links), at, intervalMs)
+        ticker.publish(present(host).map(tap => ({ tap, ...meter.measured(tap.id) })))
+      } catch (error) {
+        if (!signal.aborted) host.notice('warn', 'the counters of the links were not read; trying again', { error })
+      }
+      // A dump that took longer than its interval makes the next one late, not two at once.
+      dueMs = Math.max(dueMs + intervalMs, performance.now())
+      await sleep(dueMs - performance.now(), signal).catch(() => undefined)
+    }
+    scope[Symbol.dispose]()
   }
 }
 
@@ -160,24 +184,6 @@ interface OtherInterval {
   readonly ticker: Ticker<StatsTick>
   readonly scope: AbortScope
   readers: number
-}
-
-/** One dump of all links an interval, until nobody reads. */
-async function runDumps(host: Host, meter: Meter, intervalMs: number, { ticker, scope }: OtherInterval): Promise<void> {
-  const { signal } = scope
-  let dueMs = performance.now()
-  while (!signal.aborted) {
-    try {
-      meter.take(await readLinks(host, signal), now(), intervalMs)
-      ticker.publish(present(host).map(tap => ({ tap, ...meter.measured(tap.id) })))
-    } catch (error) {
-      if (!signal.aborted) host.notice('warn', 'the counters of the links were not read; trying again', { error })
-    }
-    // A dump that took longer than its interval makes the next one late, not two at once.
-    dueMs = Math.max(dueMs + intervalMs, performance.now())
-    await sleep(dueMs - performance.now(), signal).catch(() => undefined)
-  }
-  scope[Symbol.dispose]()
 }
 
 /** Whether a transaction is ovs-vswitchd's report: counters of interfaces that had some before, and nothing else. */
@@ -219,8 +225,7 @@ function datapathTypeOf(host: Host, tap: TapRecord): string {
   return type === undefined || type === '' ? 'system' : type
 }
 
-async function readLinks(host: Host, signal: AbortSignal): Promise<Reading[]> {
-  const links = new Map((await host.kernel.listLinks(signal)).map(link => [link.name, link]))
+function readLinks(host: Host, links: LinkDump['links']): Reading[] {
   return present(host).map(tap => {
     const link = links.get(tap.name)
     if (link === undefined || tap.bridge === undefined) return { id: tap.id, device: undefined }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { countedFrom, noCounters, readStatistics, seenByEndpoint } from '../../src/bridge/counters.js'
+import { newLinkDumps } from '../../src/bridge/link-dumps.js'
 import { average, CounterBases, type DeviceReading, Meter, type Moment } from '../../src/bridge/meter.js'
 
 function at(seconds: number): Moment {
@@ -154,4 +155,24 @@ test('what the switch received is what the endpoint sent', () => {
 
 test('an interface of which nothing has been told has no counters', () => {
   assert.equal(readStatistics(new Map()), undefined)
+})
+
+test('whoever asks for the links at about the same time shares one dump, at whichever interval', async () => {
+  let [dumps, nowMs] = [0, 1_000]
+  const { latest, forget } = newLinkDumps(
+    async () => {
+      dumps++
+      return []
+    },
+    () => ({ steadyMs: nowMs, epochMs: nowMs }),
+  )
+  const [one, two] = await Promise.all([latest(), latest()])
+  nowMs += 99
+  assert.deepEqual([one === two, (await latest()) === one, dumps], [true, true, 1])
+  nowMs += 1
+  assert.equal((await latest()).at.steadyMs, nowMs)
+  assert.equal(dumps, 2)
+  forget()
+  await latest()
+  assert.equal(dumps, 3)
 })
