@@ -3,6 +3,7 @@ import { findLink } from './links.js'
 import { watchReadable } from './readable.js'
 import { loadTestSyscalls, type TestSyscalls } from './syscalls.js'
 import { until } from './until.js'
+import { openTapDevice } from './tap-device.js'
 
 /** One Ethernet frame as it was on the wire, its 802.1Q tag in its place. */
 export interface Frame {
@@ -49,7 +50,6 @@ export async function passes(
   })
 }
 
-const O_RDWR = 2
 const O_NONBLOCK = 0o4000
 const O_CLOEXEC = 0o2000000
 
@@ -87,25 +87,11 @@ export function openPacketSocket(linkName: string): FrameSocket {
   )
 }
 
-/** <linux/if_tun.h> */
-const TUNSETIFF = 0x400454ca
-const IFF_TAP = 0x0002
-const IFF_NO_PI = 0x1000
-
 /** What a virtual machine has of a tap of this thread's namespace: reads what the host sends into it. */
 export function openTap(name: string): FrameSocket {
   const syscalls = loadTestSyscalls()
   if (findLink(name) === undefined) throw new Error(`no tap ${name} to open`)
-  const fd = syscalls.open('/dev/net/tun', O_RDWR | O_NONBLOCK | O_CLOEXEC)
-  const request = Buffer.alloc(40)
-  request.write(name)
-  request.writeInt16LE(IFF_TAP | IFF_NO_PI, 16)
-  try {
-    syscalls.ioctl(fd, TUNSETIFF, request)
-  } catch (error) {
-    syscalls.close(fd)
-    throw error
-  }
+  const fd = openTapDevice(name)
   const buffer = Buffer.alloc(MAX_FRAME_BYTES)
   const readFrame = (): Frame | undefined => {
     const length = syscalls.read(fd, buffer)
