@@ -30,8 +30,8 @@ export type Aim =
 /** One line of the table. `ours[i]` and `theirs[i]` were measured one after the other. */
 export interface Figure {
   readonly name: string
-  /** Of both sides: `ms`, or another, which has no aim. */
-  readonly unit: 'ms' | 'flows' | 'calls/s' | 'bytes/port'
+  /** Of both sides. */
+  readonly unit: 'ms' | 'flows' | 'calls/s' | 'bytes/port' | '% of a core' | 'MiB'
   readonly ours: readonly number[]
   readonly theirs?: readonly number[]
   readonly aim?: Aim

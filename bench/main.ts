@@ -8,13 +8,27 @@ import { createMany } from './benches/create-many.js'
 import { createPar } from './benches/create-par.js'
 import { createSeq } from './benches/create-seq.js'
 import { destroy } from './benches/destroy.js'
+import { fanout } from './benches/fanout.js'
 import { netflow } from './benches/netflow.js'
 import { ovsdbLoad } from './benches/ovsdb-load.js'
 import { ovsdbTxn } from './benches/ovsdb-txn.js'
 import { read } from './benches/read.js'
+import { scrape } from './benches/scrape.js'
 import { type Machine, type Result, resultOf, tableOf, thisMachine } from './report.js'
 
-const benches: readonly Bench[] = [createSeq, createPar, createMany, destroy, read, arp, netflow, ovsdbLoad, ovsdbTxn]
+const benches: readonly Bench[] = [
+  createSeq,
+  createPar,
+  createMany,
+  destroy,
+  read,
+  fanout,
+  arp,
+  scrape,
+  netflow,
+  ovsdbLoad,
+  ovsdbTxn,
+]
 
 const usage = `npm run bench -- [NAME…] [--quick] [--smoke] [--rounds N] [--profile DIRECTORY]
 

@@ -1,0 +1,81 @@
+import { once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Worker } from 'node:worker_threads'
+import { type Bench, type Figure, quantile, type Settings, tapNames, timed } from '../bench.js'
+import { fill, type Served, withService } from '../world.js'
+
+export const scrape: Bench = {
+  name: 'scrape',
+  about: 'GetTap while the counters of 5,000 taps are scraped four times a second',
+  run: settings => withService(settings, served => measure(settings, served)),
+}
+
+async function measure(settings: Settings, served: Served): Promise<Figure[]> {
+  const count = settings.smoke ? 20 : settings.quick ? 1_000 : 5_000
+  const calls = settings.smoke ? 50 : 5_000
+  const taps = tapNames(count)
+  await fill(served, taps)
+  const url = metricsUrl(served)
+  const names = Array.from({ length: calls }, (_, i) => taps[(i * 7919) % count] ?? '')
+  await untilAllAreTold(url, count)
+  await latencies(served, names)
+  const quiet: number[][] = []
+  const scraped: number[][] = []
+  const scrapes: number[] = []
+  for (let round = 0; round < settings.rounds; round++) {
+    quiet.push(await latencies(served, names))
+    await using scraper = startScraper(url, scrapes)
+    await scraper.once
+    scraped.push(await latencies(served, names))
+  }
+  const p = (samples: readonly number[][], share: number) => samples.map(sample => quantile(sample, share))
+  const what = `scrape: GetTap with ${count} taps, 1 caller`
+  const figure = (name: string, share: number): Figure => ({
+    name: `${what}, ${name} while scraped / while not`,
+    unit: 'ms',
+    ours: p(scraped, share),
+    theirs: p(quiet, share),
+  })
+  return [
+    figure('p50', 0.5),
+    { ...figure('p99', 0.99), aim: { kind: 'value', atMost: 10 } },
+    figure('p99.9', 0.999),
+    figure('the longest', 1),
+    { name: `scrape: a scrape of ${count} taps`, unit: 'ms', ours: scrapes },
+  ]
+}
+
+/** Where the daemon says that its metrics are. */
+function metricsUrl({ daemon }: Served): string {
+  const [, url] = /^ {2}metrics +(\S+)$/m.exec(daemon.stdout()) ?? []
+  if (url === undefined) throw new Error(`the daemon names no metrics: ${daemon.stdout()}`)
+  return url
+}
+
+/** Open vSwitch tells counters every 5 s; only then are they on the page. */
+async function untilAllAreTold(url: string, count: number): Promise<void> {
+  for (;;) {
+    const page = await (await fetch(url)).text()
+    if (page.split('\novs_bridged_tap_receive_bytes_total{').length > count) return
+    await delay(500)
+  }
+}
+
+interface Scraper extends AsyncDisposable {
+  /** Resolves when it has scraped once. */
+  readonly once: Promise<unknown>
+}
+
+/** Scrapes four times a second in a thread of its own, each one's milliseconds into `taken`. */
+function startScraper(url: string, taken: number[]): Scraper {
+  const worker = new Worker(new URL('../scraper.js', import.meta.url), { workerData: url })
+  worker.on('message', (ms: number) => taken.push(ms))
+  return { once: once(worker, 'message'), [Symbol.asyncDispose]: async () => void (await worker.terminate()) }
+}
+
+/** Milliseconds of each call, one after the other. */
+async function latencies({ api }: Served, taps: readonly string[]): Promise<number[]> {
+  const samples: number[] = []
+  for (const tap of taps) samples.push(await timed(() => api.getTap({ tap })))
+  return samples
+}
