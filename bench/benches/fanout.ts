@@ -111,7 +111,7 @@ interface Traffic extends AsyncDisposable {
  * neither.
  */
 async function startTraffic({ api }: Served, taps: readonly string[]): Promise<Traffic> {
-  await api.createHostTap({ tap: 'host0' })
+  await api.createHostTap({ tap: 'host0', vlan: 10 })
   const mac = findLink('host0')?.mac
   if (mac === undefined) throw new Error('host0 has no device')
   const opened = new Disposables()

@@ -74,8 +74,9 @@ export interface Connection extends Disposable {
   readonly client: Client
 }
 
-export function connectTo(address: string): Connection {
-  const client = new Client(address, credentials.createInsecure())
+/** Clients of one address share a connection, unless one is to have its own. */
+export function connectTo(address: string, { own = false }: { readonly own?: boolean } = {}): Connection {
+  const client = new Client(address, credentials.createInsecure(), own ? { 'grpc.use_local_subchannel_pool': 1 } : {})
   const service: ServiceDefinition = BridgeServiceService
   const api = Object.fromEntries(
     Object.entries(service).map(([name, method]) => [
