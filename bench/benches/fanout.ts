@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Client, credentials } from '@grpc/grpc-js'
 import { BridgeServiceService } from '../../src/gen/ovs/bridge/v1/service.js'
+import { TapKind } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { WatchTapStatsRequest } from '../../src/gen/ovs/bridge/v1/watch.js'
 import { Disposables } from '../../src/lib/disposables.js'
 import { type FrameSocket, openPacketSocket, openTap } from '../../test/support/frame-socket.js'
@@ -57,20 +58,19 @@ function newSeries(): Series {
   return { cpu: [], memory: [] }
 }
 
-/** Until connections and first ticks are over. */
-const settleMs = 5_000
-
 /** One measurement: what the daemon uses while so many subscribers get a tick a second. */
 async function take(series: Series, { smoke }: Settings, served: Served, count: number, taps: readonly string[]) {
   const windowMs = smoke ? 2_000 : 20_000
   await using subscribers = subscribe(served.daemon.address, count, taps)
-  await delay(smoke ? 1_500 : settleMs)
+  const haveAll = () => subscribers.messages().every(messages => messages > 1)
+  await until('ticks at every subscriber', haveAll, { deadlineMs: 300_000, everyMs: 100 })
   const before = { cpuMs: cpuMs(served.daemon.pid), messages: subscribers.messages(), at: performance.now() }
   await delay(windowMs)
   const elapsedMs = performance.now() - before.at
   series.cpu.push(((cpuMs(served.daemon.pid) - before.cpuMs) / elapsedMs) * 100)
   series.memory.push(residentMib(served.daemon.pid))
-  const least = Math.min(...subscribers.messages().map((now, i) => now - (before.messages[i] ?? 0)))
+  const got = subscribers.messages().map((now, i) => now - (before.messages[i] ?? 0))
+  const least = Math.min(...got)
   if (count > 0 && least < elapsedMs / 1_000 - 2) throw new Error(`a subscriber got ${least} ticks in ${elapsedMs} ms`)
 }
 
@@ -79,25 +79,38 @@ interface Subscribers extends AsyncDisposable {
   messages(): number[]
 }
 
-/** Subscribers on connections of their own, which take what comes and do not look into it. */
+const subscribersPerConnection = 10
+
+/** Subscribers, ten to a connection, which take what comes and do not look into it. */
 function subscribe(address: string, count: number, taps: readonly string[]): Subscribers {
   const { path, requestSerialize } = BridgeServiceService.watchTapStats
-  const request = WatchTapStatsRequest.create({ taps: [...taps], interval: { seconds: 1n, nanos: 0 } })
+  const request = WatchTapStatsRequest.create({
+    taps: [...taps],
+    kind: TapKind.TUNTAP,
+    interval: { seconds: 1n, nanos: 0 },
+  })
   const all = new Disposables()
   const messages = new Array<number>(count).fill(0)
   const options = { 'grpc.use_local_subchannel_pool': 1 }
-  for (let i = 0; i < count; i++) {
+  const clients = Array.from({ length: Math.ceil(count / subscribersPerConnection) }, () => {
     const client = new Client(address, credentials.createInsecure(), options)
-    const call = client.makeServerStreamRequest(path, requestSerialize, bytes => bytes.length, request)
+    all.defer(() => client.close())
+    return client
+  })
+  for (let i = 0; i < count; i++) {
+    const call = clients[i % clients.length]?.makeServerStreamRequest(
+      path,
+      requestSerialize,
+      bytes => bytes.length,
+      request,
+    )
+    if (call === undefined) continue
     call.on('data', () => {
       messages[i] = (messages[i] ?? 0) + 1
     })
     // What comes of it is seen in the count.
     call.on('error', () => {})
-    all.defer(() => {
-      call.cancel()
-      client.close()
-    })
+    all.defer(() => call.cancel())
   }
   return { messages: () => [...messages], [Symbol.asyncDispose]: () => all[Symbol.asyncDispose]() }
 }

@@ -156,6 +156,31 @@ laneTest(
 )
 
 laneTest(
+  'who stops reading misses ticks and is told how many, and holds up nobody',
+  { only: 'userspace', timeoutMs: 120_000 },
+  async context => {
+    await using bed = await startServedTestbed(context.signal, '--metrics-listen', '127.0.0.1:0')
+    const taps = Array.from({ length: 300 }, (_, i) => ({ ...noTap, tap: `t${i}` }))
+    await bed.api.createTaps({ taps })
+    const interval = { seconds: 0n, nanos: 200_000_000 }
+    using slow = bed.api.watchTapStats({ interval })
+    using reader = bed.api.watchTapStats({ interval, taps: ['t7'] })
+    await slow.next('a first tick')
+    const held = async () => {
+      const page = await (await fetch(bed.service.daemon.metricsUrl ?? '')).text()
+      return page.includes('\novs_bridged_streams_held{method="WatchTapStats"} 1\n')
+    }
+    while (!(await held())) await reader.next('a tick for who reads')
+    for (let i = 0; i < 3; i++) await reader.next('a tick more')
+    for (;;) {
+      const { skippedTicks, stats } = await slow.next('a tick that tells of others')
+      assert.equal(stats.length, 300)
+      if (skippedTicks > 0n) break
+    }
+  },
+)
+
+laneTest(
   'an interval under 200 ms and the bandwidth of what is not there are refused',
   { only: 'userspace' },
   async context => {
@@ -170,3 +195,5 @@ laneTest(
     assert.deepEqual(await bed.api.getBandwidth(), { rxBytesPerSecond: 0, txBytesPerSecond: 0, intervals: 0 })
   },
 )
+
+const noTap = { bridge: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }
