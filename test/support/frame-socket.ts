@@ -2,8 +2,8 @@ import { formatMac } from './address.js'
 import { findLink } from './links.js'
 import { watchReadable } from './readable.js'
 import { loadTestSyscalls, type TestSyscalls } from './syscalls.js'
-import { until } from './until.js'
 import { openTapDevice } from './tap-device.js'
+import { until } from './until.js'
 
 /** One Ethernet frame as it was on the wire, its 802.1Q tag in its place. */
 export interface Frame {
