@@ -1,3 +1,4 @@
+import type { CountedBefore } from './counted.js'
 import { type Counters, hasShrunk, highest, noCounters, sum } from './counters.js'
 
 /** A moment by two clocks: the first never jumps, the second is that of the world. */
@@ -28,6 +29,8 @@ export interface Reading {
   /** Of its record. */
   readonly id: string
   readonly device: DeviceReading | undefined
+  /** What an earlier run of the service had kept of it. */
+  readonly counted?: CountedBefore | undefined
 }
 
 /** What is known of a tap. */
@@ -59,14 +62,23 @@ export function average(rates: readonly Rate[]): { readonly rate: Rate; readonly
 export class CounterBases {
   readonly #taps = new Map<string, { readonly ifindex: number; readonly base: Counters; readonly highest: Counters }>()
 
-  /** What to add to the counters of the tap's present device. */
-  take(id: string, { ifindex, counters }: DeviceReading): Counters {
-    const known = this.#taps.get(id)
+  /** What to add to the counters of the tap's present device; `counted` is what is kept of that, if anything is. */
+  take(id: string, { ifindex, counters }: DeviceReading, counted?: CountedBefore): Counters {
+    const kept = counted?.ifindex === ifindex ? { ifindex, base: counted.counters, highest: noCounters } : undefined
+    const known = this.#taps.get(id) ?? kept
     const isSame = known === undefined || known.ifindex === ifindex
     const base = isSame ? (known?.base ?? noCounters) : sum(known.base, known.highest)
     const top = isSame && known !== undefined ? highest(known.highest, counters) : counters
     this.#taps.set(id, { ifindex, base, highest: top })
     return base
+  }
+
+  /** What is worth keeping of a tap; undefined: it has its first device still. */
+  get(id: string): CountedBefore | undefined {
+    const known = this.#taps.get(id)
+    return known === undefined || known.base === noCounters
+      ? undefined
+      : { ifindex: known.ifindex, counters: known.base }
   }
 
   keepOnly(ids: ReadonlySet<string>): void {
@@ -109,10 +121,10 @@ export class Meter {
     this.#idleIntervals = 0
     const ids = new Set(readings.map(({ id }) => id))
     for (const id of this.#series.keys()) if (!ids.has(id)) this.#series.delete(id)
-    for (const { id, device } of readings) {
+    for (const { id, device, counted } of readings) {
       const before = this.#series.get(id)
       if (device !== undefined) {
-        const base = this.#bases.take(id, device)
+        const base = this.#bases.take(id, device, counted)
         this.#series.set(
           id,
           before === undefined ? begin(device, base, at) : go(before, idle, intervalMs, device, base, at),
@@ -124,9 +136,9 @@ export class Meter {
   /** The source is well, and had nothing to tell for one interval: the counters stand still. */
   idle(readings: readonly Reading[], at: Moment): void {
     this.#idleIntervals++
-    for (const { id, device } of readings) {
+    for (const { id, device, counted } of readings) {
       if (device === undefined || this.#series.has(id)) continue
-      this.#series.set(id, begin(device, this.#bases.take(id, device), at))
+      this.#series.set(id, begin(device, this.#bases.take(id, device, counted), at))
     }
   }
 

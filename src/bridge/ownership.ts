@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { Parsed } from '../lib/parsed.js'
 import { parseWriterTarget, type WriterSpec, writerName } from '../netflow/index.js'
 import { formatAddresses, parseAddresses, type SeenAddress } from './address-list.js'
+import { type CountedBefore, formatCounted, parseCounted } from './counted.js'
 import type { BridgeName, MacAddress, MtuBytes, NetnsReference, PortName, VlanId } from './names.js'
 import {
   parseBridgeName,
@@ -227,6 +228,8 @@ export interface TapRecord {
   readonly qos: Qos
   /** Limit on what comes from the endpoint, by ovs-vswitchd's policing; 0: none. */
   readonly policedKbps: number
+  /** Of devices before the present one; undefined: it is the first. */
+  readonly counted?: CountedBefore | undefined
   /** Destroyed; port and device are on their way out. */
   readonly defunct: boolean
   /** Seen behind it, as they were last written down; the latest first. */
@@ -249,6 +252,7 @@ export function writeTapRecord(instance: string, record: TapRecord): Map<string,
   set('mac', record.mac)
   set('mtu', record.mtu)
   set('qinq-outer-vlan', record.qinqOuterVlan)
+  set('counted', record.counted && formatCounted(record.counted))
   for (const [field, words] of Object.entries(formatQos(record.qos))) set(`qos-${field}`, words)
   if (record.policedKbps > 0) set('policed-kbps', record.policedKbps)
   if (record.backing.kind === 'tuntap') {
@@ -267,6 +271,11 @@ export function writeTapRecord(instance: string, record: TapRecord): Map<string,
 /** Changes to a record's keys (undefined: removed) that write down its addresses. */
 export function addressMark(addresses: readonly SeenAddress[]): Map<string, string | undefined> {
   return new Map([[addressesKey, addresses.length === 0 ? undefined : formatAddresses(addresses)]])
+}
+
+/** Column changes that keep what a tap's former devices had counted. */
+export function countedMark(counted: CountedBefore): Map<string, string> {
+  return new Map([[`${prefix}counted`, formatCounted(counted)]])
 }
 
 /** Column changes that mark a tap defunct. */
@@ -326,6 +335,7 @@ export function readTapRecord(ids: ExternalIds): TapRecord | undefined {
     qinqOuterVlan: optional(text('qinq-outer-vlan'), t => parseVlanId(Number(t))),
     qos: readQos(text),
     policedKbps: Number(/^\d{1,10}$/.exec(text('policed-kbps') ?? '')?.[0] ?? 0),
+    counted: parseCounted(text('counted') ?? ''),
     defunct: ids.get(stateKey) === 'defunct',
     addresses: parseAddresses(ids.get(addressesKey) ?? ''),
   }

@@ -101,8 +101,8 @@ export function movePorts(
  */
 export function keepRecord(host: Host, transaction: OvsTransaction, record: TapRecord): Uuid | NamedUuid {
   const kept = host.records.get(record.name)
-  const { qos, policedKbps, addresses } = latest(host, record)
-  const external_ids = writeTapRecord(host.instance, { ...record, qos, policedKbps, addresses })
+  const { qos, policedKbps, counted, addresses } = latest(host, record)
+  const external_ids = writeTapRecord(host.instance, { ...record, qos, policedKbps, counted, addresses })
   const values = { type: 'linux-noop', external_ids }
   if (kept === undefined) return transaction.insert('QoS', values)
   transaction.update('QoS', kept.uuid, values)

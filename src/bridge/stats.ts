@@ -1,6 +1,7 @@
 import { type AbortScope, abortScope, cancelled, raceAbort, sleep } from '../lib/abort.js'
 import { type Tick, Ticker } from '../lib/fanout.js'
 import type { Change } from '../ovsdb/index.js'
+import type { Part } from './commit.js'
 import { type Counters, countedFrom, readStatistics, seenByEndpoint } from './counters.js'
 import { onlyStatistics } from './events.js'
 import type { Host } from './host.js'
@@ -9,7 +10,7 @@ import { type LinkDump, newLinkDumps } from './link-dumps.js'
 import { CounterBases, type DeviceReading, type Measured, Meter, now, type Rate, type Reading } from './meter.js'
 import type { BridgeName, PortName } from './names.js'
 import { bridgeOf, type OvsRows, rootOf } from './ovs.js'
-import type { TapRecord } from './ownership.js'
+import { countedMark, type TapRecord } from './ownership.js'
 import { tapNotFound } from './problem.js'
 
 export interface TapStats extends Measured {
@@ -52,6 +53,7 @@ export class Stats implements Disposable {
   readonly #scope: AbortScope
   readonly #following: Disposable
   #lastTickMs = performance.now()
+  #keeping = false
 
   constructor(host: Host) {
     this.#host = host
@@ -125,7 +127,43 @@ export class Stats implements Disposable {
   #publish(): void {
     const taps = present(this.#host)
     this.#bases.keepOnly(new Set(taps.map(({ id }) => id)))
+    void this.#keepBases(taps)
     this.#ticker.publish(taps.map(tap => ({ tap, ...this.#meter.measured(tap.id) })))
+  }
+
+  /** Into the records, for the next run of the service: without it the counters would fall back at a restart. */
+  async #keepBases(taps: readonly TapRecord[]): Promise<void> {
+    const unkept = taps.filter(({ id, counted }) => {
+      const base = this.#bases.get(id)
+      return base !== undefined && base.ifindex !== counted?.ifindex
+    })
+    if (unkept.length === 0 || this.#keeping) return
+    this.#keeping = true
+    try {
+      using scope = abortScope({ deadline: Date.now() + usualIntervalMs, parents: [this.#scope.signal] })
+      await this.#host.committer.commit(this.#keepingOf(unkept), { signal: scope.signal, caller: 'stats' })
+    } catch (error) {
+      if (!this.#scope.signal.aborted) this.#host.notice('warn', 'counters were not kept; trying again', { error })
+    } finally {
+      this.#keeping = false
+    }
+  }
+
+  #keepingOf(taps: readonly TapRecord[]): Part<void> {
+    return {
+      owns: taps.map(({ name }) => name),
+      needs: [],
+      reconfigures: false,
+      write: transaction => {
+        for (const { name, id } of taps) {
+          const kept = this.#host.records.get(name)
+          const base = this.#bases.get(id)
+          if (kept?.record.id !== id || base === undefined) continue
+          transaction.setKeys('QoS', kept.uuid, 'external_ids', countedMark(base))
+        }
+        return () => undefined
+      },
+    }
   }
 
   /** ovs-vswitchd writes only what has changed, and so on a quiet host nothing at all: the ticks go on without it. */
@@ -208,7 +246,7 @@ function present(host: Host): TapRecord[] {
 }
 
 function readReplica(host: Host): Reading[] {
-  return present(host).map(tap => ({ id: tap.id, device: reportedDevice(host, tap) }))
+  return present(host).map(tap => ({ id: tap.id, counted: tap.counted, device: reportedDevice(host, tap) }))
 }
 
 function reportedDevice(host: Host, tap: TapRecord): DeviceReading | undefined {
@@ -231,6 +269,7 @@ function readLinks(host: Host, links: LinkDump['links']): Reading[] {
     if (link === undefined || tap.bridge === undefined) return { id: tap.id, device: undefined }
     const type = host.ovsdb.replica.find('Interface', 'name', tap.name)?.type ?? ''
     const from = countedFrom('kernel', type, datapathTypeOf(host, tap))
-    return { id: tap.id, device: { ifindex: link.index, counters: seenByEndpoint(link.statistics, from) } }
+    const device = { ifindex: link.index, counters: seenByEndpoint(link.statistics, from) }
+    return { id: tap.id, counted: tap.counted, device }
   })
 }

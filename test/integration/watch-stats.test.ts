@@ -3,7 +3,8 @@ import type { TapStats } from '../../src/gen/ovs/bridge/v1/watch.js'
 import { type FrameSocket, openPacketSocket, openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import type { RpcStream } from '../support/rpc.js'
-import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
+import { until } from '../support/until.js'
 
 const frameBytes = 1_000
 const frames = 50
@@ -129,7 +130,7 @@ laneTest(
 )
 
 laneTest(
-  'a host tap that is moved keeps its counters and shows no absurd rate',
+  'a host tap that is moved keeps its counters and shows no absurd rate, and so does the next run of the service',
   { only: 'userspace' },
   async context => {
     await using bed = await startServedTestbed(context.signal)
@@ -152,6 +153,18 @@ laneTest(
     )
     assert.ok(after.txBytes >= before.txBytes, `${after.txBytes} after ${before.txBytes}`)
     assert.ok(after.txBytesPerSecond >= 0 && after.txBytesPerSecond < frameBytes * frames, `${after.txBytesPerSecond}`)
+    await until(
+      'the record to keep what the former device had counted',
+      async () => JSON.stringify(await bed.ovs.select('QoS')).includes('counted'),
+      { deadlineMs: 20_000, everyMs: 50 },
+    )
+    await bed.service[Symbol.asyncDispose]()
+    const next = bed.use(await startService(bed))
+    using anew = next.api.watchTapStats({ taps: ['host0'], interval: { seconds: 0n, nanos: 200_000_000 } })
+    const first = await statsOf(anew, 'host0', 'a first reading', ({ time }) => time !== undefined)
+    assert.ok(first.txBytes >= after.txBytes && first.intervals === 0, `${first.txBytes} after ${after.txBytes}`)
+    const second = await statsOf(anew, 'host0', 'a rate', ({ intervals }) => intervals > 0)
+    assert.ok(second.txBytesPerSecond < frameBytes * frames, `${second.txBytesPerSecond}`)
   },
 )
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { formatCounted, parseCounted } from '../../src/bridge/counted.js'
 import { countedFrom, noCounters, readStatistics, seenByEndpoint } from '../../src/bridge/counters.js'
 import { newLinkDumps } from '../../src/bridge/link-dumps.js'
 import { average, CounterBases, type DeviceReading, Meter, type Moment } from '../../src/bridge/meter.js'
@@ -77,6 +78,28 @@ test('a tap made anew under its name begins at nothing', () => {
   meter.take([{ id: 'b', device: device(0, 8) }], at(10), 5_000)
   assert.deepEqual([meter.measured('a').epochMs, meter.measured('b').intervals], [undefined, 0])
 })
+
+test('what former devices had counted goes on in the next run of the service, for as long as the device is the same', () => {
+  const bases = new CounterBases()
+  const meter = new Meter(bases)
+  meter.take([{ id: 'a', device: device(900) }], at(0), 5_000)
+  assert.equal(bases.get('a'), undefined)
+  meter.take([{ id: 'a', device: device(100, 8) }], at(5), 5_000)
+  const kept = bases.get('a')
+  assert.ok(kept)
+  const counted = parseCounted(formatCounted(kept))
+  const next = (ifindex: number) => {
+    const later = new Meter(new CounterBases())
+    later.take([{ id: 'a', counted, device: device(150, ifindex) }], at(10), 5_000)
+    return later.measured('a')
+  }
+  assert.deepEqual([next(8).total.txBytes, next(8).intervals], [1_050n, 0])
+  assert.equal(next(9).total.txBytes, 150n)
+})
+
+for (const damaged of ['', '7', '7 1 2 3 4 5 6 7', '7 1 2 3 4 5 6 7 x', '-7 1 2 3 4 5 6 7 8']) {
+  test(`"${damaged}" tells nothing of what was counted`, () => assert.equal(parseCounted(damaged), undefined))
+}
 
 test('two sources go on from the same total when a device is made anew', () => {
   const bases = new CounterBases()
