@@ -17,10 +17,11 @@ export interface TapStats extends Measured {
   readonly tap: TapRecord
 }
 
-/** Counters of a tap with where it is; no bridge: it is detached. */
-export interface TapTotal extends Counters {
+/** What a tap has counted, with where it is; no bridge: it is detached. */
+export interface TapTotal {
   readonly tap: PortName
   readonly bridge: BridgeName | ''
+  readonly counters: Counters
 }
 
 /** All taps that are not defunct, by name. */
@@ -94,8 +95,8 @@ export class Stats implements Disposable {
   totals(): TapTotal[] {
     const totals: TapTotal[] = []
     for (const { record } of this.#host.records.all()) {
-      const total = record.defunct ? undefined : this.#meter.total(record.id)
-      if (total !== undefined) totals.push({ ...total, tap: record.name, bridge: record.bridge ?? '' })
+      const counters = record.defunct ? undefined : this.#meter.total(record.id)
+      if (counters !== undefined) totals.push({ tap: record.name, bridge: record.bridge ?? '', counters })
     }
     return totals
   }

@@ -2,12 +2,12 @@ import { setImmediate as otherWork } from 'node:timers/promises'
 import type { Registry } from 'prom-client'
 
 /** How long rendering may hold the thread at a time, so that no call waits for it noticeably. */
-const sliceMs = 2
+const sliceMs = 1
 
 /** More pieces than this are not made without a look at the clock. */
 const piecesPerLook = 64
 
-/** Joins pieces of text as they are made, and lets other work go first every few milliseconds. */
+/** Joins pieces of text as they are made, and lets other work go first every millisecond. */
 export async function inSlices(pieces: Iterable<string>): Promise<Buffer[]> {
   const slices: Buffer[] = []
   let text = ''

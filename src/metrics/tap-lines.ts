@@ -3,6 +3,10 @@ export interface TapTotals {
   /** Empty: it is on none. */
   readonly bridge: string
   readonly tap: string
+  readonly counters: TapCounters
+}
+
+export interface TapCounters {
   readonly rxBytes: bigint
   readonly txBytes: bigint
   readonly rxPackets: bigint
@@ -13,9 +17,7 @@ export interface TapTotals {
   readonly txErrors: bigint
 }
 
-type Count = Exclude<keyof TapTotals, 'bridge' | 'tap'>
-
-const families: readonly (readonly [name: string, help: string, count: Count])[] = [
+const families: readonly (readonly [name: string, help: string, count: keyof TapCounters])[] = [
   ['receive_bytes', 'Bytes that the endpoint of a tap has received.', 'rxBytes'],
   ['transmit_bytes', 'Bytes that the endpoint of a tap has sent.', 'txBytes'],
   ['receive_packets', 'Packets that the endpoint of a tap has received.', 'rxPackets'],
@@ -37,7 +39,7 @@ export function* tapLines(taps: readonly TapTotals[]): Generator<string, void> {
     yield `# HELP ${name} ${help}\n# TYPE ${name} counter\n`
     for (const [index, tap] of taps.entries()) {
       labels[index] ??= `{bridge="${escaped(tap.bridge)}",tap="${escaped(tap.tap)}"} `
-      yield `${name}${labels[index]}${tap[count]}\n`
+      yield `${name}${labels[index]}${tap.counters[count]}\n`
     }
   }
 }

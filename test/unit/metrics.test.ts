@@ -18,7 +18,7 @@ const anyPort = { kind: 'tcp', host: '127.0.0.1', port: 0 } as const
 
 function totals(tap: string, bytes: bigint, bridge = 'br0'): TapTotals {
   const counts = { rxBytes: bytes, txBytes: bytes + 1n, rxPackets: 2n, txPackets: 3n }
-  return { tap, bridge, ...counts, rxDropped: 4n, txDropped: 5n, rxErrors: 6n, txErrors: 7n }
+  return { tap, bridge, counters: { ...counts, rxDropped: 4n, txDropped: 5n, rxErrors: 6n, txErrors: 7n } }
 }
 
 const present: Present = {
