@@ -27,12 +27,18 @@ function heapBytes(): number {
  */
 async function visit(api: Api, random: () => number): Promise<void> {
   const filter = random() < 0.5 ? {} : { vlan: Math.floor(random() * 4) }
-  const batches = 1 + Math.floor(random() * 2)
-  using stream =
-    random() < 0.8
-      ? api.watchTaps(filter)
-      : api.watchTapStats({ ...filter, interval: { seconds: 0n, nanos: 200_000_000 + Math.floor(random() * 10) } })
-  for (let i = 0; i < batches; i++) await stream.next('a message', 30_000)
+  if (random() < 0.2) {
+    const interval = { seconds: 0n, nanos: 200_000_000 + Math.floor(random() * 10) * 1_000_000 }
+    using stream = api.watchTapStats({ ...filter, interval })
+    await stream.next(`a tick every ${interval.nanos} ns`, 60_000)
+  } else {
+    using stream = api.watchTaps(filter)
+    const isPatient = random() < 0.5
+    for (;;) {
+      const { synced } = await stream.next(`a snapshot of ${JSON.stringify(filter)}`, 60_000)
+      if (synced || !isPatient) return
+    }
+  }
 }
 
 /**
