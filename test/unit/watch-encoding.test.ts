@@ -20,7 +20,7 @@ function must<T>(result: Parsed<T>): T {
 function tapNamed(name: PortName): Tap {
   const where = { bridge: undefined, vlan: must(parseVlanId(10)), bond: undefined, qinqOuterVlan: undefined }
   const device = { backing: { kind: 'host' }, state: 'detached', ovsError: '', mtuBytes: 0 } as const
-  return { name, mac: undefined, qos: noQos, ...where, ...device }
+  return { name, mac: undefined, qos: noQos, addresses: [], ...where, ...device }
 }
 
 test('what goes to a hundred subscribers is made into a message once, and the message into bytes once', async () => {
