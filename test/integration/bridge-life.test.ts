@@ -204,6 +204,7 @@ laneTest(
     bed.ovs.vswitchd.stop()
     await bed.ovs.transact({ op: 'update', table: 'Open_vSwitch', where: [], row: { bridges: ['set', []] } })
     const { committer } = bed.service.daemon.host
+    await until('the service has heard of it', async () => (await bed.api.listBridges()).bridges.length === 0)
     const sent = committer.transactions
     const ensured = bed.api.ensureBridge()
     await until('it waits for ovs-vswitchd', () => committer.transactions > sent)

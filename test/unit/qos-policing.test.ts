@@ -65,7 +65,7 @@ test('a record keeps what comes from the endpoint, and reads nonsense as none', 
   const record = {
     ...{ name: name.value, id: 'a', bridge: undefined, vlan: untagged, mac: undefined, mtu: undefined },
     backing: { kind: 'adopted' as const },
-    ...{ qinqOuterVlan: undefined, qos: noQos, policedKbps: 5_000, defunct: false, addresses: [] },
+    ...{ qinqOuterVlan: undefined, qos: noQos, policedKbps: 5_000, counted: undefined, defunct: false, addresses: [] },
   }
   const ids = writeTapRecord('test', record)
   assert.deepEqual(readTapRecord(ids), record)
