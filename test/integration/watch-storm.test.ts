@@ -91,7 +91,7 @@ laneTest(
     // What is on its way out when the last has gone is no leak; some hundred bytes for each would be.
     const isFlat = () => {
       grownBytes = heapBytes() - before
-      return grownBytes < 4 * 2 ** 20
+      return grownBytes < 8 * 2 ** 20
     }
     await until('a heap as before', isFlat, { deadlineMs: 30_000, everyMs: 500 }).finally(() => {
       context.diagnostic(`the heap has grown by ${Math.round(grownBytes / 1024)} KiB`)
