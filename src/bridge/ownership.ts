@@ -319,6 +319,7 @@ export function readTapRecord(ids: ExternalIds): TapRecord | undefined {
   const name = parsePortName(text('tap') ?? '')
   const backing = readBacking(text)
   if (!name.ok || backing === undefined) return undefined
+  const counted = parseCounted(text('counted') ?? '')
   const optional = <T>(value: string | undefined, parse: (text: string) => Parsed<T>): T | undefined => {
     if (value === undefined) return undefined
     const result = parse(value)
@@ -335,7 +336,7 @@ export function readTapRecord(ids: ExternalIds): TapRecord | undefined {
     qinqOuterVlan: optional(text('qinq-outer-vlan'), t => parseVlanId(Number(t))),
     qos: readQos(text),
     policedKbps: Number(/^\d{1,10}$/.exec(text('policed-kbps') ?? '')?.[0] ?? 0),
-    counted: parseCounted(text('counted') ?? ''),
+    ...(counted !== undefined && { counted }),
     defunct: ids.get(stateKey) === 'defunct',
     addresses: parseAddresses(ids.get(addressesKey) ?? ''),
   }
