@@ -279,10 +279,14 @@ export class QosUpkeep implements Disposable {
     })
   }
 
+  /** When the QoS of a tap may be put back again, by performance.now(). */
+  #notBeforeMs(name: string): number {
+    return (this.#restored.get(name)?.atMs ?? Number.NEGATIVE_INFINITY) + restoreIntervalMs
+  }
+
   async #restore(name: string, afterMs: number): Promise<void> {
     const { kernel, lifetime, records, notice } = this.#grounds
-    const last = this.#restored.get(name)?.atMs ?? Number.NEGATIVE_INFINITY
-    await sleep(Math.max(last + restoreIntervalMs - performance.now(), afterMs), lifetime)
+    await sleep(Math.max(this.#notBeforeMs(name) - performance.now(), afterMs), lifetime)
     await this.exclusive(name, lifetime, async () => {
       this.#due.delete(name)
       const record = records.get(name)?.record
@@ -291,6 +295,11 @@ export class QosUpkeep implements Disposable {
       const actual = await kernel.getQdisc(link.index, lifetime)
       if (await this.#isAsRecorded(link, record, actual, lifetime)) {
         this.#note(link, qdiscOf(record.qos, link.mtuBytes), record.policedKbps)
+        return
+      }
+      // What was heard of while the last restoration was under way did not know of it.
+      if (performance.now() < this.#notBeforeMs(name)) {
+        this.#check(name)
         return
       }
       const times = this.timesRestored(name)
