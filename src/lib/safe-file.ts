@@ -61,12 +61,27 @@ export async function removeFileBelow(directory: string, path: PathBelow): Promi
   await inFolder(directory, path, (folder, name) => unlink(`${folder}/${name}`))
 }
 
-/** Node.js has no openat(2): each folder is opened from the one before it, by the kernel's own name for that one. */
 async function inFolder<T>(
   directory: string,
   path: PathBelow,
   work: (folder: string, name: string) => Promise<T>,
 ): Promise<T> {
+  const { folder, name } = await openFolder(directory, path)
+  try {
+    return await work(`/proc/self/fd/${folder.fd}`, name)
+  } finally {
+    await folder.close()
+  }
+}
+
+/**
+ * Opens the folder that a file below `directory` is in, through no symbolic link on the way; `name` is the file's in there.
+ * Node.js has no openat(2): each folder is opened from the one before it, by the kernel's own name for that one.
+ */
+export async function openFolder(
+  directory: string,
+  path: PathBelow,
+): Promise<{ readonly folder: FileHandle; readonly name: string }> {
   const parts = path.split('/')
   const name = parts.pop() ?? ''
   let folder = await open(directory, O_RDONLY | O_DIRECTORY)
@@ -76,8 +91,9 @@ async function inFolder<T>(
       await folder.close()
       folder = next
     }
-    return await work(`/proc/self/fd/${folder.fd}`, name)
-  } finally {
+    return { folder, name }
+  } catch (error) {
     await folder.close()
+    throw error
   }
 }

@@ -1,0 +1,155 @@
+import { readSync } from 'node:fs'
+import { MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { isRecord } from '../lib/json-rpc.js'
+import { CaptureError, type CaptureProblem } from './errors.js'
+import { FileCapture, type Quota } from './file-capture.js'
+import { loadLibc, type Readiness } from './libc.js'
+import { loadLibpcap } from './libpcap.js'
+import type { Natives } from './live-handle.js'
+import type { CaptureEnd, FromWorker, ToWorker } from './messages.js'
+import type { Running, Step } from './running.js'
+import { StreamCapture } from './stream-capture.js'
+
+/**
+ * The thread that captures. It sits in poll(2) over all devices, and over an eventfd by which it is told that there are
+ * messages: its event loop never turns.
+ */
+
+/** What the thread is started with. */
+export interface CaptureThreadData {
+  readonly port: MessagePort
+  readonly wakeFd: number
+}
+
+/** A capture with what its last step came to. */
+interface Entry {
+  readonly id: number
+  readonly running: Running
+  more: boolean
+}
+
+function run({ port, wakeFd }: CaptureThreadData): void {
+  const post = (message: FromWorker) => port.postMessage(message)
+  let natives: Natives
+  try {
+    natives = { libc: loadLibc(), libpcap: loadLibpcap() }
+  } catch (error) {
+    post({ type: 'unusable', problem: problemOf(error) })
+    return
+  }
+  post({ type: 'ready' })
+  new Loop(natives, port, post).run(wakeFd)
+}
+
+class Loop {
+  readonly #natives: Natives
+  readonly #port: MessagePort
+  readonly #post: (message: FromWorker) => void
+  readonly #entries = new Map<number, Entry>()
+  readonly #quota: Quota = { leftBytes: Number.POSITIVE_INFINITY }
+
+  constructor(natives: Natives, port: MessagePort, post: (message: FromWorker) => void) {
+    this.#natives = natives
+    this.#port = port
+    this.#post = post
+  }
+
+  /** Until it is told to close. */
+  run(wakeFd: number): void {
+    for (;;) {
+      // One message a turn: opening and closing a device takes 10 to 30 ms, in which the others' packets wait.
+      const message = this.#receive()
+      if (message?.type === 'close') break
+      if (message !== undefined) this.#obey(message)
+      const ready = this.#wait(wakeFd, message !== undefined)
+      const nowMs = performance.now()
+      for (const entry of [...this.#entries.values()]) {
+        if (entry.more || ready.has(entry) || entry.running.dueMs <= nowMs) this.#step(entry, nowMs)
+      }
+    }
+    for (const { running } of this.#entries.values()) running.close()
+  }
+
+  #receive(): ToWorker | undefined {
+    const received: { readonly message: ToWorker } | undefined = receiveMessageOnPort(this.#port)
+    return received?.message
+  }
+
+  #obey(message: Exclude<ToWorker, { type: 'close' }>): void {
+    if (message.type === 'stop') {
+      this.#entries.get(message.id)?.running.stop(performance.now())
+      return
+    }
+    try {
+      const running = message.type === 'start-file' ? this.#openFile(message) : this.#openStream(message)
+      this.#entries.set(message.id, { id: message.id, running, more: true })
+      this.#post({ type: 'started', id: message.id })
+    } catch (error) {
+      this.#post({ type: 'refused', id: message.id, problem: problemOf(error) })
+    }
+  }
+
+  #openFile({ request, board, quotaLeftBytes }: Extract<ToWorker, { type: 'start-file' }>): Running {
+    this.#quota.leftBytes = quotaLeftBytes ?? Number.POSITIVE_INFINITY
+    return new FileCapture(this.#natives, request, board, this.#quota)
+  }
+
+  #openStream({ id, request, boards, unread }: Extract<ToWorker, { type: 'start-stream' }>): Running {
+    const emit = (chunk: Extract<FromWorker, { type: 'chunk' }>['chunk']) => this.#post({ type: 'chunk', id, chunk })
+    return new StreamCapture(this.#natives, request, boards, unread, emit)
+  }
+
+  /** Those that something has come for. */
+  #wait(wakeFd: number, hurry: boolean): ReadonlySet<Entry> {
+    const watched = [...this.#entries.values()].flatMap(entry => entry.running.watched.map(live => ({ entry, live })))
+    const fds = [wakeFd, ...watched.map(({ live }) => live.socket)]
+    const readiness = this.#natives.libc.poll(fds, hurry ? 0 : this.#patienceMs())
+    if (readiness[0] !== 'idle') readSync(wakeFd, new Uint8Array(8))
+    const ready = new Set<Entry>()
+    for (const [index, { entry, live }] of watched.entries()) {
+      const state: Readiness = readiness[index + 1] ?? 'idle'
+      if (state === 'idle') continue
+      live.down = state === 'failing'
+      ready.add(entry)
+    }
+    return ready
+  }
+
+  /** Until a capture is due; below zero: for as long as nothing comes. */
+  #patienceMs(): number {
+    let dueMs = Number.POSITIVE_INFINITY
+    for (const { more, running } of this.#entries.values()) dueMs = Math.min(dueMs, more ? 0 : running.dueMs)
+    return Number.isFinite(dueMs) ? Math.max(Math.ceil(dueMs - performance.now()), 0) : -1
+  }
+
+  #step(entry: Entry, nowMs: number): void {
+    const step = stepOf(entry.running, nowMs)
+    entry.more = step === 'more'
+    if (step === 'more' || step === 'waiting') return
+    this.#entries.delete(entry.id)
+    entry.running.close()
+    this.#post({ type: 'ended', id: entry.id, end: step })
+  }
+}
+
+/** What cannot be gone on with ends a capture, and not the others. */
+function stepOf(running: Running, nowMs: number): Step {
+  try {
+    return running.step(nowMs)
+  } catch (error) {
+    const end: CaptureEnd = { kind: 'failed', detail: error instanceof Error ? error.message : String(error) }
+    return end
+  }
+}
+
+function problemOf(error: unknown): CaptureProblem {
+  if (error instanceof CaptureError) return error.problem
+  return { kind: 'unexpected', detail: error instanceof Error ? (error.stack ?? error.message) : String(error) }
+}
+
+function isThreadData(data: unknown): data is CaptureThreadData {
+  return isRecord(data) && data['port'] instanceof MessagePort && typeof data['wakeFd'] === 'number'
+}
+
+if (!isThreadData(workerData)) throw new Error('this file is for a worker thread')
+run(workerData)

@@ -1,0 +1,109 @@
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs'
+import koffi from 'koffi'
+import { errnoName } from './libc.js'
+import type { Natives } from './live-handle.js'
+import type { Pointer } from './native.js'
+import { fileHeaderBytes, recordHeaderBytes, wholeRecords } from './pcap-records.js'
+
+/** What went wrong with a file, and what became of what the buffer held. */
+export interface WriteFailure {
+  /** In words. */
+  readonly detail: string
+  /** Packets of the buffer that reached the file whole. */
+  readonly rescuedPackets: number
+  /** Of the file as it is left. */
+  readonly fileBytes: number
+}
+
+/**
+ * A pcap file that is written through a buffer of our own. The buffer is flushed before it could overflow, so that whatever
+ * is written ends with a whole packet, also when the process is killed.
+ */
+export class DumpFile {
+  readonly #natives: Natives
+  readonly #fd: number
+  /** Packets that fit into the empty buffer, however long they are. */
+  readonly batchPackets: number
+  readonly buffer: Pointer
+  readonly dump: Pointer
+  #flushedBytes = 0
+  #open = true
+
+  /** `fd` is this object's from now on. */
+  constructor(natives: Natives, pcap: Pointer, fd: number, snapLenBytes: number) {
+    this.#natives = natives
+    this.#fd = fd
+    const recordBytes = recordHeaderBytes + snapLenBytes
+    const bufferBytes = Math.max(leastBufferBytes, leastBatchPackets * recordBytes)
+    // stdio(3) may write as soon as its buffer is full to the brim.
+    this.batchPackets = Math.floor((bufferBytes - 1) / recordBytes)
+    this.buffer = natives.libc.allocate(bufferBytes)
+    const stream = natives.libc.openStream(fd, this.buffer, bufferBytes)
+    this.dump = natives.libpcap.openDump(pcap, stream)
+  }
+
+  /** With what is not flushed yet. */
+  get bytes(): number {
+    return this.#natives.libpcap.tellDump(this.dump)
+  }
+
+  /** Writes the buffer out. After a failure the file is closed, with the whole packets that reached it. */
+  flush(): WriteFailure | undefined {
+    const { bytes } = this
+    if (bytes === this.#flushedBytes) return undefined
+    if (this.#natives.libpcap.flushDump(this.dump) === 0) {
+      this.#flushedBytes = bytes
+      return undefined
+    }
+    const detail = writeErrorOf(koffi.errno())
+    return { detail, ...this.#cutTorn() }
+  }
+
+  /** Closes the file after its first `keepBytes`. */
+  close(keepBytes: number): void {
+    if (!this.#open) return
+    const { bytes } = this
+    const cutter = keepBytes < bytes ? reopened(this.#fd) : undefined
+    this.#release()
+    if (cutter === undefined) return
+    ftruncateSync(cutter, keepBytes)
+    closeSync(cutter)
+  }
+
+  /** Closes the file, and cuts off what a failed write has left of a packet. */
+  #cutTorn(): Pick<WriteFailure, 'rescuedPackets' | 'fileBytes'> {
+    const cutter = reopened(this.#fd)
+    this.#release()
+    const size = fstatSync(cutter).size
+    const from = Math.max(this.#flushedBytes, fileHeaderBytes)
+    const written = Buffer.alloc(Math.max(size - from, 0))
+    readSync(cutter, written, 0, written.length, from)
+    const whole = wholeRecords(written)
+    // Without a whole header it is no pcap file, and then better an empty one.
+    const fileBytes = size < from ? 0 : from + whole.bytes
+    ftruncateSync(cutter, fileBytes)
+    closeSync(cutter)
+    return { rescuedPackets: whole.packets, fileBytes }
+  }
+
+  #release(): void {
+    this.#open = false
+    this.#natives.libpcap.closeDump(this.dump)
+    this.#natives.libc.free(this.buffer)
+  }
+}
+
+// Memory that no packet reaches is never the process's.
+const leastBufferBytes = 2 ** 20
+const leastBatchPackets = 64
+
+/** The same file once more, with a position of its own. */
+function reopened(fd: number): number {
+  return openSync(`/proc/self/fd/${fd}`, constants.O_RDWR)
+}
+
+function writeErrorOf(errno: number): string {
+  const name = errnoName(errno)
+  if (name === 'ENOSPC' || name === 'EDQUOT') return 'the disk is full'
+  return `the file could not be written (${name})`
+}

@@ -1,0 +1,172 @@
+import { createBeside, removeBeside } from './capture-file.js'
+import { DumpFile, type WriteFailure } from './dump-file.js'
+import { companyMs, LiveHandle, type Natives } from './live-handle.js'
+import { type Board, type CaptureEnd, type FileRequest, type Ring, writeBoard } from './messages.js'
+import { ringFileName } from './names.js'
+import { recordHeaderBytes } from './pcap-records.js'
+import type { Running, Step } from './running.js'
+
+/** Bytes by which all files together may still grow. */
+export interface Quota {
+  leftBytes: number
+}
+
+/** Longest that a packet that was there before the end is waited for. */
+const drainMs = 2 * companyMs
+
+/** How often a device that is down is tried: nothing tells when it goes for good. */
+const downRetryMs = 100
+
+/** How many packets and bytes the next batch may have. */
+interface Allowance {
+  readonly packets: number
+  readonly bytes: number
+  /** What ends the capture when the bytes do not do. */
+  readonly end: CaptureEnd
+}
+
+/** A capture to a file or a ring of files, in the worker. */
+export class FileCapture implements Running {
+  readonly #natives: Natives
+  readonly #request: FileRequest
+  readonly #board: Board
+  readonly #quota: Quota
+  readonly #live: LiveHandle
+  #file: DumpFile
+  /** Files of a ring that are full, the oldest first. */
+  readonly #full: { readonly name: string; readonly bytes: number }[] = []
+  #name: string
+  #number = 1
+  #packets = 0
+  #writtenBytes = 0
+  /** Of the current file, without a packet that came to nothing. */
+  #keepBytes = 0
+  #draining: { readonly end: CaptureEnd; readonly untilMs: number } | undefined
+  #lost = false
+  /** Of the header. */
+  readonly #failed: CaptureEnd | undefined
+  dueMs = Number.POSITIVE_INFINITY
+
+  /** Throws CaptureError; the file's descriptor is still the caller's then. */
+  constructor(natives: Natives, request: FileRequest, board: Board, quota: Quota) {
+    this.#natives = natives
+    this.#request = request
+    this.#board = board
+    this.#quota = quota
+    this.#live = new LiveHandle(natives, request.source)
+    this.#name = request.file.name
+    writeBoard(board, 'pcap', this.#live.pcap)
+    this.#file = this.#openDump(request.file.fd)
+    // The header at once: a capture without a packet is a pcap file too.
+    this.#failed = this.#account(0, this.#file.flush())
+  }
+
+  get watched(): readonly LiveHandle[] {
+    return this.#lost ? [] : [this.#live]
+  }
+
+  step(nowMs: number): Step {
+    this.dueMs = this.#live.down ? nowMs + downRetryMs : Number.POSITIVE_INFINITY
+    const allowed = this.#failed ?? this.#allowance()
+    if ('kind' in allowed) return allowed
+    const before = this.#file.bytes
+    const taken = this.#live.dispatch(allowed.packets, this.#file.dump)
+    if (typeof taken !== 'number') return this.#lose(nowMs)
+    if (this.#file.bytes - before > allowed.bytes) return allowed.end
+    const failed = this.#account(taken, taken === 0 ? undefined : this.#file.flush())
+    if (failed !== undefined) return failed
+    if (this.#packets === this.#request.limits.packets) return { kind: 'packet-limit' }
+    return taken === allowed.packets ? 'more' : this.#rest(nowMs)
+  }
+
+  /** Takes in what came before now, and nothing else. */
+  stop(nowMs: number): void {
+    if (this.#draining !== undefined) return
+    this.#live.shut()
+    this.#drain({ kind: 'told' }, nowMs)
+  }
+
+  close(): void {
+    this.#file.close(this.#keepBytes)
+    for (const place of ['dump', 'buffer'] as const) writeBoard(this.#board, place, 0)
+  }
+
+  #allowance(): Allowance | CaptureEnd {
+    const { limits, ring, source } = this.#request
+    const recordBytes = recordHeaderBytes + source.snapLenBytes
+    const failed = ring !== undefined && this.#keepBytes + recordBytes > ring.fileBytes ? this.#rotate(ring) : undefined
+    if (failed !== undefined) return failed
+    const ofLimit = (limits.bytes ?? Number.POSITIVE_INFINITY) - this.#writtenBytes
+    const ofQuota = this.#quota.leftBytes
+    const bytes = Math.min(ofLimit, ofQuota)
+    const end: CaptureEnd = { kind: ofQuota < ofLimit ? 'quota' : 'byte-limit' }
+    if (bytes <= recordHeaderBytes) return end
+    const ofRing = ring === undefined ? Number.POSITIVE_INFINITY : ring.fileBytes - this.#keepBytes
+    // One at least: the next may be shorter than the longest, and it is seen afterwards whether it was.
+    const sure = Math.max(Math.floor(Math.min(bytes, ofRing) / recordBytes), 1)
+    const ofPackets = (limits.packets ?? Number.POSITIVE_INFINITY) - this.#packets
+    return { packets: Math.min(sure, ofPackets, this.#file.batchPackets), bytes, end }
+  }
+
+  /** Counts what a batch has come to; the end, if the file could not be written. */
+  #account(taken: number, failure: WriteFailure | undefined): CaptureEnd | undefined {
+    this.#packets += failure === undefined ? taken : failure.rescuedPackets
+    const grown = (failure === undefined ? this.#file.bytes : failure.fileBytes) - this.#keepBytes
+    this.#keepBytes += grown
+    this.#writtenBytes += grown
+    this.#quota.leftBytes -= grown
+    writeBoard(this.#board, 'packets', this.#packets)
+    writeBoard(
+      this.#board,
+      'fileBytes',
+      this.#full.reduce((sum, { bytes }) => sum + bytes, this.#keepBytes),
+    )
+    writeBoard(this.#board, 'dropped', this.#live.dropped)
+    return failure && { kind: 'failed', detail: failure.detail }
+  }
+
+  /** Nothing is there now. */
+  #rest(nowMs: number): Step {
+    const draining = this.#draining
+    if (draining === undefined) return 'waiting'
+    if (this.#live.empty || nowMs >= draining.untilMs) return draining.end
+    this.dueMs = Math.min(nowMs + companyMs / 5, draining.untilMs)
+    return 'waiting'
+  }
+
+  /** What the kernel holds of a device that is gone can be had for a moment. */
+  #lose(nowMs: number): Step {
+    this.#lost = true
+    if (this.#draining === undefined) this.#drain({ kind: 'device-gone' }, nowMs)
+    return this.#rest(nowMs)
+  }
+
+  #drain(end: CaptureEnd, nowMs: number): void {
+    this.#draining = { end, untilMs: nowMs + drainMs }
+    this.dueMs = nowMs
+  }
+
+  /** Goes on in the next file, and removes the oldest when there are too many. */
+  #rotate({ files, baseName }: Ring): CaptureEnd | undefined {
+    const { folderFd } = this.#request.file
+    const next = ringFileName(baseName, ++this.#number)
+    const fd = createBeside(folderFd, next)
+    this.#full.push({ name: this.#name, bytes: this.#keepBytes })
+    this.#file.close(this.#keepBytes)
+    this.#name = next
+    this.#keepBytes = 0
+    this.#file = this.#openDump(fd)
+    for (const oldest of this.#full.splice(0, this.#full.length - files + 1)) {
+      removeBeside(folderFd, oldest.name)
+      this.#quota.leftBytes += oldest.bytes
+    }
+    return this.#account(0, this.#file.flush())
+  }
+
+  #openDump(fd: number): DumpFile {
+    const file = new DumpFile(this.#natives, this.#live.pcap, fd, this.#request.source.snapLenBytes)
+    writeBoard(this.#board, 'dump', file.dump)
+    writeBoard(this.#board, 'buffer', file.buffer)
+    return file
+  }
+}

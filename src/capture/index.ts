@@ -1,0 +1,20 @@
+/** Captures of network devices, to pcap files and as pcapng streams. Knows no Open vSwitch. */
+export {
+  bytesBelow,
+  type CaptureFile,
+  closeFile,
+  createCaptureFile,
+  removeCaptureFile,
+} from './capture-file.js'
+export { type CaptureEngine, type Counters, openCaptureEngine, type RunningCapture } from './engine.js'
+export { CaptureError, type CaptureProblem } from './errors.js'
+export { faultOfFilter, libpcapVersion } from './libpcap.js'
+export type { CaptureEnd, FileLimits, StreamChunk } from './messages.js'
+export {
+  baseNameOf,
+  defaultSnapLen,
+  parseSnapLen,
+  ringFileName,
+  type SnapLen,
+} from './names.js'
+export type { StreamSource } from './pcapng.js'

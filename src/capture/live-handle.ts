@@ -1,0 +1,129 @@
+import { CaptureError } from './errors.js'
+import type { Libc } from './libc.js'
+import { errorBytes, type Libpcap, programBytes } from './libpcap.js'
+import { littleEndian, type Pointer, textIn } from './native.js'
+
+/** A device to capture, and what of it. */
+export interface Source {
+  readonly device: string
+  /** pcap-filter(7); empty: all. */
+  readonly filter: string
+  /** Bytes kept of each packet. */
+  readonly snapLenBytes: number
+  /** Leaves out what the host sends into the device. */
+  readonly inboundOnly: boolean
+}
+
+export interface Natives {
+  readonly libc: Libc
+  readonly libpcap: Libpcap
+}
+
+/** How long a packet may wait in the kernel for company (pcap_set_timeout(3PCAP)). */
+export const companyMs = 50
+
+/** Of the kernel's ring, per capture. */
+const ringBytes = 4 * 2 ** 20
+
+const DLT_EN10MB = 1
+
+/** A device as it is being captured. Its `pcap` is closed by the main thread: see {@link releaseAll}. */
+export class LiveHandle {
+  readonly #natives: Natives
+  readonly pcap: Pointer
+  readonly socket: number
+  readonly #stats = new Uint8Array(12)
+  /** Packets that went through {@link dispatch}. */
+  #dispatched = 0
+  /** Sum of what {@link dropped} has seen, beyond the 32 bits of libpcap's own. */
+  #dropped = 0
+  #lastDrops = 0
+  /** The device is down or gone; only trying tells which. */
+  down = false
+
+  /** Throws CaptureError: `device-refused`, `bad-filter`. */
+  constructor(natives: Natives, source: Source) {
+    this.#natives = natives
+    this.pcap = activated(natives, source)
+    try {
+      listenTo(natives.libpcap, this.pcap, source)
+      this.socket = natives.libpcap.socket(this.pcap)
+    } catch (error) {
+      natives.libpcap.close(this.pcap)
+      throw error
+    }
+  }
+
+  /** Hands packets to a dump; answers with their number, or why there will be no more. */
+  dispatch(atMost: number, dump: Pointer): number | { readonly lost: string } {
+    const { libpcap } = this.#natives
+    const count = libpcap.dispatchToDump(this.pcap, atMost, dump)
+    if (count < 0) return { lost: libpcap.error(this.pcap) }
+    this.#dispatched += count
+    return count
+  }
+
+  /** Lets no more packets in. What waits in the kernel can still be dispatched. */
+  shut(): void {
+    this.#natives.libc.rejectAll(this.socket)
+  }
+
+  /** Whether the kernel holds nothing for us; false also when that cannot be told. */
+  get empty(): boolean {
+    const { received, drops } = this.#readStats()
+    return (received - drops - this.#dispatched) >>> 0 === 0
+  }
+
+  /** Packets for which the kernel had no room, so far. */
+  get dropped(): number {
+    const { drops } = this.#readStats()
+    this.#dropped += (drops - this.#lastDrops) >>> 0
+    this.#lastDrops = drops
+    return this.#dropped
+  }
+
+  /** `struct pcap_stat` is { u_int ps_recv, ps_drop, ps_ifdrop }; on Linux ps_recv counts the dropped ones too. */
+  #readStats(): { readonly received: number; readonly drops: number } {
+    this.#natives.libpcap.stats(this.pcap, this.#stats)
+    const view = new DataView(this.#stats.buffer)
+    return { received: view.getUint32(0, littleEndian), drops: view.getUint32(4, littleEndian) }
+  }
+}
+
+/**
+ * Not promiscuous: a tap's device gives all that passes it anyway, and the flag would be a link event, for which
+ * ovs-vswitchd walks over all its ports.
+ */
+function activated({ libpcap }: Natives, { device, snapLenBytes }: Source): Pointer {
+  const errors = Buffer.alloc(errorBytes)
+  const pcap = libpcap.create(device, errors)
+  if (pcap === 0n) throw new CaptureError({ kind: 'device-refused', device, detail: textIn(errors) })
+  libpcap.setSnapLen(pcap, snapLenBytes)
+  libpcap.setTimeout(pcap, companyMs)
+  libpcap.setBufferSize(pcap, ringBytes)
+  libpcap.setNanoseconds(pcap)
+  // Above zero is a warning.
+  if (libpcap.activate(pcap) < 0) throw refused(libpcap, pcap, device)
+  if (libpcap.setNonBlocking(pcap, errors) < 0) throw refused(libpcap, pcap, device)
+  if (libpcap.linkType(pcap) === DLT_EN10MB) return pcap
+  libpcap.close(pcap)
+  throw new CaptureError({ kind: 'device-refused', device, detail: 'it is no Ethernet device' })
+}
+
+function refused(libpcap: Libpcap, pcap: Pointer, device: string): CaptureError {
+  const detail = libpcap.error(pcap) || 'it is down or gone'
+  libpcap.close(pcap)
+  return new CaptureError({ kind: 'device-refused', device, detail })
+}
+
+/** On the live handle, since only there `vlan` takes account of tags that the kernel has taken out of the frame. */
+function listenTo(libpcap: Libpcap, pcap: Pointer, { device, filter, inboundOnly }: Source): void {
+  const words = () => libpcap.error(pcap)
+  if (inboundOnly && libpcap.setInboundOnly(pcap) < 0)
+    throw new CaptureError({ kind: 'device-refused', device, detail: words() })
+  const program = new Uint8Array(programBytes)
+  if (libpcap.compile(pcap, program, filter) < 0) throw new CaptureError({ kind: 'bad-filter', detail: words() })
+  const set = libpcap.setFilter(pcap, program)
+  libpcap.freeCode(program)
+  if (set < 0) throw new CaptureError({ kind: 'device-refused', device, detail: words() })
+}

@@ -1,0 +1,59 @@
+import { endianness } from 'node:os'
+import type { LibraryHandle } from 'koffi'
+
+/** Byte order of this machine: that of pcap files and of structures handed to the C library. */
+export const littleEndian = endianness() === 'LE'
+
+/** An address in this process, which all its threads share. 0 is NULL. */
+export type Pointer = bigint
+
+/** A C function that returns a number; one that is only interrupted by a signal says so with −1. */
+export function numeric(library: LibraryHandle, prototype: string): (...args: readonly unknown[]) => number {
+  const native = library.func(prototype)
+  return (...args) => {
+    const result: unknown = native(...args)
+    if (typeof result !== 'number') throw new TypeError(`${prototype} returned ${typeof result}`)
+    return result
+  }
+}
+
+/** A C function that returns a pointer. */
+export function pointing(library: LibraryHandle, prototype: string): (...args: readonly unknown[]) => Pointer {
+  const native = library.func(prototype)
+  return (...args) => {
+    const result: unknown = native(...args)
+    if (result === null) return 0n
+    if (typeof result !== 'bigint') throw new TypeError(`${prototype} returned ${typeof result}`)
+    return result
+  }
+}
+
+/** A C function that returns a string. */
+export function textual(library: LibraryHandle, prototype: string): (...args: readonly unknown[]) => string {
+  const native = library.func(prototype)
+  return (...args) => String(native(...args))
+}
+
+/** A C function of which nothing is awaited. */
+export function silent(library: LibraryHandle, prototype: string): (...args: readonly unknown[]) => void {
+  const native = library.func(prototype)
+  return (...args) => void native(...args)
+}
+
+/** A C function that runs on a thread of libuv's pool, so that it may take its time. */
+export function pooled(library: LibraryHandle, prototype: string): (...args: readonly unknown[]) => Promise<unknown> {
+  const native = library.func(prototype)
+  return (...args) =>
+    new Promise((resolve, reject) => {
+      native.async(...args, (error: unknown, result: unknown) => {
+        if (error === null || error === undefined) resolve(result)
+        else reject(error instanceof Error ? error : new Error(`${prototype} failed`, { cause: error }))
+      })
+    })
+}
+
+/** The text up to the first NUL of a buffer that a C function has filled. */
+export function textIn(buffer: Buffer): string {
+  const end = buffer.indexOf(0)
+  return buffer.toString('utf8', 0, end < 0 ? buffer.length : end)
+}

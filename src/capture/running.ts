@@ -1,0 +1,19 @@
+import type { LiveHandle } from './live-handle.js'
+import type { CaptureEnd } from './messages.js'
+
+/** What a step came to: there may be more at once, or nothing is there now, or it was the last. */
+export type Step = 'more' | 'waiting' | CaptureEnd
+
+/** A capture in the worker. */
+export interface Running {
+  /** What to wait for. */
+  readonly watched: readonly LiveHandle[]
+  /** When it is to be stepped without anything having come, by performance.now(). */
+  readonly dueMs: number
+  /** Takes a batch of what is there. */
+  step(nowMs: number): Step
+  /** Has it end within a moment. */
+  stop(nowMs: number): void
+  /** Gives back all but the devices' handles. */
+  close(): void
+}

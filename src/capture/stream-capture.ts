@@ -1,0 +1,177 @@
+import { companyMs, LiveHandle, type Natives } from './live-handle.js'
+import { type Board, type StreamChunk, type StreamRequest, writeBoard } from './messages.js'
+import type { Pointer } from './native.js'
+import { recordHeaderBytes } from './pcap-records.js'
+import { packetsOf, type StreamSource, sectionOf, statisticsOf } from './pcapng.js'
+import type { Running, Step } from './running.js'
+
+/** A reader that has as much still to read gets no more. What then comes waits in the kernel, which drops and counts the rest. */
+export const unreadLimitBytes = 2 ** 20
+
+/** How long the reader's progress goes unseen when nothing tells of it. */
+const retryMs = 100
+
+/** A device of the stream. */
+interface Part {
+  readonly source: StreamSource
+  readonly live: LiveHandle
+  readonly memory: Memory
+  readonly board: Board
+  /** Packets lost, as the reader has been told. */
+  toldDropped: number
+  /** When to give up on a device that is gone. */
+  lostUntilMs: number | undefined
+  ended: boolean
+}
+
+/** A capture of devices that is handed on as pcapng, in the worker. */
+export class StreamCapture implements Running {
+  readonly #natives: Natives
+  readonly #request: StreamRequest
+  readonly #unread: Int32Array
+  readonly #emit: (chunk: StreamChunk) => void
+  readonly #parts: Part[] = []
+  #packets = 0
+  #stopped = false
+  dueMs = Number.POSITIVE_INFINITY
+
+  /** Throws CaptureError. `unread` is what the reader has not read, in bytes, counted by both sides. */
+  constructor(
+    natives: Natives,
+    request: StreamRequest,
+    boards: readonly Board[],
+    unread: Int32Array,
+    emit: (chunk: StreamChunk) => void,
+  ) {
+    this.#natives = natives
+    this.#request = request
+    this.#unread = unread
+    this.#emit = emit
+    try {
+      for (const [index, source] of request.sources.entries()) this.#open(source, boards[index])
+    } catch (error) {
+      this.close()
+      throw error
+    }
+    this.#send([sectionOf(request.sources, 'ovs-bridged')])
+  }
+
+  get watched(): readonly LiveHandle[] {
+    if (this.#isBehind()) return []
+    return this.#parts.filter(part => !part.ended && part.lostUntilMs === undefined).map(part => part.live)
+  }
+
+  step(nowMs: number): Step {
+    this.dueMs = Number.POSITIVE_INFINITY
+    if (this.#stopped) return { kind: 'told' }
+    if (this.#isBehind()) {
+      this.dueMs = nowMs + retryMs
+      return 'waiting'
+    }
+    let more = false
+    for (const part of this.#parts) {
+      if (part.ended) continue
+      if (this.#take(part, nowMs)) more = true
+      if (this.#packets === this.#request.maxPackets) return this.#conclude('packet-limit')
+    }
+    if (this.#parts.every(part => part.ended)) return this.#conclude('device-gone')
+    return more ? 'more' : 'waiting'
+  }
+
+  stop(nowMs: number): void {
+    this.#stopped = true
+    this.dueMs = nowMs
+  }
+
+  close(): void {
+    for (const { memory, board } of this.#parts) {
+      memory.close()
+      for (const place of ['dump', 'buffer'] as const) writeBoard(board, place, 0)
+    }
+    this.#parts.length = 0
+  }
+
+  #open(source: StreamSource, board: Board | undefined): void {
+    if (board === undefined) throw new Error('a source without a board')
+    const live = new LiveHandle(this.#natives, source)
+    const memory = new Memory(this.#natives, live.pcap, source.snapLenBytes)
+    writeBoard(board, 'pcap', live.pcap)
+    writeBoard(board, 'dump', memory.dump)
+    writeBoard(board, 'buffer', memory.buffer)
+    this.#parts.push({ source, live, memory, board, toldDropped: 0, lostUntilMs: undefined, ended: false })
+  }
+
+  /** Sends a batch of what a device has; whether it may have more at once. */
+  #take(part: Part, nowMs: number): boolean {
+    const left = (this.#request.maxPackets ?? Number.POSITIVE_INFINITY) - this.#packets
+    const atMost = Math.min(part.memory.batchPackets, left)
+    const taken = part.live.dispatch(atMost, part.memory.dump)
+    const count = typeof taken === 'number' ? taken : 0
+    if (typeof taken !== 'number') part.lostUntilMs ??= nowMs + 2 * companyMs
+    if (part.live.down || part.lostUntilMs !== undefined) this.dueMs = Math.min(this.dueMs, nowMs + companyMs)
+    this.#packets += count
+    if (count > 0) {
+      const { dropped } = part.live
+      this.#send([packetsOf(this.#parts.indexOf(part), part.memory.take(), dropped - part.toldDropped)])
+      part.toldDropped = dropped
+    }
+    if (count === 0 && part.lostUntilMs !== undefined) part.ended = part.live.empty || nowMs >= part.lostUntilMs
+    return count === atMost
+  }
+
+  #conclude(kind: 'packet-limit' | 'device-gone'): Step {
+    const epochNs = BigInt(Date.now()) * 1_000_000n
+    this.#send(this.#parts.map(({ live }, index) => statisticsOf(index, epochNs, live.dropped)))
+    return { kind }
+  }
+
+  #send(blocks: readonly Buffer[]): void {
+    const bytes = Buffer.concat(blocks)
+    Atomics.add(this.#unread, 0, bytes.length)
+    const dropped = this.#parts.reduce((sum, { live }) => sum + live.dropped, 0)
+    this.#emit({ bytes, dropped })
+  }
+
+  #isBehind(): boolean {
+    return Atomics.load(this.#unread, 0) > unreadLimitBytes
+  }
+}
+
+/** A pcap file in memory, which is emptied after each batch. */
+class Memory {
+  readonly #natives: Natives
+  readonly buffer: Pointer
+  readonly dump: Pointer
+  readonly batchPackets: number
+
+  constructor(natives: Natives, pcap: Pointer, snapLenBytes: number) {
+    const recordBytes = recordHeaderBytes + snapLenBytes
+    const bytes = Math.max(leastMemoryBytes, 2 * recordBytes)
+    this.#natives = natives
+    this.batchPackets = Math.floor((bytes - 1) / recordBytes)
+    this.buffer = natives.libc.allocate(bytes)
+    this.stream = natives.libc.openMemory(this.buffer, bytes)
+    this.dump = natives.libpcap.openDump(pcap, this.stream)
+    // Without the file's header.
+    natives.libc.rewind(this.stream)
+  }
+
+  readonly stream: Pointer
+
+  /** The records since the last time. */
+  take(): Buffer {
+    const { libc, libpcap } = this.#natives
+    const bytes = libpcap.tellDump(this.dump)
+    libpcap.flushDump(this.dump)
+    const records = libc.read(this.buffer, bytes)
+    libc.rewind(this.stream)
+    return records
+  }
+
+  close(): void {
+    this.#natives.libpcap.closeDump(this.dump)
+    this.#natives.libc.free(this.buffer)
+  }
+}
+
+const leastMemoryBytes = 256 * 1024
