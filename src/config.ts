@@ -40,6 +40,8 @@ export interface Config {
   readonly logLevel: LogLevel
   readonly drainTimeoutMs: number
   readonly addressTtlMs: number
+  /** Of all files in `captureDir`; undefined: no limit. */
+  readonly captureQuotaBytes: number | undefined
   /** undefined: no metrics are served. */
   readonly metrics: MetricsConfig | undefined
 }
@@ -53,8 +55,13 @@ export interface MetricsConfig {
 /** What the command line asks for. */
 export type Invocation =
   | { readonly kind: 'serve'; readonly config: Config }
+  /** Another command; `run` resolves to its exit code. */
+  | { readonly kind: 'run'; readonly run: () => Promise<number> }
   /** Nothing to run: help, the version, or the one sentence about what is wrong. */
   | { readonly kind: 'say'; readonly text: string; readonly exitCode: 0 | 2 }
+
+/** Adds a command beside `serve`; its action says what is to be run. */
+export type DefineCommand = (program: Command, choose: (run: () => Promise<number>) => void) => void
 
 export interface Flag {
   readonly name: string
@@ -146,6 +153,12 @@ const flags = {
     description: 'leave the counters of each tap out of the metrics',
     fallback: 'false',
   },
+  captureQuota: {
+    name: 'capture-quota',
+    value: 'size',
+    description: 'of all files in --capture-dir: 500MiB, 10GiB, or none',
+    fallback: '10GiB',
+  },
 } satisfies Record<string, Flag>
 
 type FlagKey = keyof typeof flags
@@ -176,8 +189,10 @@ export function parseConfig(
   argv: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
   version: string,
+  commands: readonly DefineCommand[] = [],
 ): Invocation {
   let output = ''
+  let run: (() => Promise<number>) | undefined
   let options: Readonly<Record<string, unknown>> | undefined
   const program = createProgram(version, text => {
     output += text
@@ -187,8 +202,14 @@ export function parseConfig(
   serve.action((given: Readonly<Record<string, unknown>>) => {
     options = given
   })
+  for (const define of commands) {
+    define(program, chosen => {
+      run = chosen
+    })
+  }
   try {
     program.parse(argv, { from: 'user' })
+    if (run !== undefined) return { kind: 'run', run }
     return { kind: 'serve', config: configOf(options ?? {}, env) }
   } catch (error) {
     if (error instanceof ConfigError) return { kind: 'say', text: `${error.message}\n`, exitCode: 2 }
@@ -242,6 +263,7 @@ function configOf(
     drainTimeoutMs: one('drainTimeout', durationMs(0, 3_600_000)),
     addressTtlMs: one('addressTtl', durationMs(1_000, 86_400_000)),
     metrics: metricsOf(one('metricsListen', parseMetricsListen), one('noMetricsPerTap', parseSwitch)),
+    captureQuotaBytes: one('captureQuota', parseQuota),
   }
 }
 
@@ -333,4 +355,21 @@ function durationMs(least: number, most: number): (text: string) => Parsed<numbe
     if (duration < least) return refused(`is shorter than ${least / 1_000} s`)
     return duration <= most ? parsed(duration) : refused(`is longer than ${most / 60_000} minutes`)
   }
+}
+
+const unitsBytes = new Map([
+  ['KiB', 2 ** 10],
+  ['MiB', 2 ** 20],
+  ['GiB', 2 ** 30],
+  ['TiB', 2 ** 40],
+])
+
+/** `none` is undefined. */
+function parseQuota(text: string): Parsed<number | undefined> {
+  if (text === 'none') return parsed(undefined)
+  const [, digits, unit] = /^(\d{1,6})([KMGT]iB)$/.exec(text) ?? []
+  const unitBytes = unitsBytes.get(unit ?? '')
+  if (digits === undefined || unitBytes === undefined)
+    return refused('is neither none nor a whole number with a unit: 500MiB, 10GiB')
+  return parsed(Number(digits) * unitBytes)
 }

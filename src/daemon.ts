@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { status } from '@grpc/grpc-js'
 import type { Logger } from 'pino'
 import { Addresses } from './bridge/addresses.js'
+import { Captures } from './bridge/capture.js'
 import { Committer } from './bridge/commit.js'
 import { openTapFeed } from './bridge/events.js'
 import type { Host } from './bridge/host.js'
@@ -18,6 +19,7 @@ import { TapNames } from './bridge/tap-name.js'
 import { TapRecords } from './bridge/tap-records.js'
 import { newTunnelNames } from './bridge/tunnel-names.js'
 import { askVswitchd } from './bridge/vswitchd.js'
+import { openCaptureEngine } from './capture/index.js'
 import type { Config, MetricsConfig, OvsConfig } from './config.js'
 import { type EmbeddedEvent, startEmbedded } from './embedded/index.js'
 import { descriptors } from './gen/descriptors.js'
@@ -66,7 +68,9 @@ async function compose(config: Config, log: Logger, tally: Tally, parts: Disposa
   const ovsdb = parts.use(connect(config, socket, tally, log))
   parts.defer(() => lifetime.abort(shuttingDown()))
   const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, tally, log }, parts)
-  await resume(host, tally, log)
+  const store = { directory: config.captureDir, quotaBytes: config.captureQuotaBytes }
+  const captures = parts.use(new Captures(host, parts.use(openCaptureEngine()), store))
+  await resume(host, captures, tally, log)
   parts.use(await startSnooping(host))
   const watched = { feed: parts.use(openTapFeed(host)), stats: parts.use(new Stats(host)) }
   const calls = new Calls({ log, onCall: call => tally.call({ ...call, code: status[call.code] }) })
@@ -76,7 +80,7 @@ async function compose(config: Config, log: Logger, tally: Tally, parts: Disposa
     await listen({
       addresses: config.listen,
       register: server => {
-        server.addService(bridgeServiceDefinition(), bridgeService(host, calls, watched))
+        server.addService(bridgeServiceDefinition(), bridgeService(host, calls, watched, captures))
         serveReflection(server, createReflection(descriptors))
         health.addTo(server)
       },
@@ -204,11 +208,11 @@ async function datapathType(ovs: OvsConfig, kernel: Kernel, signal: AbortSignal)
 }
 
 /** Finishes what a killed daemon had begun, now or when the database comes. */
-async function resume(host: Host, tally: Tally, log: Logger): Promise<void> {
+async function resume(host: Host, captures: Captures, tally: Tally, log: Logger): Promise<void> {
   const marked = await markedDevices(host, { signal: host.lifetime, caller: 'recover' })
   const run = async () => {
     using scope = abortScope({ deadline: Date.now() + 30_000, parents: [host.lifetime] })
-    const done = await recover(host, marked, { signal: scope.signal, caller: 'recover' })
+    const done = await recover(host, captures.ports, marked, { signal: scope.signal, caller: 'recover' })
     tally.reconciled('start', 'done')
     tally.repaired('defunct_tap', done.reaped.length)
     tally.repaired('orphan_device', done.orphans.length)

@@ -3,7 +3,16 @@ import type { Monitored, OvsdbClient, Replica, Replicated } from '../ovsdb/index
 
 /** What the domain reads of the database, and so all that is replicated. */
 export const monitored = {
-  Open_vSwitch: ['bridges', 'next_cfg', 'cur_cfg', 'ovs_version', 'db_version', 'datapath_types', 'other_config'],
+  Open_vSwitch: [
+    'bridges',
+    'next_cfg',
+    'cur_cfg',
+    'ovs_version',
+    'db_version',
+    'datapath_types',
+    'other_config',
+    'external_ids',
+  ],
   Bridge: ['name', 'ports', 'mirrors', 'netflow', 'datapath_type', 'external_ids'],
   Port: [
     'name',

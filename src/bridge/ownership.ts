@@ -20,6 +20,7 @@ import { formatQos, noQos, parseQosField, type Qos, qosFields, qosGrammar } from
  *
  * - A managed bridge carries `ovs-bridged:instance`, and `ovs-bridged:pre-exist` when it was there before us.
  * - A port of ours carries `ovs-bridged:instance` and `ovs-bridged:role`; so does a mirror.
+ * - The root row carries `ovs-bridged:<instance>:next-capture-id`.
  * - A tap's interface carries `attached-mac`, Open vSwitch's conventional key.
  * - A tap's intent stands in a QoS row of type `linux-noop`: a root row, it outlives the port while a tap is detached,
  *   and on the port it keeps ovs-vswitchd's hands off the device's qdiscs. A bond has such a row of its own; the rows of
@@ -44,10 +45,10 @@ const format = '1'
 export type ExternalIds = ReadonlyMap<string, string>
 
 /** What a port of ours is for. */
-export type PortRole = 'local' | 'tap' | 'bond'
+export type PortRole = 'local' | 'tap' | 'bond' | 'capture'
 
 /** What a mirror of ours is for. */
-export type MirrorRole = 'mirror'
+export type MirrorRole = 'mirror' | 'capture'
 
 /** Marks of a bridge that was there before us. */
 export function adoptedBridgeMarks(instance: string): Map<string, string> {
@@ -137,7 +138,7 @@ export function preExisted(ids: ExternalIds): boolean {
 
 export function roleOf(ids: ExternalIds): PortRole | undefined {
   const role = ids.get(roleKey)
-  return role === 'local' || role === 'tap' || role === 'bond' ? role : undefined
+  return role === 'local' || role === 'tap' || role === 'bond' || role === 'capture' ? role : undefined
 }
 
 /** Marks of a mirror; `id` is random, and tells it from a later one. */
@@ -152,6 +153,21 @@ export function mirrorMarks(instance: string, role: MirrorRole, id: string): Map
 /** Whether a mirror of this instance is for `role`. */
 export function isMirrorFor(instance: string, role: MirrorRole, ids: ExternalIds): boolean {
   return ids.get(instanceKey) === instance && ids.get(roleKey) === role
+}
+
+/** The id that the next capture gets, as the root row's keys have it. */
+export function nextCaptureId(instance: string, ids: ExternalIds): number {
+  const next = Number(ids.get(nextCaptureIdKey(instance)) ?? 1)
+  return Number.isSafeInteger(next) && next > 0 ? next : 1
+}
+
+/** Keys of the root row when that is the next capture's id. */
+export function nextCaptureIdMark(instance: string, next: number): Map<string, string> {
+  return new Map([[nextCaptureIdKey(instance), String(next)]])
+}
+
+function nextCaptureIdKey(instance: string): string {
+  return `${prefix}${instance}:next-capture-id`
 }
 
 export function interfaceMarks(mac: MacAddress | undefined): Map<string, string> {

@@ -1,8 +1,9 @@
+import { CaptureError } from '../capture/index.js'
 import { KernelError } from '../kernel/index.js'
 import { Aborted } from '../lib/abort.js'
 import { assertNever } from '../lib/assert-never.js'
 import { OvsdbError } from '../ovsdb/index.js'
-import { BridgeError, type Problem } from './problem.js'
+import { BridgeError, invalid, type Problem } from './problem.js'
 
 /**
  * What an error means to a caller of the domain, whichever room threw it: the operations let the errors of the rooms below
@@ -12,6 +13,7 @@ export function problemOf(error: unknown): Problem | undefined {
   if (error instanceof BridgeError) return error.problem
   if (error instanceof OvsdbError) return ofOvsdb(error)
   if (error instanceof KernelError) return ofKernel(error)
+  if (error instanceof CaptureError) return ofCapture(error)
   if (error instanceof Aborted) return ofAbort(error)
   return undefined
 }
@@ -83,6 +85,25 @@ function ofKernel({ problem, message }: KernelError): Problem {
       return { kind: 'outcome-unknown', reason: 'OUTCOME_UNKNOWN', message }
     case 'unexpected':
       return { kind: 'device-refused', reason: 'DEVICE_REFUSED', message }
+    default:
+      return assertNever(problem)
+  }
+}
+
+function ofCapture({ problem, message }: CaptureError): Problem | undefined {
+  switch (problem.kind) {
+    case 'no-libpcap':
+      return { kind: 'unsupported', reason: 'UNSUPPORTED', message, metadata: { remedy: 'apt-get install libpcap0.8' } }
+    case 'bad-filter':
+      return invalid([{ field: 'filter', description: message }]).problem
+    case 'device-refused':
+      return { kind: 'device-refused', reason: 'DEVICE_REFUSED', message }
+    case 'closed':
+      return { kind: 'backend-unavailable', reason: 'SHUTTING_DOWN', message }
+    case 'worker-died':
+      return { kind: 'busy', reason: 'CONFLICT', message }
+    case 'unexpected':
+      return undefined
     default:
       return assertNever(problem)
   }

@@ -29,6 +29,7 @@ export type Reason =
   | 'NETFLOW_EXISTS'
   | 'WRITER_NOT_FOUND'
   | 'WRITER_EXISTS'
+  | 'CAPTURE_NOT_FOUND'
   | 'FILE_EXISTS'
   | 'FILE_REFUSED'
 
@@ -60,6 +61,7 @@ export type Problem = Told &
           | 'TUNNEL_NOT_FOUND'
           | 'NO_NETFLOW'
           | 'WRITER_NOT_FOUND'
+          | 'CAPTURE_NOT_FOUND'
       }
     | {
         readonly kind: 'already-exists'
@@ -157,6 +159,10 @@ export function bondNotFound(name: string): BridgeError {
 export function mirrorNotFound(destination: string): BridgeError {
   const message = `no mirror hands its copies to ${destination}`
   return new BridgeError({ kind: 'not-found', reason: 'MIRROR_NOT_FOUND', message })
+}
+
+export function captureNotFound(id: number): BridgeError {
+  return new BridgeError({ kind: 'not-found', reason: 'CAPTURE_NOT_FOUND', message: `no capture has the id ${id}` })
 }
 
 /** A tap that is wanted on a bridge and is not there. */

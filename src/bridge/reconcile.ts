@@ -1,5 +1,6 @@
 import type { Link } from '../kernel/index.js'
 import type { Call } from './call.js'
+import { type CapturePorts, removeLeftCapturePorts } from './capture-port.js'
 import { linksNamed } from './device.js'
 import type { Host } from './host.js'
 import { restoreNetflows } from './netflow.js'
@@ -19,6 +20,8 @@ export interface Recovered {
   readonly requeued: readonly string[]
   /** Bridges whose NetFlow is collected again. */
   readonly netflows: readonly string[]
+  /** Ports by which bridges were captured. */
+  readonly uncaptured: readonly string[]
 }
 
 /** The devices that bear our mark. Those that are there before any call is served are all of an earlier run's making. */
@@ -29,13 +32,20 @@ export async function markedDevices(host: Host, call: Call): Promise<Link[]> {
 }
 
 /** Finishes what was being destroyed and undoes what was being made when the last run of this instance ended. */
-export async function recover(host: Host, marked: readonly Link[], call: Call): Promise<Recovered> {
+export async function recover(
+  host: Host,
+  ports: CapturePorts,
+  marked: readonly Link[],
+  call: Call,
+): Promise<Recovered> {
   // First: it needs no answer of ovs-vswitchd, and flows are being told all the while.
   const netflows = await restoreNetflows(host, call)
   const reaped = await reapTaps(host, call)
   const { deleted } = await host.removals.remove(marked.filter(({ name }) => host.records.get(name) === undefined))
   const opened = await reopenHostTaps(host, call)
-  return { netflows, reaped, orphans: deleted, opened, requeued: await host.qos.reconcile(call) }
+  const requeued = await host.qos.reconcile(call)
+  const uncaptured = await removeLeftCapturePorts(host, ports, call)
+  return { netflows, reaped, orphans: deleted, opened, requeued, uncaptured }
 }
 
 /**

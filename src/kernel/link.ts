@@ -81,6 +81,8 @@ export interface LinkChange {
   readonly mtuBytes?: number
   /** Empty takes the alias away. */
   readonly alias?: string
+  /** Keeps the host's own ARP and IPv6 off the device; to be set before it comes up. */
+  readonly silent?: true
 }
 
 /** A device to delete. With `index`, a later device of the same name is left alone. */

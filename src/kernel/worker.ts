@@ -17,7 +17,15 @@ import { getQdisc, listQdiscs, removeQdisc, setQdisc } from './qdisc.js'
 import { loadSyscalls } from './syscall.js'
 import { createTaps } from './tap.js'
 import { createVeth } from './veth.js'
-import { consented, dumpLinks, findLink, type Outcome, refused, type WorkerContext } from './worker-context.js'
+import {
+  consented,
+  dumpLinks,
+  findLink,
+  type Outcome,
+  refused,
+  setSilently,
+  type WorkerContext,
+} from './worker-context.js'
 
 /** The thread that makes the system calls: one request after the other, in the order they were sent. */
 
@@ -35,8 +43,13 @@ const handlers: Handlers = {
   getLink: (context, name) => ({ value: findLink(context, name, 'getLink') }),
   listLinks: context => ({ value: dumpLinks(context, 'listLinks', true) }),
   setLink: (context, { name, change }) => {
-    const payload = encodeLinkChange(0, { name, ...change })
-    consented(context.route.request({ type: RTM_SETLINK, payload }), { operation: 'setLink', device: name })
+    const { silent, ...settings } = change
+    const where = { operation: 'setLink', device: name }
+    if (silent) setSilently(context, 0, { name, ...settings }, where)
+    else {
+      const payload = encodeLinkChange(0, { name, ...settings })
+      consented(context.route.request({ type: RTM_SETLINK, payload }), where)
+    }
     return { value: undefined }
   },
   deleteLinks,

@@ -15,7 +15,7 @@ import {
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
 import { bondMessage } from './bond.js'
 import { qosMessage } from './qos.js'
-import { timestamp } from './timestamp.js'
+import { timestamp } from './time.js'
 
 const kinds = {
   tuntap: TapKind.TUNTAP,

@@ -39,7 +39,7 @@ import {
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
 import type { StreamHandler, UnaryHandler } from './call.js'
 import { maybe, optional, takeFields } from './fields.js'
-import { timestamp } from './timestamp.js'
+import { timestamp } from './time.js'
 
 const usualTimeoutS = 10
 const mostTimeoutS = 86_400

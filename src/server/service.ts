@@ -1,3 +1,4 @@
+import type { Captures } from '../bridge/capture.js'
 import type { Host } from '../bridge/host.js'
 import type { BridgeServiceServer } from '../gen/ovs/bridge/v1/service.js'
 import { addBondOn, deleteBondOn } from './bond.js'
@@ -11,6 +12,7 @@ import {
   setBridgeConfigOn,
 } from './bridge.js'
 import { bulkTimeoutMs, type Calls } from './call.js'
+import { listCapturesOn, startCaptureOn, stopAllCapturesOn, stopCaptureOn, streamCaptureOn } from './capture.js'
 import { checkOvsOn } from './check.js'
 import { createMirrorOn, destroyMirrorOn } from './mirror.js'
 import {
@@ -43,7 +45,12 @@ import { addTrunkOn, addTunnelOn, removeTrunkOn, removeTunnelOn } from './uplink
 import { getBandwidthOn, type Watched, watchAddressesOn, watchTapStatsOn, watchTapsOn } from './watch.js'
 
 /** The handlers of ovs.bridge.v1.BridgeService over one host. */
-export function bridgeService(host: Host, calls: Calls, { feed, stats }: Watched): BridgeServiceServer {
+export function bridgeService(
+  host: Host,
+  calls: Calls,
+  { feed, stats }: Watched,
+  captures: Captures,
+): BridgeServiceServer {
   return {
     checkOvs: calls.unary(checkOvsOn(host)),
     ensureBridge: calls.unary(ensureBridgeOn(host)),
@@ -89,5 +96,10 @@ export function bridgeService(host: Host, calls: Calls, { feed, stats }: Watched
     addNetflowWriter: calls.unary(addNetflowWriterOn(host)),
     removeNetflowWriter: calls.unary(removeNetflowWriterOn(host)),
     watchFlows: calls.serverStream(watchFlowsOn(host)),
+    startCapture: calls.unary(startCaptureOn(captures)),
+    stopCapture: calls.unary(stopCaptureOn(captures)),
+    stopAllCaptures: calls.unary(stopAllCapturesOn(captures)),
+    listCaptures: calls.unary(listCapturesOn(captures)),
+    streamCapture: calls.serverStream(streamCaptureOn(captures)),
   }
 }

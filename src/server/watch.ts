@@ -28,7 +28,7 @@ import { remembered } from '../lib/remembered.js'
 import type { StreamHandler, UnaryHandler } from './call.js'
 import { addressMessage, parseKind, tapMessage } from './convert.js'
 import { maybe, optional, takeFields } from './fields.js'
-import { timestamp } from './timestamp.js'
+import { durationMs, timestamp } from './time.js'
 
 /** What follows a host for all who watch it; its addresses it has itself. */
 export interface Watched {
@@ -121,8 +121,8 @@ function parseNames(names: readonly string[]): Parsed<ReadonlySet<PortName> | un
 const leastIntervalMs = 200
 const mostIntervalMs = 3_600_000
 
-function parseIntervalMs({ seconds, nanos }: Duration): Parsed<number> {
-  const intervalMs = Number(seconds) * 1_000 + nanos / 1_000_000
+function parseIntervalMs(interval: Duration): Parsed<number> {
+  const intervalMs = durationMs(interval)
   if (intervalMs < leastIntervalMs) return refused(`is ${intervalMs} ms; the least is ${leastIntervalMs} ms`)
   return intervalMs > mostIntervalMs ? refused('is longer than an hour') : parsed(intervalMs)
 }

@@ -22,7 +22,7 @@ export async function startService(bed: Testbed, ...flags: readonly string[]): P
   const on = ['--ovsdb', bed.ovs.endpoint, '--datapath', bed.ovs.datapathType, '--default-bridge', 'br0']
   const paths = ['--listen', address, '--state-dir', directory, '--metrics-listen', 'off']
   const invocation = parseConfig(['serve', ...on, ...paths, ...flags], {}, 'test')
-  if (invocation.kind !== 'serve') throw new Error(invocation.text)
+  if (invocation.kind !== 'serve') throw new Error(JSON.stringify(invocation))
   const level = process.env['OVS_BRIDGED_TEST_LOG'] === 'info' ? 'info' : 'error'
   const daemon = await startDaemon(invocation.config, createLog(level), 'test')
   const connection = connectTo(address)

@@ -19,6 +19,7 @@ export interface TestSyscalls {
   unshare(flags: number): void
   setns(fd: number, type: number): void
   bindMount(source: string, target: string): void
+  mountTmpfs(target: string, options: string): void
   unmount(target: string): void
   open(path: string, flags: number): number
   close(fd: number): void
@@ -69,6 +70,7 @@ export function loadTestSyscalls(): TestSyscalls {
     unshare: flags => void must('unshare', '', unshare, flags),
     setns: (fd, type) => void must('setns', '', setns, fd, type),
     bindMount: (source, target) => void must('mount', target, mount, source, target, 'none', MS_BIND, null),
+    mountTmpfs: (target, options) => void must('mount', target, mount, 'tmpfs', target, 'tmpfs', 0, options),
     unmount: target => void must('umount2', target, umount2, target, MNT_DETACH),
     open: (path, flags) => must('open', path, open, path, flags),
     close: fd => void must('close', '', close, fd),

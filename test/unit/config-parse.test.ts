@@ -30,6 +30,7 @@ test("without flags the host's Open vSwitch is served on a unix socket", () => {
     drainTimeoutMs: 10_000,
     addressTtlMs: 1_800_000,
     metrics: { listen: { kind: 'tcp', host: '127.0.0.1', port: 9477 }, perTap: true },
+    captureQuotaBytes: 10 * 2 ** 30,
   })
 })
 
@@ -40,9 +41,9 @@ test('--embedded asks for an Open vSwitch of its own', () => {
 test('every flag is taken', () => {
   const config = parse(
     (
-      '--ovsdb unix:/tmp/db.sock --datapath netdev --listen unix:/tmp/a --listen [::1]:5 --state-dir /s --capture-dir /c --default-bridge b ' +
-      '--tap-name-format t%v --bond-name-format b%vx --instance i-1 --log-level debug --drain-timeout 500ms --address-ttl 5m ' +
-      '--metrics-listen localhost:0 --no-metrics-per-tap'
+      '--ovsdb unix:/tmp/db.sock --datapath netdev --listen unix:/tmp/a --listen [::1]:5 --state-dir /s --capture-dir /c ' +
+      '--capture-quota none --default-bridge b --tap-name-format t%v --bond-name-format b%vx --instance i-1 ' +
+      '--log-level debug --drain-timeout 500ms --address-ttl 5m --metrics-listen localhost:0 --no-metrics-per-tap'
     ).split(' '),
   )
   assert.deepEqual(config, {
@@ -61,6 +62,7 @@ test('every flag is taken', () => {
     drainTimeoutMs: 500,
     addressTtlMs: 300_000,
     metrics: { listen: { kind: 'tcp', host: '127.0.0.1', port: 0 }, perTap: false },
+    captureQuotaBytes: undefined,
   })
 })
 
@@ -111,6 +113,7 @@ for (const [argv, sentence] of [
   ['--tap-name-format tap', '--tap-name-format "tap" must hold %v exactly once'],
   ['--tap-name-format %v%v', '--tap-name-format "%v%v" must hold %v exactly once'],
   ['--instance A', '--instance "A" is not 1 to 32 of a-z, 0-9 and -'],
+  ['--capture-quota 10', '--capture-quota "10" is neither none nor a whole number with a unit: 500MiB, 10GiB'],
   ['--state-dir var', '--state-dir "var" is not an absolute path'],
   ['--log-level loud', '--log-level "loud" is none of fatal, error, warn, info, debug, trace, silent'],
   ['--drain-timeout 10', '--drain-timeout "10" is not a whole number with a unit: 500ms, 10s, 2m'],

@@ -1,0 +1,318 @@
+import {
+  baseNameOf,
+  bytesBelow,
+  type CaptureEnd,
+  type CaptureEngine,
+  type CaptureFile,
+  closeFile,
+  createCaptureFile,
+  faultOfFilter,
+  type RunningCapture,
+  removeCaptureFile,
+  ringFileName,
+  type SnapLen,
+  type StreamChunk,
+} from '../capture/index.js'
+import { abortScope, raceAbort } from '../lib/abort.js'
+import { assertNever } from '../lib/assert-never.js'
+import { type PathBelow, parsePathBelow } from '../lib/safe-file.js'
+import type { Call } from './call.js'
+import { takeCaptureId } from './capture-id.js'
+import { type CapturePorts, removeCapturePort } from './capture-port.js'
+import { type StreamSpec, streamCapture } from './capture-stream.js'
+import { type CaptureTarget, type FoundTarget, findTarget, nameOfTarget, openTarget } from './capture-target.js'
+import type { Host } from './host.js'
+import type { PortName } from './names.js'
+import { BridgeError, captureNotFound, fileRefused, invalid } from './problem.js'
+import { undoingOnFailure } from './undo.js'
+
+/** Where captures are written. */
+export interface CaptureStore {
+  /** Absolute. */
+  readonly directory: string
+  /** Of all files in it together; undefined: no limit. */
+  readonly quotaBytes: number | undefined
+}
+
+export interface CaptureSpec {
+  readonly target: CaptureTarget
+  /** undefined: generated. */
+  readonly fileName: PathBelow | undefined
+  /** pcap-filter(7); empty: all. */
+  readonly filter: string
+  readonly snapLen: SnapLen
+  /** undefined: no limit; so are the next two. */
+  readonly maxPackets: number | undefined
+  readonly maxBytes: number | undefined
+  readonly maxDurationMs: number | undefined
+  readonly ring: { readonly files: number; readonly fileBytes: number } | undefined
+}
+
+/** A capture as it is now. */
+export interface Capture extends Omit<CaptureSpec, 'fileName'> {
+  readonly id: number
+  readonly fileName: PathBelow
+  readonly state: 'running' | 'stopped' | 'failed'
+  /** A sentence; empty while it runs. */
+  readonly endReason: string
+  readonly packets: bigint
+  readonly fileBytes: bigint
+  readonly dropped: bigint
+  readonly startMs: number
+  readonly endMs: number | undefined
+}
+
+/** As many captures are still told of when they have ended. */
+const maxEnded = 1_000
+
+/** How long the end of the service waits for what its captures leave to be removed. */
+const closeWithinMs = 5_000
+
+/** All captures to files of this run. */
+export class Captures implements AsyncDisposable {
+  readonly #host: Host
+  readonly #engine: CaptureEngine
+  readonly #store: CaptureStore
+  readonly #running = new Map<number, Running>()
+  readonly #ended = new Map<number, Capture>()
+  /** Of captures and of streams. */
+  readonly ports: CapturePorts = new Set()
+  readonly #following: Disposable
+
+  constructor(host: Host, engine: CaptureEngine, store: CaptureStore) {
+    this.#host = host
+    this.#engine = engine
+    this.#store = store
+    this.#following = host.ovsdb.subscribe(() => this.#endGone())
+  }
+
+  /**
+   * Returns when packets are being written. What can be refused is refused before any file, port or mirror is made, and
+   * what fails later leaves none.
+   *
+   * Errors: `invalid` filter; `not-found`; `already-exists` and `file-refused` of the file; `exhausted` quota;
+   * `device-refused`; for a bridge those of a commit, and `not-realised`.
+   */
+  async start(spec: CaptureSpec, call: Call): Promise<Capture> {
+    const host = this.#host
+    const found = findTarget(host, spec.target)
+    const fault = await raceAbort(faultOfFilter(spec.filter, spec.snapLen), call.signal)
+    if (fault !== undefined) throw invalid([{ field: 'filter', description: fault }])
+    const quotaLeftBytes = await this.#quotaLeftBytes()
+    const id = await takeCaptureId(host, call)
+    const fileName = spec.fileName ?? generatedName(spec.target, id)
+    return await undoingOnFailure(host, call, async undo => {
+      const firstName = spec.ring === undefined ? fileName : ringFileName(fileName, 1)
+      const file = await this.#createFile(firstName)
+      let isHandedOver = false
+      undo(async () => {
+        removeCaptureFile(file)
+        await file.folder.close()
+        if (!isHandedOver) await closeFile(file)
+      })
+      const { device, port } = await openTarget(host, this.ports, spec.target, call, undo)
+      const { filter, snapLen, maxPackets, maxBytes, ring } = spec
+      isHandedOver = true
+      const engineRun = await this.#engine.start(
+        {
+          source: { device, filter, snapLenBytes: snapLen, inboundOnly: port !== undefined },
+          file: { fd: file.fd, folderFd: file.folder.fd, name: file.name },
+          limits: { packets: maxPackets, bytes: maxBytes },
+          ring: ring && { ...ring, baseName: baseNameOf(fileName) },
+        },
+        quotaLeftBytes,
+      )
+      const running = new Running({ id, spec: { ...spec, fileName }, found, file, port, engineRun })
+      this.#running.set(id, running)
+      void this.#follow(running)
+      // It may have gone while the capture began.
+      this.#endGone()
+      return running.view()
+    })
+  }
+
+  /** Ends a capture, and returns when its file is complete and its port gone. Errors: `not-found`. */
+  async stop(id: number, call: Call): Promise<Capture> {
+    const running = this.#running.get(id)
+    if (running !== undefined) {
+      running.end('stopped by a call')
+      await raceAbort(running.settled, call.signal)
+    }
+    const ended = this.#ended.get(id)
+    if (ended === undefined) throw captureNotFound(id)
+    return ended
+  }
+
+  /** Ends all that run; answers with them as they ended, in no order. One that fails keeps none of the others. */
+  async stopAll(call: Call): Promise<Capture[]> {
+    const ids = [...this.#running.keys()]
+    const outcomes = await Promise.allSettled(ids.map(id => this.stop(id, call)))
+    const failed = outcomes.find(outcome => outcome.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
+    return outcomes.flatMap(outcome => (outcome.status === 'fulfilled' ? [outcome.value] : []))
+  }
+
+  /** Those that run and those that have ended, in no order. */
+  list(): Capture[] {
+    return [...this.#ended.values(), ...Array.from(this.#running.values(), running => running.view())]
+  }
+
+  /** As {@link streamCapture}. */
+  stream(spec: StreamSpec, call: Call): AsyncGenerator<StreamChunk, void> {
+    return streamCapture(this.#host, this.#engine, this.ports, spec, call)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#following[Symbol.dispose]()
+    using scope = abortScope({ deadline: Date.now() + closeWithinMs })
+    const left = [...this.#running.values()]
+    for (const running of left) running.end('the service stopped')
+    await raceAbort(Promise.all(left.map(running => running.settled)), scope.signal).catch(() => undefined)
+  }
+
+  #endGone(): void {
+    for (const running of this.#running.values()) {
+      const why = running.found.whyGone()
+      if (why !== undefined) running.end(why)
+    }
+  }
+
+  /** Sees a capture to its end. */
+  async #follow(running: Running): Promise<void> {
+    running.conclude(await running.engineRun.ended)
+    try {
+      await running.file.folder.close()
+      if (running.port !== undefined) await this.#removePort(running.port)
+    } catch (error) {
+      // The next start finds it.
+      if (!this.#host.lifetime.aborted) {
+        this.#host.notice('warn', 'a capture left something behind', { id: running.id, error })
+      }
+    }
+    this.#running.delete(running.id)
+    this.#ended.set(running.id, running.view())
+    for (const id of this.#ended.keys()) if (this.#ended.size > maxEnded) this.#ended.delete(id)
+    running.settle()
+  }
+
+  async #createFile(path: PathBelow): Promise<CaptureFile> {
+    try {
+      return await createCaptureFile(this.#store.directory, path)
+    } catch (error) {
+      throw fileRefused(path, error)
+    }
+  }
+
+  async #removePort(port: PortName): Promise<void> {
+    const { lifetime, ovsdb } = this.#host
+    await ovsdb.ready(lifetime)
+    await removeCapturePort(this.#host, this.ports, port, { signal: lifetime, caller: 'end of a capture' })
+  }
+
+  async #quotaLeftBytes(): Promise<number | undefined> {
+    const { directory, quotaBytes } = this.#store
+    if (quotaBytes === undefined) return undefined
+    const left = quotaBytes - (await bytesBelow(directory))
+    if (left > 0) return left
+    const message = `the files in ${directory} have reached --capture-quota, ${quotaBytes} bytes`
+    throw new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
+  }
+}
+
+/** Of a capture that was begun. */
+interface Begun {
+  readonly id: number
+  readonly spec: CaptureSpec & { readonly fileName: PathBelow }
+  readonly found: FoundTarget
+  readonly file: CaptureFile
+  /** Made for it. */
+  readonly port: PortName | undefined
+  readonly engineRun: RunningCapture
+}
+
+/** A capture from its start to its end. */
+class Running {
+  readonly id: number
+  readonly found: FoundTarget
+  readonly file: CaptureFile
+  readonly port: PortName | undefined
+  readonly engineRun: RunningCapture
+  /** When it has ended and nothing of it is left but its files. */
+  readonly settled: Promise<void>
+  readonly #spec: Begun['spec']
+  readonly #startMs = Date.now()
+  readonly #timer: NodeJS.Timeout | undefined
+  #settle: () => void = () => {}
+  /** Why it was told to end. */
+  #told: string | undefined
+  #end: { readonly state: 'stopped' | 'failed'; readonly reason: string; readonly atMs: number } | undefined
+
+  constructor({ id, spec, found, file, port, engineRun }: Begun) {
+    this.id = id
+    this.#spec = spec
+    this.found = found
+    this.file = file
+    this.port = port
+    this.engineRun = engineRun
+    this.settled = new Promise(resolve => (this.#settle = resolve))
+    const { maxDurationMs } = spec
+    if (maxDurationMs !== undefined) this.#timer = setTimeout(() => this.end('max_duration has passed'), maxDurationMs)
+  }
+
+  /** Tells it to end; only the first reason counts. */
+  end(why: string): void {
+    if (this.#told !== undefined) return
+    this.#told = why
+    this.engineRun.stop()
+  }
+
+  conclude(end: CaptureEnd): void {
+    clearTimeout(this.#timer)
+    const why = this.#told ?? this.found.whyGone() ?? 'its device was removed'
+    this.#end = { ...outcomeOf(end, why), atMs: Date.now() }
+  }
+
+  settle(): void {
+    this.#settle()
+  }
+
+  view(): Capture {
+    const counters = this.engineRun.counters()
+    return {
+      ...this.#spec,
+      id: this.id,
+      ...counters,
+      state: this.#end?.state ?? 'running',
+      endReason: this.#end?.reason ?? '',
+      startMs: this.#startMs,
+      endMs: this.#end?.atMs,
+    }
+  }
+}
+
+/** What a capture's end means; `why` it was told to, or its device went. */
+function outcomeOf(end: CaptureEnd, why: string): { readonly state: 'stopped' | 'failed'; readonly reason: string } {
+  switch (end.kind) {
+    case 'told':
+      return { state: 'stopped', reason: why }
+    case 'packet-limit':
+      return { state: 'stopped', reason: 'max_packets is reached' }
+    case 'byte-limit':
+      return { state: 'stopped', reason: 'max_bytes is reached' }
+    case 'device-gone':
+      return { state: 'stopped', reason: why }
+    case 'quota':
+      return { state: 'failed', reason: 'the files in the capture directory have reached --capture-quota' }
+    case 'failed':
+      return { state: 'failed', reason: end.detail }
+    default:
+      return assertNever(end)
+  }
+}
+
+/** Names of taps and bridges hold no slash. */
+function generatedName(target: CaptureTarget, id: number): PathBelow {
+  const name = parsePathBelow(`${nameOfTarget(target)}-${id}.pcap`)
+  if (!name.ok) throw new Error(name.reason)
+  return name.value
+}

@@ -1,0 +1,191 @@
+import type { Capture, CaptureSpec, Captures } from '../bridge/capture.js'
+import { defaultSnapLen, parseSnapLen, type SnapLen } from '../bridge/capture-names.js'
+import type { CaptureTarget } from '../bridge/capture-target.js'
+import { parseBridgeName, parsePortName } from '../bridge/names.js'
+import type { Duration } from '../gen/google/protobuf/duration.js'
+import {
+  Capture as CaptureMessage,
+  type CaptureRing,
+  CaptureState,
+  type ListCapturesRequest,
+  type ListCapturesResponse,
+  type StartCaptureRequest,
+  type StartCaptureResponse,
+  type StopAllCapturesRequest,
+  type StopAllCapturesResponse,
+  type StopCaptureRequest,
+  type StopCaptureResponse,
+  type StreamCaptureRequest,
+  type StreamCaptureResponse,
+} from '../gen/ovs/bridge/v1/capture.js'
+import { type Parsed, parsed, refused } from '../lib/parsed.js'
+import { parsePathBelow } from '../lib/safe-file.js'
+import type { StreamHandler, UnaryHandler } from './call.js'
+import { maybe, optional, takeFields } from './fields.js'
+import { page } from './page.js'
+import { duration, durationMs, timestamp } from './time.js'
+
+export function startCaptureOn(captures: Captures): UnaryHandler<StartCaptureRequest, StartCaptureResponse> {
+  return async (request, call) => {
+    const snapLen = takenSnapLen(request.snapLen)
+    const fields = takeFields({
+      ...targetField(request.target),
+      file_name: optional(request.fileName, parsePathBelow),
+      filter: parseFilter(request.filter),
+      snap_len: snapLen,
+      max_packets: parseLimit(request.maxPackets),
+      max_bytes: parseLimit(request.maxBytes),
+      max_duration: maybe(request.maxDuration, parseMaxDurationMs),
+      ring: maybe(request.ring, ring => parseRing(ring, snapLen.ok ? snapLen.value : defaultSnapLen)),
+    })
+    const spec: CaptureSpec = {
+      target: fields.target,
+      fileName: fields.file_name,
+      filter: fields.filter,
+      snapLen: fields.snap_len,
+      maxPackets: fields.max_packets,
+      maxBytes: fields.max_bytes,
+      maxDurationMs: fields.max_duration,
+      ring: fields.ring,
+    }
+    return { capture: captureMessage(await captures.start(spec, call)) }
+  }
+}
+
+export function stopCaptureOn(captures: Captures): UnaryHandler<StopCaptureRequest, StopCaptureResponse> {
+  return async ({ id }, call) => ({ capture: captureMessage(await captures.stop(id, call)) })
+}
+
+export function stopAllCapturesOn(captures: Captures): UnaryHandler<StopAllCapturesRequest, StopAllCapturesResponse> {
+  return async (_request, call) => {
+    const ended = await captures.stopAll(call)
+    return { captures: ended.sort((a, b) => a.id - b.id).map(captureMessage) }
+  }
+}
+
+export function listCapturesOn(captures: Captures): UnaryHandler<ListCapturesRequest, ListCapturesResponse> {
+  return async request => {
+    const wanted = captures.list().filter(({ state }) => !request.running || state === 'running')
+    // Names of one length, so that their order is that of the ids.
+    const nameOf = ({ id }: CaptureMessage) => String(id).padStart(10, '0')
+    const bytesOf = (capture: CaptureMessage) => CaptureMessage.encode(capture).finish().length
+    const { items, nextPageToken } = page(wanted.map(captureMessage), nameOf, request, bytesOf)
+    return { captures: [...items], nextPageToken }
+  }
+}
+
+export function streamCaptureOn(captures: Captures): StreamHandler<StreamCaptureRequest, StreamCaptureResponse> {
+  return async function* (request, call) {
+    const { targets, filter, snap_len, max_packets } = takeFields({
+      ...targetsField(request),
+      filter: parseFilter(request.filter),
+      snap_len: takenSnapLen(request.snapLen),
+      max_packets: parseLimit(request.maxPackets),
+    })
+    const spec = { targets, filter, snapLen: snap_len, maxPackets: max_packets }
+    for await (const { bytes, dropped } of captures.stream(spec, call)) {
+      yield { data: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), droppedPackets: BigInt(dropped) }
+    }
+  }
+}
+
+function targetField(target: StartCaptureRequest['target']): { readonly target: Parsed<CaptureTarget> } {
+  switch (target?.$case) {
+    case 'tap':
+      return { target: tapTarget(target.value) }
+    case 'bridge':
+      return { target: bridgeTarget(target.value) }
+    case undefined:
+      return { target: refused('is missing: a tap or a bridge') }
+  }
+}
+
+function targetsField({ taps, bridge }: StreamCaptureRequest): { readonly targets: Parsed<CaptureTarget[]> } {
+  if (bridge !== '' && taps.length > 0) return { targets: refused('are taps and a bridge; give one or the other') }
+  const each = bridge === '' ? [...new Set(taps)].map(tapTarget) : [bridgeTarget(bridge)]
+  const targets: CaptureTarget[] = []
+  for (const target of each) {
+    if (!target.ok) return { targets: target }
+    targets.push(target.value)
+  }
+  return { targets: targets.length === 0 ? refused('are missing: taps or a bridge') : parsed(targets) }
+}
+
+function tapTarget(name: string): Parsed<CaptureTarget> {
+  const tap = parsePortName(name)
+  return tap.ok ? parsed({ kind: 'tap', tap: tap.value }) : tap
+}
+
+function bridgeTarget(name: string): Parsed<CaptureTarget> {
+  const bridge = parseBridgeName(name)
+  return bridge.ok ? parsed({ kind: 'bridge', bridge: bridge.value }) : bridge
+}
+
+/** libpcap has no limit of its own; a filter of this length is nobody's. */
+const maxFilterChars = 16_384
+
+function parseFilter(text: string): Parsed<string> {
+  if (text.includes('\0')) return refused('holds a NUL')
+  return text.length > maxFilterChars ? refused(`is longer than ${maxFilterChars} characters`) : parsed(text)
+}
+
+function takenSnapLen(value: number): Parsed<SnapLen> {
+  return value === 0 ? parsed(defaultSnapLen) : parseSnapLen(value)
+}
+
+/** 0: none. */
+function parseLimit(value: bigint): Parsed<number | undefined> {
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) return refused('is larger than 2^53')
+  return parsed(value === 0n ? undefined : Number(value))
+}
+
+/** The longest that a timer takes. */
+const mostDurationMs = 2 ** 31 - 1
+
+function parseMaxDurationMs(value: Duration): Parsed<number> {
+  const ms = durationMs(value)
+  if (ms < 1) return refused(`is ${ms} ms; the least is 1 ms`)
+  return ms > mostDurationMs ? refused('is longer than 24 days') : parsed(ms)
+}
+
+/** The headers of pcap-savefile(5): of the file and of a packet. */
+const headersBytes = 24 + 16
+const mostFiles = 99_999
+
+function parseRing({ files, fileBytes }: CaptureRing, snapLen: SnapLen): Parsed<NonNullable<CaptureSpec['ring']>> {
+  if (files < 1 || files > mostFiles) return refused(`has ${files} files; it has 1 to ${mostFiles}`)
+  const bytes = parseLimit(fileBytes)
+  if (!bytes.ok) return refused(`has files of a size that ${bytes.reason}`)
+  const least = headersBytes + snapLen
+  if (bytes.value === undefined || bytes.value < least)
+    return refused(`has files of ${fileBytes} bytes; the least is ${least}, for one packet of snap_len`)
+  return parsed({ files, fileBytes: bytes.value })
+}
+
+const states = {
+  running: CaptureState.RUNNING,
+  stopped: CaptureState.STOPPED,
+  failed: CaptureState.FAILED,
+} satisfies Record<Capture['state'], CaptureState>
+
+function captureMessage(capture: Capture): CaptureMessage {
+  const { target, ring } = capture
+  return CaptureMessage.fromPartial({
+    id: capture.id,
+    target: target.kind === 'tap' ? { $case: 'tap', value: target.tap } : { $case: 'bridge', value: target.bridge },
+    fileName: capture.fileName,
+    filter: capture.filter,
+    snapLen: capture.snapLen,
+    state: states[capture.state],
+    endReason: capture.endReason,
+    packets: capture.packets,
+    fileBytes: capture.fileBytes,
+    droppedPackets: capture.dropped,
+    startTime: timestamp(capture.startMs),
+    endTime: capture.endMs === undefined ? undefined : timestamp(capture.endMs),
+    maxPackets: BigInt(capture.maxPackets ?? 0),
+    maxBytes: BigInt(capture.maxBytes ?? 0),
+    maxDuration: capture.maxDurationMs === undefined ? undefined : duration(capture.maxDurationMs),
+    ring: ring && { files: ring.files, fileBytes: BigInt(ring.fileBytes) },
+  })
+}

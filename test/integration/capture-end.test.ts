@@ -1,0 +1,186 @@
+import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Worker } from 'node:worker_threads'
+import { type Capture, CaptureState } from '../../src/gen/ovs/bridge/v1/capture.js'
+import {
+  captureOf,
+  hasEnded,
+  hasPackets,
+  nothingIsLeft,
+  ofBridge,
+  ofTap,
+  readPcap,
+  startCapture,
+  startCapturing,
+  tcpdumpHex,
+  testFrame,
+} from '../support/captured.js'
+import { openTap } from '../support/frame-socket.js'
+import { laneTest } from '../support/lane.js'
+import { changeLink, createVethPair, deleteLink, findLink } from '../support/links.js'
+import { refusalOf } from '../support/refusal.js'
+import { until, within } from '../support/until.js'
+
+const userspace = { only: 'userspace' } as const
+
+function endOf({ state, endReason }: Capture): readonly [CaptureState, string] {
+  return [state, endReason]
+}
+
+laneTest(
+  'a link that goes down and up interrupts a capture, and its end ends it with the reason',
+  {},
+  async context => {
+    await using bed = await startCapturing(context.signal)
+    const { api, directory } = bed
+    for (const tap of ['one', 'two', 'gone']) await api.createTap({ tap })
+    await api.ensureBridge({ bridge: 'lab' })
+    await api.createTap({ bridge: 'lab', tap: 'far' })
+    const ids = {
+      tap: await startCapture(api, ofTap('one')),
+      gone: await startCapture(api, ofTap('gone')),
+      far: await startCapture(api, ofTap('far')),
+      bridge: await startCapture(api, ofBridge('lab')),
+    }
+    const one = bed.use(openTap('one'))
+    one.send(testFrame(0, 100))
+    await hasPackets(api, ids.tap, 1)
+    changeLink({ name: 'one', up: false })
+    // Long enough for the capture to see it, and a stop would show.
+    await until('the device is down', () => findLink('one')?.up === false)
+    changeLink({ name: 'one', up: true })
+    await until('a packet after it is up again', async () => {
+      one.send(testFrame(1, 100))
+      return (await captureOf(api, ids.tap)).packets > 1n
+    })
+
+    deleteLink(findLink('gone')?.index ?? 0)
+    assert.deepEqual(endOf(await hasEnded(api, ids.gone)), [CaptureState.STOPPED, 'its device was removed'])
+    await api.destroyTap({ tap: 'one' })
+    const ended = await hasEnded(api, ids.tap)
+    assert.deepEqual(endOf(ended), [CaptureState.STOPPED, 'the tap one was destroyed'])
+    assert.equal(BigInt((await tcpdumpHex(context.signal, join(directory, ended.fileName))).length), ended.packets)
+    await api.destroyBridge({ bridge: 'lab' })
+    assert.deepEqual(endOf(await hasEnded(api, ids.bridge)), [CaptureState.STOPPED, 'the bridge lab was destroyed'])
+    assert.deepEqual(endOf(await hasEnded(api, ids.far)), [CaptureState.STOPPED, 'the tap far was destroyed'])
+    await nothingIsLeft(bed)
+  },
+)
+
+laneTest('a capture ends with its tap, also where the device stays', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api } = bed
+  createVethPair({ name: 'theirs' }, { name: 'eth0' }, bed.createContainer())
+  await api.addTap({ tap: 'theirs' })
+  const id = await startCapture(api, ofTap('theirs'))
+  await api.destroyTap({ tap: 'theirs' })
+  assert.deepEqual(endOf(await hasEnded(api, id)), [CaptureState.STOPPED, 'the tap theirs was destroyed'])
+  assert.notEqual(findLink('theirs'), undefined)
+})
+
+laneTest('a capture of a bridge goes on when ovs-vswitchd is started anew', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api } = bed
+  await api.createTap({ tap: 'one' })
+  const one = bed.use(openTap('one'))
+  const id = await startCapture(api, ofBridge('br0'))
+  await bed.ovs.vswitchd.restart()
+  await until('a packet after the restart', async () => {
+    one.send(testFrame(0, 100))
+    return (await captureOf(api, id)).packets > 0n
+  })
+})
+
+laneTest('fifty captures at once each have every frame', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api, directory } = bed
+  const taps = Array.from({ length: 10 }, (_, i) => `t${i}`)
+  for (const tap of taps) await api.createTap({ tap })
+  const ids = await Promise.all(taps.flatMap(tap => Array.from({ length: 5 }, () => startCapture(api, ofTap(tap)))))
+  assert.equal(new Set(ids).size, 50)
+  const sockets = taps.map(tap => bed.use(openTap(tap)))
+  const frames = Array.from({ length: 100 }, (_, i) => testFrame(i, 100))
+  for (const frame of frames) sockets[0]?.send(frame)
+  await Promise.all(ids.map(id => hasPackets(api, id, frames.length)))
+  const { captures } = await api.stopAllCaptures()
+  assert.deepEqual(
+    captures.map(({ id }) => id),
+    ids.sort((a, b) => a - b),
+  )
+  const expected = frames.map(frame => frame.readUInt32BE(14))
+  for (const { fileName, droppedPackets } of captures) {
+    const numbers = readPcap(join(directory, fileName)).map(({ bytes }) => bytes.readUInt32BE(14))
+    assert.deepEqual(
+      numbers.sort((a, b) => a - b),
+      expected,
+      fileName,
+    )
+    assert.equal(droppedPackets, 0n)
+  }
+})
+
+laneTest('ending all captures goes on past one that cannot be ended', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api } = bed
+  await api.createTap({ tap: 'one' })
+  const ids = [
+    await startCapture(api, ofTap('one')),
+    await startCapture(api, ofBridge('br0')),
+    await startCapture(api, ofTap('one')),
+  ]
+  await bed.ovs.ovsdbServer.kill()
+  // The port of the bridge's capture cannot be removed now.
+  const refused = await refusalOf('ending all captures', api.stopAllCaptures({}, { timeoutMs: 1_500 }))
+  assert.equal(refused.code, 'DEADLINE_EXCEEDED')
+  for (const id of ids) assert.deepEqual(endOf(await captureOf(api, id)), [CaptureState.STOPPED, 'stopped by a call'])
+  await bed.ovs.ovsdbServer.restart()
+  await nothingIsLeft(bed)
+})
+
+laneTest('an idle capture stops within 200 ms', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api } = bed
+  await api.createTap({ tap: 'one' })
+  const tookMs: number[] = []
+  // The luckiest of some, whatever else the machine does.
+  for (let i = 0; i < 5; i++) {
+    const id = await startCapture(api, ofTap('one'))
+    const startedAt = performance.now()
+    await api.stopCapture({ id })
+    tookMs.push(performance.now() - startedAt)
+  }
+  assert(Math.min(...tookMs) < 200, `${tookMs.join(', ')} ms`)
+})
+
+/** The thread that captures is the next that this process starts. */
+function nextWorker(): Promise<Worker> {
+  return new Promise(resolve => process.once('worker', resolve))
+}
+
+laneTest('captures whose thread dies have failed, and the next ones work', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api, directory } = bed
+  for (const tap of ['one', 'two']) await api.createTap({ tap })
+  const one = bed.use(openTap('one'))
+  const descriptors = readdirSync('/proc/self/fd').length
+  const worker = nextWorker()
+  const ids = [await startCapture(api, ofTap('one')), await startCapture(api, ofBridge('br0'))]
+  one.send(testFrame(0, 100))
+  await hasPackets(api, ids[0] ?? 0, 1)
+  const dead = (await worker).terminate()
+  // It ends when it comes out of poll(2).
+  one.send(testFrame(1, 100))
+  await within('the end of the thread', 20_000, dead)
+  for (const id of ids) {
+    const ended = await hasEnded(api, id)
+    assert.equal(ended.state, CaptureState.FAILED)
+    assert.match(ended.endReason, /^the thread that captures is gone: /)
+    readPcap(join(directory, ended.fileName))
+  }
+  await nothingIsLeft(bed)
+  await until('no descriptor is left', () => readdirSync('/proc/self/fd').length <= descriptors)
+  const again = await startCapture(api, ofTap('one'))
+  one.send(testFrame(2, 100))
+  await hasPackets(api, again, 1)
+})

@@ -1,0 +1,284 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { CaptureState, type StartCaptureRequest } from '../../src/gen/ovs/bridge/v1/capture.js'
+import {
+  capinfos,
+  captureOf,
+  hasEnded,
+  hasPackets,
+  ofBridge,
+  ofTap,
+  readPcap,
+  startCapture,
+  startCapturing,
+  tcpdumpHex,
+  testFrame,
+} from '../support/captured.js'
+import { openTap } from '../support/frame-socket.js'
+import { laneTest } from '../support/lane.js'
+import { mountTmpfs } from '../support/mounts.js'
+import { refusalOf, stateOf } from '../support/refusal.js'
+import type { Api } from '../support/rpc.js'
+import { startService } from '../support/service.js'
+import { until } from '../support/until.js'
+
+// Files, limits and refusals do not depend on the datapath.
+const userspace = { only: 'userspace' } as const
+
+/** Of a frame of 100 bytes in a file. */
+const recordBytes = 116
+
+laneTest('packets, bytes and time end a capture, and its file is never larger than asked', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api, directory } = bed
+  await api.createTap({ tap: 'one' })
+  const one = bed.use(openTap('one'))
+  const byPackets = await startCapture(api, { ...ofTap('one'), fileName: 'packets', maxPackets: 7n })
+  const byBytes = await startCapture(api, {
+    ...ofTap('one'),
+    fileName: 'bytes',
+    maxBytes: BigInt(24 + 5 * recordBytes),
+  })
+  const inBetween = await startCapture(api, {
+    ...ofTap('one'),
+    fileName: 'between',
+    maxBytes: BigInt(24 + 5 * recordBytes + 50),
+  })
+  const byTime = await startCapture(api, { ...ofTap('one'), maxDuration: { seconds: 0n, nanos: 200_000_000 } })
+  const unlimited = await startCapture(api, ofTap('one'))
+  for (let i = 0; i < 20; i++) one.send(testFrame(i, 100))
+  const ends = [
+    [byPackets, 7, 'max_packets is reached'],
+    [byBytes, 5, 'max_bytes is reached'],
+    [inBetween, 5, 'max_bytes is reached'],
+  ] as const
+  for (const [id, packets, endReason] of ends) {
+    const ended = await hasEnded(api, id)
+    assert.deepEqual([ended.state, ended.endReason, ended.packets], [CaptureState.STOPPED, endReason, BigInt(packets)])
+    assert.equal(ended.fileBytes, BigInt(24 + packets * recordBytes))
+    const hex = await tcpdumpHex(context.signal, join(directory, ended.fileName))
+    assert.deepEqual(
+      hex,
+      Array.from({ length: packets }, (_, i) => testFrame(i, 100).toString('hex')),
+    )
+  }
+  const timed = await hasEnded(api, byTime)
+  assert.deepEqual([timed.state, timed.endReason], [CaptureState.STOPPED, 'max_duration has passed'])
+  assert.equal(timed.fileName, `one-${byTime}.pcap`)
+  assert.equal((await hasPackets(api, unlimited, 20)).state, CaptureState.RUNNING)
+  // One that has ended stays as it is.
+  assert.deepEqual((await api.stopCapture({ id: byTime })).capture, timed)
+})
+
+laneTest('a ring keeps the newest files, and loses no packet on the way', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api, directory } = bed
+  await api.createTap({ tap: 'one' })
+  const one = bed.use(openTap('one'))
+  const ring = { files: 3, fileBytes: BigInt(24 + 10 * recordBytes) }
+  const id = await startCapture(api, { ...ofTap('one'), fileName: 'ring.pcap', snapLen: 100, ring })
+  for (let i = 0; i < 95; i++) one.send(testFrame(i, 100))
+  await hasPackets(api, id, 95)
+  const { capture } = await api.stopCapture({ id })
+  const names = ['ring-00008.pcap', 'ring-00009.pcap', 'ring-00010.pcap']
+  assert.deepEqual(readdirSync(directory).sort(), names)
+  const numbers = names.flatMap(name => readPcap(join(directory, name)).map(({ bytes }) => bytes.readUInt32BE(14)))
+  assert.deepEqual(
+    numbers,
+    Array.from({ length: 25 }, (_, i) => 70 + i),
+  )
+  assert.equal(capture?.fileBytes, BigInt(3 * 24 + 25 * recordBytes))
+  assert.equal(capture?.fileName, 'ring.pcap')
+})
+
+laneTest('the quota ends what would exceed it, and then nothing begins', userspace, async context => {
+  await using bed = await startCapturing(context.signal, '--capture-quota', '64KiB')
+  const { api, directory } = bed
+  await api.createTap({ tap: 'one' })
+  const one = bed.use(openTap('one'))
+  mkdirSync(join(directory, 'older'), { recursive: true })
+  writeFileSync(join(directory, 'older', 'file'), Buffer.alloc(32 * 1024))
+  const first = await startCapture(api, ofTap('one'))
+  const second = await startCapture(api, ofTap('one'))
+  for (let i = 0; i < 40; i++) one.send(testFrame(i, 1_000))
+  for (const id of [first, second]) {
+    const ended = await hasEnded(api, id)
+    assert.deepEqual(
+      [ended.state, ended.endReason],
+      [CaptureState.FAILED, 'the files in the capture directory have reached --capture-quota'],
+    )
+    await capinfos(context.signal, join(directory, ended.fileName))
+  }
+  const [a, b] = await Promise.all([captureOf(api, first), captureOf(api, second)])
+  const written = Number(a.fileBytes + b.fileBytes)
+  assert(written <= 32 * 1024 && written > 32 * 1024 - 1_016, `${written} bytes`)
+  writeFileSync(join(directory, 'older', 'more'), Buffer.alloc(32 * 1024 - written))
+  const refused = await refusalOf('a capture beyond the quota', api.startCapture(ofTap('one')))
+  assert.deepEqual([refused.code, refused.reason], ['RESOURCE_EXHAUSTED', 'EXHAUSTED'])
+  assert.equal((await bed.api.listCaptures({ running: true })).captures.length, 0)
+})
+
+laneTest('a full disk ends a capture, whose file is readable to its last whole packet', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api, directory } = bed
+  bed.use(mountTmpfs(directory, 256 * 1024))
+  await api.createTap({ tap: 'one' })
+  const one = bed.use(openTap('one'))
+  const id = await startCapture(api, { ...ofTap('one'), fileName: 'full' })
+  const frames = Array.from({ length: 300 }, (_, i) => testFrame(i, 1_001))
+  for (const [index, frame] of frames.entries()) {
+    one.send(frame)
+    // No faster than they are written, so that none is dropped on the way.
+    if (index % 50 === 49) await until('they are written', () => hasReached(api, id, index + 1))
+  }
+  const ended = await hasEnded(api, id)
+  assert.deepEqual([ended.state, ended.endReason], [CaptureState.FAILED, 'the disk is full'])
+  const path = join(directory, 'full')
+  const packets = readPcap(path)
+  assert(packets.length > 200, `${packets.length} packets`)
+  assert.equal(ended.packets, BigInt(packets.length))
+  assert.equal(ended.fileBytes, BigInt(statSync(path).size))
+  assert.deepEqual(
+    await tcpdumpHex(context.signal, path),
+    frames.slice(0, packets.length).map(frame => frame.toString('hex')),
+  )
+})
+
+async function hasReached(api: Api, id: number, packets: number): Promise<boolean> {
+  const capture = await captureOf(api, id)
+  return capture.endTime !== undefined || capture.packets >= BigInt(packets)
+}
+
+interface Refusal {
+  readonly request: Partial<StartCaptureRequest>
+  readonly code: string
+  readonly reason: string
+  /** Of the one field that is at fault. */
+  readonly field?: readonly [name: string, description: RegExp]
+}
+
+const invalid = { code: 'INVALID_ARGUMENT', reason: 'INVALID_FIELD' } as const
+
+const refusals: Readonly<Record<string, Refusal>> = {
+  'no target': { request: {}, ...invalid, field: ['target', /missing/] },
+  'an unknown tap': { request: ofTap('nobody'), code: 'NOT_FOUND', reason: 'TAP_NOT_FOUND' },
+  'an unknown bridge': { request: ofBridge('nowhere'), code: 'NOT_FOUND', reason: 'BRIDGE_NOT_FOUND' },
+  'a bad filter': {
+    request: { ...ofTap('one'), filter: 'tcp prot 80' },
+    ...invalid,
+    field: ['filter', /^can't parse filter expression: syntax error$/],
+  },
+  'a bad filter of a bridge': {
+    request: { ...ofBridge('br0'), filter: 'ip and' },
+    ...invalid,
+    field: ['filter', /syntax error/],
+  },
+  'a directory upwards': { request: { ...ofTap('one'), fileName: '../x' }, ...invalid, field: ['file_name', /"\.\."/] },
+  'a directory upwards within': {
+    request: { ...ofTap('one'), fileName: 'sub/../../x' },
+    ...invalid,
+    field: ['file_name', /"\.\."/],
+  },
+  'an absolute path': {
+    request: { ...ofTap('one'), fileName: '/tmp/x' },
+    ...invalid,
+    field: ['file_name', /absolute/],
+  },
+  'a directory that is a link': {
+    request: { ...ofTap('one'), fileName: 'away/x' },
+    code: 'FAILED_PRECONDITION',
+    reason: 'FILE_REFUSED',
+  },
+  'a directory that is none': {
+    request: { ...ofTap('one'), fileName: 'taken/x' },
+    code: 'FAILED_PRECONDITION',
+    reason: 'FILE_REFUSED',
+  },
+  'a directory that is missing': {
+    request: { ...ofTap('one'), fileName: 'none/x' },
+    code: 'FAILED_PRECONDITION',
+    reason: 'FILE_REFUSED',
+  },
+  'a file that is a link': {
+    request: { ...ofTap('one'), fileName: 'dangling' },
+    code: 'ALREADY_EXISTS',
+    reason: 'FILE_EXISTS',
+  },
+  'a file that exists': {
+    request: { ...ofTap('one'), fileName: 'taken' },
+    code: 'ALREADY_EXISTS',
+    reason: 'FILE_EXISTS',
+  },
+  'a bridge to a file that exists': {
+    request: { ...ofBridge('br0'), fileName: 'taken' },
+    code: 'ALREADY_EXISTS',
+    reason: 'FILE_EXISTS',
+  },
+  'too long packets': { request: { ...ofTap('one'), snapLen: 262_145 }, ...invalid, field: ['snap_len', /262144/] },
+  'a ring of no files': {
+    request: { ...ofTap('one'), ring: { files: 0, fileBytes: 1_000_000n } },
+    ...invalid,
+    field: ['ring', /1 to 99999/],
+  },
+  'a ring of tiny files': {
+    request: { ...ofTap('one'), ring: { files: 2, fileBytes: 1_639n } },
+    ...invalid,
+    field: ['ring', /the least is 1640/],
+  },
+  'no time': {
+    request: { ...ofTap('one'), maxDuration: { seconds: 0n, nanos: 0 } },
+    ...invalid,
+    field: ['max_duration', /1 ms/],
+  },
+}
+
+laneTest('what is refused makes no file, no port and no mirror', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api, directory } = bed
+  await api.createTap({ tap: 'one' })
+  mkdirSync(directory)
+  const outside = join(directory, '..', 'outside')
+  mkdirSync(outside)
+  symlinkSync(outside, join(directory, 'away'))
+  symlinkSync(join(outside, 'x'), join(directory, 'dangling'))
+  writeFileSync(join(directory, 'taken'), 'mine')
+  const files = readdirSync(directory)
+  const links = (await stateOf(bed)).links
+  for (const [what, { request, code, reason, field }] of Object.entries(refusals)) {
+    const error = await refusalOf(what, api.startCapture(request))
+    assert.deepEqual([error.code, error.reason], [code, reason], `${what}: ${error.message}`)
+    if (field !== undefined) assert.match(error.violations[field[0]] ?? '', field[1], what)
+    assert.deepEqual(readdirSync(directory), files, what)
+    assert.deepEqual(readdirSync(outside), [], what)
+    assert.deepEqual((await stateOf(bed)).links, links, what)
+    assert.deepEqual(await bed.ovs.select('Mirror'), [], what)
+  }
+  const unknown = await refusalOf('an unknown id', api.stopCapture({ id: 99 }))
+  assert.deepEqual([unknown.code, unknown.reason], ['NOT_FOUND', 'CAPTURE_NOT_FOUND'])
+  assert.deepEqual((await api.listCaptures()).captures, [])
+})
+
+laneTest('ids go on after a restart, and a list of captures has pages', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api } = bed
+  await api.createTap({ tap: 'one' })
+  const [epoch] = await bed.ovs.select('Open_vSwitch')
+  assert.equal(await startCapture(api, ofTap('one')), 1)
+  assert.equal(await startCapture(api, ofTap('one')), 2)
+  assert.equal((await bed.ovs.select('Open_vSwitch'))[0]?.['next_cfg'], epoch?.['next_cfg'])
+  await api.stopCapture({ id: 1 })
+  const { captures, nextPageToken } = await api.listCaptures({ pageSize: 1 })
+  assert.deepEqual(
+    captures.map(({ id }) => id),
+    [1],
+  )
+  const rest = await api.listCaptures({ pageToken: nextPageToken })
+  assert.deepEqual(
+    rest.captures.map(({ id }) => id),
+    [2],
+  )
+  await bed.service[Symbol.asyncDispose]()
+  const next = bed.use(await startService(bed))
+  assert.equal(await startCapture(next.api, ofTap('one')), 3)
+})
