@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { existsSync, readFileSync } from 'node:fs'
 import { banner } from './banner.js'
+import { defineCapture } from './cli/capture.js'
 import { type Config, parseConfig } from './config.js'
 import { type Daemon, startDaemon } from './daemon.js'
 import { isRecord } from './lib/json-rpc.js'
@@ -9,8 +10,9 @@ import { createLog } from './log.js'
 /** Runs one invocation and resolves to the exit code. */
 async function main(argv: readonly string[]): Promise<number> {
   const version = packageVersion()
-  const invocation = parseConfig(argv, process.env, version)
+  const invocation = parseConfig(argv, process.env, version, [defineCapture])
   if (invocation.kind === 'serve') return await serve(invocation.config, version)
+  if (invocation.kind === 'run') return await invocation.run()
   ;(invocation.exitCode === 0 ? process.stdout : process.stderr).write(invocation.text)
   return invocation.exitCode
 }

@@ -53,6 +53,17 @@ test('a value that cannot be is one line and exit 2', async () => {
   assert.match(stderr, /^--listen "0\.0\.0\.0:1" [^\n]+\n$/)
 })
 
+test('capture says where its packets are to go, or is one line and exit 2', async () => {
+  const outcome = await ovsBridged('capture', '--tap', 'one')
+  assert.deepEqual(outcome, { status: 2, stdout: '', stderr: "required option '-w, --write <file>' not specified\n" })
+})
+
+test('capture without a service is one line and exit 1', async () => {
+  const outcome = await ovsBridged('capture', '--server', 'unix:/nowhere/at/all', '--tap', 'one', '-w', '-')
+  assert.deepEqual([outcome.status, outcome.stdout], [1, ''])
+  assert.match(outcome.stderr, /^ovs-bridged capture: [^\n]*\/nowhere\/at\/all[^\n]*\n$/)
+})
+
 test('without the capabilities of root serving is refused in one sentence', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'main-'))
   const flags = ['--embedded', '--state-dir', directory, '--listen', `unix:${directory}/s`]
