@@ -22,6 +22,8 @@ export interface Settings {
 export type Aim =
   /** The other side takes at least this many times as long. */
   | { readonly kind: 'times-faster'; readonly atLeast: number }
+  /** Of a rate: ours is at least this many times the other side's. */
+  | { readonly kind: 'times-as-many'; readonly atLeast: number }
   /** We take at most this many times as long as the other side. */
   | { readonly kind: 'times-as-long'; readonly atMost: number }
   /** Our own figure, in its unit. */
@@ -31,7 +33,7 @@ export type Aim =
 export interface Figure {
   readonly name: string
   /** Of both sides. */
-  readonly unit: 'ms' | 'flows' | 'calls/s' | 'bytes/port' | '% of a core' | 'MiB'
+  readonly unit: 'ms' | 'flows' | 'calls/s' | 'packets/s' | 'bytes/port' | '% of a core' | 'MiB'
   readonly ours: readonly number[]
   readonly theirs?: readonly number[]
   readonly aim?: Aim

@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import type { Bench, Figure } from './bench.js'
 import { arp } from './benches/arp.js'
+import { capture } from './benches/capture.js'
 import { createMany } from './benches/create-many.js'
 import { createPar } from './benches/create-par.js'
 import { createSeq } from './benches/create-seq.js'
@@ -26,6 +27,7 @@ const benches: readonly Bench[] = [
   arp,
   scrape,
   netflow,
+  capture,
   ovsdbLoad,
   ovsdbTxn,
 ]

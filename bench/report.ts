@@ -50,7 +50,7 @@ export function thisMachine(openVswitch: string): Machine {
 
 export function resultOf(figure: Figure): Result {
   const { name, unit, ours, theirs, aim } = figure
-  const pairs = theirs && ratios(ours, theirs, aim)
+  const pairs = theirs && ratios(ours, theirs, figure)
   const own = spread(ours)
   const ratio = pairs && spread(pairs)
   return {
@@ -67,10 +67,11 @@ export function resultOf(figure: Figure): Result {
   }
 }
 
-function ratios(ours: readonly number[], theirs: readonly number[], aim: Aim | undefined): number[] {
+/** Above 1 is better of a rate, and of a time but for an aim of as long. */
+function ratios(ours: readonly number[], theirs: readonly number[], { unit, aim }: Figure): number[] {
   return ours.map((own, i) => {
     const other = theirs[i] ?? Number.NaN
-    return aim?.kind === 'times-as-long' ? own / other : other / own
+    return aim?.kind === 'times-as-long' || unit !== 'ms' ? own / other : other / own
   })
 }
 
@@ -78,6 +79,8 @@ function aimInWords(aim: Aim, unit: string): string {
   switch (aim.kind) {
     case 'times-faster':
       return `≥ ${aim.atLeast} × faster`
+    case 'times-as-many':
+      return `≥ ${aim.atLeast} × as many`
     case 'times-as-long':
       return `≤ ${aim.atMost} × as long`
     case 'value':
@@ -90,6 +93,8 @@ function aimInWords(aim: Aim, unit: string): string {
 function isMet(aim: Aim, own: number, ratio: number): boolean {
   switch (aim.kind) {
     case 'times-faster':
+      return ratio >= aim.atLeast
+    case 'times-as-many':
       return ratio >= aim.atLeast
     case 'times-as-long':
       return ratio <= aim.atMost

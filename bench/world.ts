@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import type { CreateTapRequest } from '../src/gen/ovs/bridge/v1/tap.js'
-import { type DaemonProcess, spawnDaemon } from '../test/support/daemon-process.js'
+import { type DaemonOptions, type DaemonProcess, spawnDaemon } from '../test/support/daemon-process.js'
 import { linkNames } from '../test/support/namespace.js'
 import type { PrivateOvs } from '../test/support/ovs.js'
 import { type Api, connectTo } from '../test/support/rpc.js'
@@ -19,12 +19,18 @@ export interface Served extends World {
   readonly daemon: DaemonProcess
 }
 
-/** Runs `work` with the service, which has made and destroyed some taps before. */
-export async function withService<T>(settings: Settings, work: (served: Served) => Promise<T>): Promise<T> {
+/** Runs `work` with the service, with flags beside its usual ones. It has made and destroyed some taps before. */
+export async function withService<T>(
+  settings: Settings,
+  work: (served: Served) => Promise<T>,
+  options: Pick<DaemonOptions, 'flags' | 'nodeFlags'> = {},
+): Promise<T> {
   const { signal, profileDirectory } = settings
   await using bed = await startTestbed(signal)
   const profiling = profileDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`]
-  const daemon = bed.use(await spawnDaemon(bed.ovs, { flags: ['--default-bridge', 'br0'], nodeFlags: profiling }))
+  const flags = ['--default-bridge', 'br0', ...(options.flags ?? [])]
+  const nodeFlags = [...profiling, ...(options.nodeFlags ?? [])]
+  const daemon = bed.use(await spawnDaemon(bed.ovs, { flags, nodeFlags }))
   const { api } = bed.use(connectTo(daemon.address))
   await api.ensureBridge()
   await warmUp(api)

@@ -1,0 +1,207 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { Disposables } from '../../src/lib/disposables.js'
+import { mountTmpfs } from '../../test/support/mounts.js'
+import { createNamespace, type Namespace } from '../../test/support/namespace.js'
+import { until } from '../../test/support/until.js'
+import { type Bench, type Figure, inTurn, type Settings } from '../bench.js'
+import { type Served, withService } from '../world.js'
+
+export const capture: Bench = {
+  name: 'capture',
+  about: 'highest rate that a capture to a file takes without a drop, and how late the main loop is meanwhile',
+  async run(settings) {
+    const figures: Figure[] = []
+    for (const bytes of [100, 1_500]) figures.push(...(await measure(settings, bytes)))
+    return figures
+  },
+}
+
+const tap = 'b0'
+const snapLen = 1_600
+const ringMib = 4
+
+/** A tap's wire: what is sent in the namespace comes in on the tap, and nothing else listens there. */
+interface Wire {
+  readonly served: Served
+  readonly container: Namespace
+  /** In memory: what is measured is not a disk. */
+  readonly directory: string
+  readonly loopDelayFile: string
+}
+
+/** A capture by one of the sides; `stop` resolves when its file is complete. */
+interface Recording {
+  readonly path: string
+  stop(): Promise<void>
+}
+
+async function measure(settings: Settings, bytes: number): Promise<Figure[]> {
+  await using parts = new Disposables()
+  const scratch = mkdtempSync(join(tmpdir(), 'capture-bench-'))
+  parts.defer(() => rmSync(scratch, { recursive: true }))
+  const directory = join(scratch, 'files')
+  parts.use(mountTmpfs(directory, 3 * 2 ** 30))
+  const loopDelayFile = join(scratch, 'loop-delay')
+  process.env['BENCH_LOOP_DELAY'] = loopDelayFile
+  const daemon = {
+    flags: ['--capture-dir', directory, '--capture-quota', 'none'],
+    nodeFlags: ['--import', new URL('../loop-delay.js', import.meta.url).href],
+  }
+  return await withService(
+    settings,
+    async served => {
+      const container = parts.use(createNamespace('bench'))
+      await served.api.createContainerTap({ tap, netns: container.path, vethIndex: 0 })
+      // Off the bridge: the switch would take its share of the processors, from all sides alike.
+      await served.api.removeTap({ tap })
+      return await compare(settings, { served, container, directory, loopDelayFile }, bytes)
+    },
+    daemon,
+  )
+}
+
+async function compare(settings: Settings, wire: Wire, bytes: number): Promise<Figure[]> {
+  const lateMs: number[] = []
+  const ours = async (): Promise<number> => {
+    process.kill(wire.served.daemon.pid, 'SIGUSR2')
+    const rate = await highestRate(settings, wire, bytes, recordByService)
+    rmSync(wire.loopDelayFile, { force: true })
+    process.kill(wire.served.daemon.pid, 'SIGUSR2')
+    lateMs.push(await until('the main loop has told', () => Number(readFileSync(wire.loopDelayFile, 'utf8')) || false))
+    return rate
+  }
+  const samples = await inTurn(settings.rounds, {
+    ours,
+    tcpdump: () => highestRate(settings, wire, bytes, recordByTcpdump),
+    dumpcap: () => highestRate(settings, wire, bytes, recordByDumpcap),
+  })
+  const what = `capture: ${bytes} B, without a drop`
+  const common = { unit: 'packets/s', ours: samples.ours } as const
+  const aim = { kind: 'times-as-many', atLeast: 1 } as const
+  return [
+    { ...common, name: `${what} / tcpdump -w`, theirs: samples.tcpdump, aim },
+    { ...common, name: `${what} / dumpcap -w`, theirs: samples.dumpcap },
+    {
+      name: `capture: ${bytes} B, main loop late by, p99`,
+      unit: 'ms',
+      ours: lateMs,
+      aim: { kind: 'value', atMost: 10 },
+    },
+  ]
+}
+
+type Record = (wire: Wire) => Promise<Recording>
+
+/** The highest rate, in packets a second, at which every packet is in the file: found by halving, from the fastest there is. */
+async function highestRate(settings: Settings, wire: Wire, bytes: number, record: Record): Promise<number> {
+  const steps = settings.smoke ? 1 : settings.quick ? 3 : 5
+  const seconds = settings.smoke ? 0.1 : 1
+  const fastest = await luckiest(wire, bytes, 0, seconds, record)
+  if (fastest.isWhole) return fastest.perSecond
+  let [low, high] = [0, fastest.perSecond]
+  for (let step = 0; step < steps; step++) {
+    const wanted = (low + high) / 2
+    const { isWhole, perSecond } = await luckiest(wire, bytes, wanted, seconds, record)
+    if (isWhole) low = Math.max(low, perSecond)
+    else high = wanted
+  }
+  return low
+}
+
+interface Trial {
+  readonly isWhole: boolean
+  /** As sent. */
+  readonly perSecond: number
+}
+
+/** What else the machine does may cost a packet at any rate: it has three chances. */
+async function luckiest(wire: Wire, bytes: number, perSecond: number, seconds: number, record: Record): Promise<Trial> {
+  for (let chance = 1; ; chance++) {
+    const tried = await trial(wire, bytes, perSecond, seconds, record)
+    if (tried.isWhole || chance === 3) return tried
+  }
+}
+
+async function trial(wire: Wire, bytes: number, perSecond: number, seconds: number, record: Record): Promise<Trial> {
+  const recording = await record(wire)
+  try {
+    const generated = await generate(wire, bytes, perSecond, seconds)
+    await recording.stop()
+    const recorded = (statSync(recording.path).size - 24) / (16 + bytes)
+    return { isWhole: recorded === generated.sent, perSecond: generated.sent / generated.seconds }
+  } finally {
+    rmSync(recording.path, { force: true })
+  }
+}
+
+interface Generated {
+  readonly sent: number
+  readonly seconds: number
+}
+
+function generate({ container }: Wire, bytes: number, perSecond: number, seconds: number): Promise<Generated> {
+  const program = fileURLToPath(new URL('../generator.js', import.meta.url))
+  const args = [program, 'veth0', String(bytes), String(Math.floor(perSecond)), String(seconds)]
+  return new Promise((resolve, reject) => {
+    container.run(() =>
+      execFile(process.execPath, args, (error, stdout) => {
+        if (error === null) resolve(JSON.parse(stdout) as Generated)
+        else reject(error)
+      }),
+    )
+  })
+}
+
+let recordings = 0
+
+async function recordByService({ served: { api }, directory }: Wire): Promise<Recording> {
+  const fileName = `ours-${++recordings}`
+  const { capture } = await api.startCapture({ target: { $case: 'tap', value: tap }, fileName, snapLen })
+  return {
+    path: join(directory, fileName),
+    stop: async () => void (await api.stopCapture({ id: capture?.id ?? 0 })),
+  }
+}
+
+/** Its kernel gives packets that wait for company away after a second; stopped before, it would not have them. */
+const companyMs = 1_500
+
+async function recordByTcpdump(wire: Wire): Promise<Recording> {
+  const path = join(wire.directory, `tcpdump-${++recordings}`)
+  const args = ['-i', tap, '-s', String(snapLen), '-B', String(ringMib * 1_024), '-Z', 'root', '-w', path]
+  return await recordBy(wire, 'tcpdump', args, /listening on/, path)
+}
+
+async function recordByDumpcap(wire: Wire): Promise<Recording> {
+  const path = join(wire.directory, `dumpcap-${++recordings}`)
+  const args = ['-i', tap, '-p', '-P', '-s', String(snapLen), '-B', String(ringMib), '-w', path]
+  return await recordBy(wire, 'dumpcap', args, /File: /, path)
+}
+
+async function recordBy(wire: Wire, program: string, args: readonly string[], begins: RegExp, path: string) {
+  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], signal: wire.served.signal })
+  let said = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text
+  })
+  await until(`${program} listens`, () => begins.test(said))
+  return {
+    path,
+    stop: async () => {
+      await delay(companyMs)
+      await ended(child)
+    },
+  }
+}
+
+function ended(child: ChildProcess): Promise<void> {
+  return new Promise(resolve => {
+    child.once('close', () => resolve())
+    child.kill('SIGINT')
+  })
+}
