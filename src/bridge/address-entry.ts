@@ -1,6 +1,6 @@
 import type { AddressSource, SeenAddress } from './address-list.js'
 import type { BridgeName, IpAddress, MacAddress, PortName, VlanId } from './names.js'
-import type { TapBacking, TapRecord } from './ownership.js'
+import type { TapBacking, TapRecord } from './ownership-tap.js'
 
 /** An address as its tap shows it. */
 export interface TapAddress {

@@ -3,7 +3,7 @@ import type { SeenAddress } from './address-list.js'
 import type { Committer, Part } from './commit.js'
 import type { Notice } from './notice.js'
 import type { OvsClient } from './ovs.js'
-import { addressMark } from './ownership.js'
+import { addressMark } from './ownership-tap.js'
 import type { TapRecords } from './tap-records.js'
 
 export interface KeeperGrounds {

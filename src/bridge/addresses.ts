@@ -18,7 +18,8 @@ import { AddressWaits, type Wanted } from './address-waits.js'
 import { type Moment, now } from './meter.js'
 import { type PortName, parseEndpointIp, parseMacAddress, parseVlanId } from './names.js'
 import type { OvsRows } from './ovs.js'
-import { randomId, recordedTap, type TapRecord } from './ownership.js'
+import { randomId } from './ownership.js'
+import { recordedTap, type TapRecord } from './ownership-tap.js'
 
 export interface AddressGrounds extends KeeperGrounds {
   readonly instance: string

@@ -10,17 +10,8 @@ import { removeMirrors } from './mirror.js'
 import { type BridgeName, parseBridgeName } from './names.js'
 import { netflowOf } from './netflow-row.js'
 import { bridgeOf, type OvsReplica, type OvsRows, portsOf, rootOf } from './ovs.js'
-import {
-  adoptedBridgeMarks,
-  idOf,
-  madeMarks,
-  ourKeys,
-  ownerOf,
-  portMarks,
-  preExisted,
-  randomId,
-  type TapRecord,
-} from './ownership.js'
+import { adoptedBridgeMarks, idOf, madeMarks, ourKeys, ownerOf, portMarks, preExisted, randomId } from './ownership.js'
+import { type TapRecord } from './ownership-tap.js'
 import { BridgeError, bridgeNotFound, nameTaken, notOwned } from './problem.js'
 import { problemOf } from './problem-of.js'
 import { realised, reconfigure } from './realise.js'

@@ -5,7 +5,8 @@ import { type AddressEntry, isNews } from './address-entry.js'
 import type { Host } from './host.js'
 import { isWithin, type Tap, type TapScope, tapOf } from './inventory.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
-import { randomId, recordedTap } from './ownership.js'
+import { randomId } from './ownership.js'
+import { recordedTap } from './ownership-tap.js'
 
 /** Equal for scopes that take in the same taps, whatever these are. */
 export function scopeId({ bridge, kind, vlan, taps }: TapScope): string {

@@ -3,7 +3,7 @@ import { raceAbort } from '../lib/abort.js'
 import type { Call } from './call.js'
 import type { Committer, OvsTransaction, Part } from './commit.js'
 import { bridgeOf, type OvsClient, type OvsReplica, portOfInterface } from './ovs.js'
-import { type TapRecord, writeTapRecord } from './ownership.js'
+import { type TapRecord, writeTapRecord } from './ownership-tap.js'
 import { BridgeError, tapNotFound } from './problem.js'
 import type { TapRecords } from './tap-records.js'
 

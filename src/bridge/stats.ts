@@ -10,7 +10,7 @@ import { type LinkDump, newLinkDumps } from './link-dumps.js'
 import { CounterBases, type DeviceReading, type Measured, Meter, now, type Rate, type Reading } from './meter.js'
 import type { BridgeName, PortName } from './names.js'
 import { bridgeOf, type OvsRows, rootOf } from './ovs.js'
-import { countedMark, type TapRecord } from './ownership.js'
+import { countedMark, type TapRecord } from './ownership-tap.js'
 import { tapNotFound } from './problem.js'
 
 export interface TapStats extends Measured {

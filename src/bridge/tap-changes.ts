@@ -1,7 +1,7 @@
 import { bondOf } from './bond-port.js'
 import type { Host } from './host.js'
 import type { PortName } from './names.js'
-import type { TapRecord } from './ownership.js'
+import type { TapRecord } from './ownership-tap.js'
 import { BridgeError, tapNotFound } from './problem.js'
 
 // What other calls have made of a tap, since a call has looked at it or placed it.

@@ -1,6 +1,6 @@
 import type { Change, Uuid } from '../ovsdb/index.js'
 import type { OvsClient, OvsRows } from './ovs.js'
-import { readTapRecord, recordedTap, type TapRecord } from './ownership.js'
+import { readTapRecord, recordedTap, type TapRecord } from './ownership-tap.js'
 
 /** A tap's record with the row in which it stands. */
 export interface KeptRecord {

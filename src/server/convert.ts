@@ -2,7 +2,7 @@ import type { TapAddress } from '../bridge/address-entry.js'
 import { isIpv6 } from '../bridge/address-list.js'
 import type { Dependency, Health } from '../bridge/check.js'
 import type { Bridge, Tap, TapState } from '../bridge/inventory.js'
-import type { TapBacking } from '../bridge/ownership.js'
+import type { TapBacking } from '../bridge/ownership-tap.js'
 import { Bridge as BridgeMessage } from '../gen/ovs/bridge/v1/bridge.js'
 import { CheckOvsResponse, Dependency as DependencyMessage } from '../gen/ovs/bridge/v1/check.js'
 import {
