@@ -3,6 +3,7 @@ import { status } from '@grpc/grpc-js'
 import type { Logger } from 'pino'
 import { Addresses } from './bridge/addresses.js'
 import { Captures } from './bridge/capture.js'
+import type { CapturePorts } from './bridge/capture-port.js'
 import { Committer } from './bridge/commit.js'
 import { openTapFeed } from './bridge/events.js'
 import type { Host } from './bridge/host.js'
@@ -70,7 +71,7 @@ async function compose(config: Config, log: Logger, tally: Tally, parts: Disposa
   const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, tally, log }, parts)
   const store = { directory: config.captureDir, quotaBytes: config.captureQuotaBytes }
   const captures = parts.use(new Captures(host, parts.use(openCaptureEngine()), store))
-  await resume(host, captures, tally, log)
+  await resume(host, captures.ports, tally, log)
   parts.use(await startSnooping(host))
   const watched = { feed: parts.use(openTapFeed(host)), stats: parts.use(new Stats(host)) }
   const calls = new Calls({ log, onCall: call => tally.call({ ...call, code: status[call.code] }) })
@@ -208,16 +209,17 @@ async function datapathType(ovs: OvsConfig, kernel: Kernel, signal: AbortSignal)
 }
 
 /** Finishes what a killed daemon had begun, now or when the database comes. */
-async function resume(host: Host, captures: Captures, tally: Tally, log: Logger): Promise<void> {
+async function resume(host: Host, ports: CapturePorts, tally: Tally, log: Logger): Promise<void> {
   const marked = await markedDevices(host, { signal: host.lifetime, caller: 'recover' })
   const run = async () => {
     using scope = abortScope({ deadline: Date.now() + 30_000, parents: [host.lifetime] })
-    const done = await recover(host, captures.ports, marked, { signal: scope.signal, caller: 'recover' })
+    const done = await recover(host, ports, marked, { signal: scope.signal, caller: 'recover' })
     tally.reconciled('start', 'done')
     tally.repaired('defunct_tap', done.reaped.length)
     tally.repaired('orphan_device', done.orphans.length)
     tally.repaired('host_tap', done.opened.length)
     tally.repaired('tap_qos', done.requeued.length)
+    tally.repaired('capture_port', done.uncaptured.length)
     if (Object.values(done).flat().length > 0) log.info(done, 'finished what the last run had begun')
   }
   const failed = (error: unknown) => {

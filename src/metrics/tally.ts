@@ -20,7 +20,7 @@ export interface TransactionReading {
 export type Occasion = 'start' | 'vswitchd_restart'
 
 /** What was found not to be as it should, and put right. */
-export type Repair = 'defunct_tap' | 'orphan_device' | 'host_tap' | 'tap_qos'
+export type Repair = 'defunct_tap' | 'orphan_device' | 'host_tap' | 'tap_qos' | 'capture_port'
 
 /** Counts what happens, from the start of the daemon on. */
 export interface Tally {
