@@ -76,38 +76,49 @@ export function openPinger(from: Pick<Namespace, 'run'>, address: string): Pinge
   )
   const identifier = (fd * 257 + process.pid) & 0xffff
   let sequence = 0
+  const closing = new AbortController()
   return {
     once: async (target, waitMs) => {
       sequence = (sequence + 1) & 0xffff
       const sentAtMs = performance.now()
       syscalls.sendto(fd, echoRequest(v6, identifier, sequence), socketAddress(target))
-      const answered = await replied(syscalls, fd, bytes => isReply(bytes, v6, identifier, sequence), waitMs)
+      const own = sequence
+      const isOwn = (bytes: Buffer) => isReply(bytes, v6, identifier, own)
+      const answered = await replied(syscalls, fd, isOwn, waitMs, closing.signal)
       return answered === undefined ? undefined : answered - sentAtMs
     },
-    [Symbol.dispose]: () => syscalls.close(fd),
+    [Symbol.dispose]: () => {
+      // Whoever waits still reads the descriptor, whose number may be another's once it is closed.
+      closing.abort()
+      syscalls.close(fd)
+    },
   }
 }
 
-/** When a datagram that fits was read, or undefined after `waitMs`. */
+/** When a datagram that fits was read, or undefined after `waitMs` or when the pinger is closed. */
 function replied(
   syscalls: TestSyscalls,
   fd: number,
   fits: (bytes: Buffer) => boolean,
   waitMs: number,
+  closing: AbortSignal,
 ): Promise<number | undefined> {
   return new Promise(resolve => {
     const buffer = Buffer.alloc(2048)
     const settle = (atMs: number | undefined): void => {
       clearTimeout(timer)
       watch[Symbol.dispose]()
+      closing.removeEventListener('abort', onClosing)
       resolve(atMs)
     }
+    const onClosing = () => settle(undefined)
     const watch = watchReadable(fd, () => {
       for (let length = syscalls.read(fd, buffer); length !== undefined; length = syscalls.read(fd, buffer)) {
         if (fits(buffer.subarray(0, length))) return settle(performance.now())
       }
     })
     const timer = setTimeout(settle, waitMs, undefined)
+    closing.addEventListener('abort', onClosing)
     watch.start()
   })
 }
