@@ -63,7 +63,7 @@ laneTest('of callers that want one name at a time one gets it', {}, async contex
   assert.equal((await bed.ovs.select('QoS')).length, 1)
 })
 
-laneTest('a destruction that is late leaves a new tap of its name alone', { only: 'userspace' }, async context => {
+laneTest('a destruction that is late leaves a new tap of its name alone', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   const { kernel } = bed.service.daemon.host
   const getLink = kernel.getLink.bind(kernel)
@@ -137,43 +137,35 @@ laneTest('a device that is being made for one call is not for another to take or
   assert.equal((await made).tap?.ovsError, '')
 })
 
-laneTest(
-  'a tap that another call takes away while it is made has been made all the same',
-  { only: 'userspace' },
-  async context => {
-    await using bed = await startServedTestbed(context.signal)
-    const destroyed = halfway(bed, 'tap0')
-    await until('it is told', () => bed.api.getTap({ tap: 'tap0' }))
-    await bed.api.destroyTap({ tap: 'tap0' })
-    bed.ovs.vswitchd.continue()
-    assert.equal((await destroyed).tap?.state, TapState.DEFUNCT)
-    assert.equal(findLink('tap0'), undefined)
-    const detached = halfway(bed, 'tap1')
-    await until('it is told', () => bed.api.getTap({ tap: 'tap1' }))
-    // Without its device ovs-vswitchd fails to open it, until the other call comes.
-    deleteLink(findLink('tap1')?.index ?? 0)
-    bed.ovs.vswitchd.continue()
-    await bed.api.removeTap({ tap: 'tap1' })
-    assert.equal((await detached).tap?.state, TapState.DETACHED)
-    assert.equal((await bed.api.getTap({ tap: 'tap1' })).tap?.state, TapState.DETACHED)
-  },
-)
+laneTest('a tap that another call takes away while it is made has been made all the same', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const destroyed = halfway(bed, 'tap0')
+  await until('it is told', () => bed.api.getTap({ tap: 'tap0' }))
+  await bed.api.destroyTap({ tap: 'tap0' })
+  bed.ovs.vswitchd.continue()
+  assert.equal((await destroyed).tap?.state, TapState.DEFUNCT)
+  assert.equal(findLink('tap0'), undefined)
+  const detached = halfway(bed, 'tap1')
+  await until('it is told', () => bed.api.getTap({ tap: 'tap1' }))
+  // Without its device ovs-vswitchd fails to open it, until the other call comes.
+  deleteLink(findLink('tap1')?.index ?? 0)
+  bed.ovs.vswitchd.continue()
+  await bed.api.removeTap({ tap: 'tap1' })
+  assert.equal((await detached).tap?.state, TapState.DETACHED)
+  assert.equal((await bed.api.getTap({ tap: 'tap1' })).tap?.state, TapState.DETACHED)
+})
 
-laneTest(
-  'what another call has made of a tap outlives the failure of the call that made it',
-  { only: 'userspace' },
-  async context => {
-    await using bed = await startServedTestbed(context.signal)
-    const failed = halfway(bed, 'tap0')
-    await until('it is told', () => bed.api.getTap({ tap: 'tap0' }))
-    deleteLink(findLink('tap0')?.index ?? 0)
-    bed.ovs.vswitchd.continue()
-    // It makes a device anew, which is not the one that the first call waits for.
-    const { tap } = await bed.api.moveTap({ tap: 'tap0', vlan: 7 })
-    await assert.rejects(failed, { code: 'FAILED_PRECONDITION', reason: 'NOT_REALISED' })
-    assert.deepEqual((await bed.api.getTap({ tap: 'tap0' })).tap, tap)
-    assert.equal(tap?.vlan, 7)
-    const [row] = await bed.ovs.select('Interface', [['name', '==', 'tap0']])
-    assert.equal(row?.['ifindex'], findLink('tap0')?.index)
-  },
-)
+laneTest('what another call has made of a tap outlives the failure of the call that made it', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const failed = halfway(bed, 'tap0')
+  await until('it is told', () => bed.api.getTap({ tap: 'tap0' }))
+  deleteLink(findLink('tap0')?.index ?? 0)
+  bed.ovs.vswitchd.continue()
+  // It makes a device anew, which is not the one that the first call waits for.
+  const { tap } = await bed.api.moveTap({ tap: 'tap0', vlan: 7 })
+  await assert.rejects(failed, { code: 'FAILED_PRECONDITION', reason: 'NOT_REALISED' })
+  assert.deepEqual((await bed.api.getTap({ tap: 'tap0' })).tap, tap)
+  assert.equal(tap?.vlan, 7)
+  const [row] = await bed.ovs.select('Interface', [['name', '==', 'tap0']])
+  assert.equal(row?.['ifindex'], findLink('tap0')?.index)
+})

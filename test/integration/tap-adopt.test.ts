@@ -82,7 +82,7 @@ laneTest('a port that could not be taken over is as it was', {}, async context =
   }
 })
 
-laneTest('what is no tap is not taken over', { only: 'userspace' }, async context => {
+laneTest('what is no tap is not taken over', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   await addForeignBridge(bed.ovs, 'foreign', [])
   await bed.api.createTap({ tap: 'ours' })

@@ -49,10 +49,7 @@ laneTest(
   },
 )
 
-/** The user-mode kernel is slow; what does not depend on the datapath is shown once. */
-const once = { only: 'userspace' } as const
-
-laneTest('two hundred taps of which one is refused change nothing', once, async context => {
+laneTest('two hundred taps of which one is refused change nothing', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   await addForeignBridge(bed.ovs, 'foreign', [{ name: 'theirs', type: 'internal' }])
   createVethPair({ name: 'device' }, { name: 'eth0' }, bed.createContainer())
@@ -68,7 +65,7 @@ laneTest('two hundred taps of which one is refused change nothing', once, async 
   assert.deepEqual(await stateOf(bed), before)
 })
 
-laneTest('each bad field among many taps is named with the place of its tap', once, async context => {
+laneTest('each bad field among many taps is named with the place of its tap', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   const bad = requests
     .with(17, { ...request(17), mac: 'x' })
@@ -120,7 +117,7 @@ laneTest(
   },
 )
 
-laneTest('a device that cannot be removed keeps none of the other taps from going', once, async context => {
+laneTest('a device that cannot be removed keeps none of the other taps from going', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   await bed.api.createTaps({ taps: requests.slice(0, 3) })
   const { removals } = bed.service.daemon.host

@@ -4,10 +4,7 @@ import { createVethPair } from '../support/links.js'
 import { addForeignBridge } from '../support/ovs.js'
 import { startServedTestbed, startService } from '../support/service.js'
 
-/** The user-mode kernel is slow; what does not depend on the datapath is shown once. */
-const once = { only: 'userspace' } as const
-
-laneTest('generated names pass over what the host has, and what others have reserved', once, async context => {
+laneTest('generated names pass over what the host has, and what others have reserved', {}, async context => {
   await using bed = await startServedTestbed(context.signal, '--tap-name-format', 'vm%v_eth')
   createVethPair({ name: 'vm0_eth' }, { name: 'eth0' }, bed.createContainer())
   await addForeignBridge(bed.ovs, 'foreign', [{ name: 'vm2_eth' }])
@@ -25,7 +22,7 @@ laneTest('generated names pass over what the host has, and what others have rese
   assert.equal(asked?.name, 'vm1_eth')
 })
 
-laneTest('callers that name nothing all get names of their own', once, async context => {
+laneTest('callers that name nothing all get names of their own', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   const empty = { bridge: '', tap: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }
   const [many, ...single] = await Promise.all([
@@ -40,7 +37,7 @@ laneTest('callers that name nothing all get names of their own', once, async con
   )
 })
 
-laneTest('a format that gives no names is refused at the start', once, async context => {
+laneTest('a format that gives no names is refused at the start', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   for (const format of ['tap', 'tap%v%v', 'a-long-name-%v', 'a b%v', '']) {
     await assert.rejects(startService(bed, '--tap-name-format', format), /tap-name-format/, `${format} was taken`)

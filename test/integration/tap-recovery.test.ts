@@ -34,7 +34,7 @@ laneTest('a start finishes what the last run had begun, and touches nothing else
   assert.equal(findLink('kept')?.index, kept)
 })
 
-laneTest('the ports of destroyed taps go by themselves', { only: 'userspace' }, async context => {
+laneTest('the ports of destroyed taps go by themselves', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   for (const tap of ['one', 'two']) await bed.api.createTap({ tap })
   for (const tap of ['one', 'two']) await bed.api.destroyTap({ tap })

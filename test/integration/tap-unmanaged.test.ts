@@ -39,7 +39,7 @@ laneTest('what somebody has left goes, with its port or without one', {}, async 
   assert(await hasPort(bed, 'foreign'))
 })
 
-laneTest('a tap whose record somebody has deleted can be cleaned up', { only: 'userspace' }, async context => {
+laneTest('a tap whose record somebody has deleted can be cleaned up', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   await bed.api.createTap({ tap: 'tap0' })
   const [port] = await bed.ovs.select('Port', [['name', '==', 'tap0']])
