@@ -21,7 +21,9 @@ const allowed = {
   embedded: ['lib'],
   metrics: ['lib'],
   log: ['lib'],
-  config: ['lib', 'log', 'bridge/names'],
+  systemd: ['lib'],
+  flags: ['log', 'server/limits'],
+  config: ['lib', 'log', 'flags', 'bridge/names', 'server/door'],
   bridge: ['ovsdb', 'kernel', 'capture', 'netflow', 'lib', 'gen/vswitch'],
   server: ['bridge', 'lib', 'log', 'metrics', 'gen/ovs', 'gen/google', 'gen/grpc', 'gen/descriptors'],
   cli: ['config', 'lib', 'log', 'gen/ovs', 'gen/google'],
@@ -37,7 +39,7 @@ const reserved = {
   'grpc-health-check': ['server', 'cli'],
   'node:child_process': ['embedded'],
   child_process: ['embedded'],
-  koffi: ['kernel', 'capture'],
+  koffi: ['kernel', 'capture', 'systemd'],
   'prom-client': ['metrics'],
 }
 

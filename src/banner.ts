@@ -3,6 +3,8 @@ export interface Serving {
   readonly version: string
   /** `unix:/PATH` or `HOST:PORT`; at least one. */
   readonly addresses: readonly string[]
+  /** Those of them that take no certificate. */
+  readonly plaintext: readonly string[]
   /** Which Open vSwitch it manages, in words. */
   readonly ovs: string
   /** undefined: none are served. */
@@ -19,13 +21,17 @@ const calls = [
 ] as const
 
 /** What a daemon says once it serves: where, on which Open vSwitch, and calls to paste into a shell. */
-export function banner({ version, addresses, ovs, metricsUrl }: Serving): string {
-  const [address = ''] = addresses
-  return `ovs-bridged ${version}
+export function banner({ version, addresses, plaintext, ovs, metricsUrl }: Serving): string {
+  const [address] = plaintext
+  const head = `ovs-bridged ${version}
   listens on    ${addresses.join(', ')}
   Open vSwitch  ${ovs}
   metrics       ${metricsUrl ?? 'off'}
-
+`
+  // Where a certificate is needed, whoever has one knows how to show it.
+  return address === undefined
+    ? head
+    : `${head}
 Ensure a bridge, create a tap, list it: as root, in another terminal, from a checkout of ovs-bridged
 ${calls.map(call => `  ${bufCurl(address, call)}`).join('\n')}
 or with grpcurl, from anywhere

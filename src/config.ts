@@ -1,16 +1,11 @@
 import { Command, CommanderError, Option } from 'commander'
 import { type BridgeName, type NameFormat, parseBridgeName, parseNameFormat } from './bridge/names.js'
+import { type Flag, type FlagKey, flags, variableOf } from './flags.js'
 import type { Brand } from './lib/brand.js'
 import { type Parsed, parsed, refused } from './lib/parsed.js'
-import {
-  type LocalAddress,
-  type LoopbackAddress,
-  parseLocalAddress,
-  parseLoopbackAddress,
-  parseUnixAddress,
-  type UnixAddress,
-} from './lib/socket-address.js'
+import { type LoopbackAddress, parseLoopbackAddress, parseUnixAddress, type UnixAddress } from './lib/socket-address.js'
 import { type LogLevel, logLevels } from './log.js'
+import { type Door, parseDoor } from './server/door.js'
 
 /** Which Open vSwitch the service manages. */
 export type OvsConfig =
@@ -28,7 +23,10 @@ export type InstanceName = Brand<string, 'InstanceName'>
 export interface Config {
   readonly ovs: OvsConfig
   /** Never empty. */
-  readonly listen: readonly LocalAddress[]
+  readonly listen: readonly Door[]
+  /** Paths of PEM files; there for doors with TLS. */
+  readonly certificates: { readonly cert: string; readonly key: string; readonly clientCa: string } | undefined
+  readonly limits: LimitsConfig
   /** Absolute. */
   readonly stateDir: string
   /** Absolute. The only place where callers may have files written. */
@@ -52,6 +50,15 @@ export interface MetricsConfig {
   readonly perTap: boolean
 }
 
+/** What all callers together may use, and one of their connections. */
+export interface LimitsConfig {
+  readonly connections: number
+  readonly calls: number
+  readonly streams: number
+  readonly callsPerSecond: number
+  readonly messageBytes: number
+}
+
 /** What the command line asks for. */
 export type Invocation =
   | { readonly kind: 'serve'; readonly config: Config }
@@ -62,112 +69,6 @@ export type Invocation =
 
 /** Adds a command beside `serve`; its action says what is to be run. */
 export type DefineCommand = (program: Command, choose: (run: () => Promise<number>) => void) => void
-
-export interface Flag {
-  readonly name: string
-  /** Metavariable; none for a switch. */
-  readonly value?: string
-  readonly description: string
-  readonly fallback: string
-  readonly repeatable?: true
-}
-
-// Help prints them in this order.
-const flags = {
-  embedded: {
-    name: 'embedded',
-    description: 'run an Open vSwitch of its own, touching nothing of the host',
-    fallback: 'false',
-  },
-  ovsdb: {
-    name: 'ovsdb',
-    value: 'address',
-    description: "socket of the host's ovsdb-server",
-    fallback: 'unix:/var/run/openvswitch/db.sock',
-  },
-  datapath: {
-    name: 'datapath',
-    value: 'type',
-    description: 'of new bridges: auto, system or netdev',
-    fallback: 'auto',
-  },
-  listen: {
-    name: 'listen',
-    value: 'address',
-    description: 'unix:/PATH, or HOST:PORT on the loopback; may be repeated',
-    fallback: 'unix:/run/ovs-bridged/ovs-bridged.sock',
-    repeatable: true,
-  },
-  stateDir: { name: 'state-dir', value: 'path', description: 'where files are kept', fallback: '/var/lib/ovs-bridged' },
-  captureDir: {
-    name: 'capture-dir',
-    value: 'path',
-    description: 'where callers may have files written',
-    fallback: '<state-dir>/captures',
-  },
-  defaultBridge: {
-    name: 'default-bridge',
-    value: 'name',
-    description: 'bridge of calls that name none',
-    fallback: 'ovsbr0',
-  },
-  tapNameFormat: {
-    name: 'tap-name-format',
-    value: 'format',
-    description: 'generated tap names, with one %v',
-    fallback: 'tap%v',
-  },
-  bondNameFormat: {
-    name: 'bond-name-format',
-    value: 'format',
-    description: 'generated bond names, with one %v',
-    fallback: 'bond%v',
-  },
-  instance: {
-    name: 'instance',
-    value: 'name',
-    description: 'tells several services on one host apart',
-    fallback: 'default',
-  },
-  logLevel: { name: 'log-level', value: 'level', description: logLevels.join(', '), fallback: 'info' },
-  drainTimeout: {
-    name: 'drain-timeout',
-    value: 'duration',
-    description: 'for running calls when the service stops: 500ms, 10s, 2m',
-    fallback: '10s',
-  },
-  addressTtl: {
-    name: 'address-ttl',
-    value: 'duration',
-    description: 'an address is forgotten when it was not seen for so long: 1s to 1440m',
-    fallback: '30m',
-  },
-  metricsListen: {
-    name: 'metrics-listen',
-    value: 'address',
-    description: 'HOST:PORT on the loopback where Prometheus finds /metrics, or off',
-    fallback: '127.0.0.1:9477',
-  },
-  noMetricsPerTap: {
-    name: 'no-metrics-per-tap',
-    description: 'leave the counters of each tap out of the metrics',
-    fallback: 'false',
-  },
-  captureQuota: {
-    name: 'capture-quota',
-    value: 'size',
-    description: 'of all files in --capture-dir: 500MiB, 10GiB, or none',
-    fallback: '10GiB',
-  },
-} satisfies Record<string, Flag>
-
-type FlagKey = keyof typeof flags
-
-/** The flags of `serve`, each with its variable, in the order of the help. */
-export const serveFlags: readonly (Flag & { readonly variable: string })[] = Object.values<Flag>(flags).map(flag => ({
-  ...flag,
-  variable: variableOf(flag),
-}))
 
 /** A flag with what was given for it: each value, and where it stood. */
 interface Given {
@@ -183,7 +84,7 @@ class ConfigError extends Error {
 
 /**
  * Reads the command line (without node and script) and the environment: a flag comes before its variable
- * `OVS_BRIDGED_<FLAG>` (a comma between several addresses), that before the default. Looks at neither disk nor network.
+ * `OVS_BRIDGED_<FLAG>` (a space between several addresses), that before the default. Looks at neither disk nor network.
  */
 export function parseConfig(
   argv: readonly string[],
@@ -231,15 +132,12 @@ function createProgram(version: string, write: (text: string) => void): Command 
 }
 
 function optionOf(flag: Flag): Option {
-  const told = `${flag.description} (default: ${flag.fallback}, env: ${variableOf(flag)})`
+  const fallback = flag.fallback === '' ? '' : `default: ${flag.fallback}, `
+  const told = `${flag.description} (${fallback}env: ${variableOf(flag)})`
   if (flag.value === undefined) return new Option(`--${flag.name}`, told)
   const option = new Option(`--${flag.name} <${flag.value}>`, told)
   if (flag.repeatable) option.argParser((text: string, before: string[] | undefined) => [...(before ?? []), text])
   return option
-}
-
-function variableOf(flag: Flag): string {
-  return `OVS_BRIDGED_${flag.name.toUpperCase().replaceAll('-', '_')}`
 }
 
 function configOf(
@@ -248,13 +146,27 @@ function configOf(
 ): Config {
   const given = (key: FlagKey) => givenFor(flags[key], optionFor(key, options), env)
   const one = <T>(key: FlagKey, parse: (text: string) => Parsed<T>): T => take(given(key), parse)
+  const certificates = certificatesOf(given('tlsCert'), given('tlsKey'), given('tlsClientCa'))
+  const insecureLoopback = one('insecureLoopback', parseSwitch)
   return {
     ovs: ovsOf(given('embedded'), given('ovsdb'), given('datapath')),
-    listen: given('listen').values.map(value => take({ ...given('listen'), values: [value] }, parseLocalAddress)),
-    stateDir: one('stateDir', parseDirectory),
+    listen: given('listen').values.map(value =>
+      take({ ...given('listen'), values: [value] }, text =>
+        parseDoor(text, { insecureLoopback, tls: certificates !== undefined }),
+      ),
+    ),
+    certificates,
+    limits: {
+      connections: one('maxConnections', parseCount),
+      calls: one('maxCalls', parseCount),
+      streams: one('maxStreams', parseCount),
+      callsPerSecond: one('maxCallRate', parseCount),
+      messageBytes: one('maxMessage', parseMessageBytes),
+    },
+    stateDir: one('stateDir', parseAbsolutePath),
     captureDir: given('captureDir').explicit
-      ? one('captureDir', parseDirectory)
-      : `${one('stateDir', parseDirectory)}/captures`,
+      ? one('captureDir', parseAbsolutePath)
+      : `${one('stateDir', parseAbsolutePath)}/captures`,
     defaultBridge: one('defaultBridge', parseBridgeName),
     tapNameFormat: one('tapNameFormat', parseNameFormat),
     bondNameFormat: one('bondNameFormat', parseNameFormat),
@@ -281,7 +193,11 @@ function givenFor(flag: Flag, option: unknown, env: Readonly<Record<string, stri
   // An empty variable is how a unit file or a shell unsets one.
   const value = env[variableOf(flag)]
   if (value === undefined || value === '') return { source: `--${flag.name}`, values: [flag.fallback], explicit: false }
-  return { source: variableOf(flag), values: flag.repeatable ? value.split(',') : [value], explicit: true }
+  return {
+    source: variableOf(flag),
+    values: flag.repeatable ? value.split(/\s+/).filter(Boolean) : [value],
+    explicit: true,
+  }
 }
 
 function take<T>(given: Given, parse: (text: string) => Parsed<T>): T {
@@ -307,6 +223,19 @@ function ovsOf(embedded: Given, ovsdb: Given, datapath: Given): OvsConfig {
   return { kind: 'embedded' }
 }
 
+function certificatesOf(cert: Given, key: Given, clientCa: Given): Config['certificates'] {
+  const all = [cert, key, clientCa]
+  if (all.every(({ explicit }) => !explicit)) return undefined
+  const missing = all.find(({ explicit }) => !explicit)
+  if (missing !== undefined)
+    throw new ConfigError(`--tls-cert, --tls-key and --tls-client-ca go together; ${missing.source} is missing`)
+  return {
+    cert: take(cert, parseAbsolutePath),
+    key: take(key, parseAbsolutePath),
+    clientCa: take(clientCa, parseAbsolutePath),
+  }
+}
+
 function metricsOf(listen: LoopbackAddress | 'off', leaveOutTaps: boolean): MetricsConfig | undefined {
   return listen === 'off' ? undefined : { listen, perTap: !leaveOutTaps }
 }
@@ -328,7 +257,7 @@ function parseSwitch(text: string): Parsed<boolean> {
   return refused('is neither true nor false')
 }
 
-function parseDirectory(text: string): Parsed<string> {
+function parseAbsolutePath(text: string): Parsed<string> {
   if (!text.startsWith('/')) return refused('is not an absolute path')
   return text.includes('\0') ? refused('holds a NUL') : parsed(text)
 }
@@ -336,6 +265,17 @@ function parseDirectory(text: string): Parsed<string> {
 function parseInstanceName(text: string): Parsed<InstanceName> {
   if (!/^[a-z0-9-]{1,32}$/.test(text)) return refused('is not 1 to 32 of a-z, 0-9 and -')
   return parsed(text as InstanceName)
+}
+
+function parseCount(text: string): Parsed<number> {
+  if (!/^[1-9]\d{0,6}$/.test(text)) return refused('is not a whole number from 1 to 9999999')
+  return parsed(Number(text))
+}
+
+/** The least lets every small request through, the most is what a gRPC client can be brought to send. */
+function parseMessageBytes(text: string): Parsed<number> {
+  const bytes = /^\d{1,10}$/.test(text) ? Number(text) : 0
+  return bytes >= 65_536 && bytes <= 1_073_741_824 ? parsed(bytes) : refused('is not from 65536 to 1073741824')
 }
 
 const unitsMs = new Map([

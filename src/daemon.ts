@@ -25,7 +25,7 @@ import type { Config, MetricsConfig, OvsConfig } from './config.js'
 import { type EmbeddedEvent, startEmbedded } from './embedded/index.js'
 import { descriptors } from './gen/descriptors.js'
 import { schema } from './gen/vswitch.js'
-import { type Kernel, openKernel } from './kernel/index.js'
+import { type Kernel, openKernel, openPeerLookup } from './kernel/index.js'
 import { abortScope, shuttingDown, sleep } from './lib/abort.js'
 import { Disposables } from './lib/disposables.js'
 import { type Door, newTally, type Present, serveMetrics, type Tally } from './metrics/index.js'
@@ -35,12 +35,16 @@ import { bridgeServiceDefinition, streamingMethods } from './server/definition.j
 import { createHealth, type Health } from './server/health.js'
 import { listen } from './server/listen.js'
 import { createReflection, serveReflection } from './server/reflection.js'
+import { isAudited, roleOfMethod } from './server/role.js'
 import { bridgeService } from './server/service.js'
+import { inheritedSockets } from './systemd/index.js'
 
 /** A daemon that serves. Disposing it drains its calls, then takes down what it started, in reverse. */
 export interface Daemon extends AsyncDisposable {
   /** What it listens on, with the ports that the kernel chose. */
   readonly addresses: readonly string[]
+  /** Those of them that take no certificate. */
+  readonly plaintext: readonly string[]
   /** Which Open vSwitch it manages, in words. */
   readonly ovs: string
   /** Where Prometheus finds its metrics; undefined: nowhere. */
@@ -74,12 +78,18 @@ async function compose(config: Config, log: Logger, tally: Tally, parts: Disposa
   await resume(host, captures.ports, tally, log)
   parts.use(await startSnooping(host))
   const watched = { feed: parts.use(openTapFeed(host)), stats: parts.use(new Stats(host)) }
-  const calls = new Calls({ log, onCall: call => tally.call({ ...call, code: status[call.code] }) })
+  const calls = new Calls({ log, isAudited, onCall: call => tally.call({ ...call, code: status[call.code] }) })
   const door = await openMetrics(config.metrics, { host, stats: watched.stats, calls, tally }, parts)
   const health = createHealth(['ovs.bridge.v1.BridgeService'])
   const listening = parts.use(
     await listen({
-      addresses: config.listen,
+      doors: config.listen,
+      certificates: config.certificates,
+      limits: config.limits,
+      roleOf: roleOfMethod,
+      inherited: inheritedSockets(process.env, process.pid),
+      identify: openPeerLookup(),
+      log,
       register: server => {
         server.addService(bridgeServiceDefinition(), bridgeService(host, calls, watched, captures))
         serveReflection(server, createReflection(descriptors))
@@ -87,7 +97,11 @@ async function compose(config: Config, log: Logger, tally: Tally, parts: Disposa
       },
       calls,
       drainTimeoutMs: config.drainTimeoutMs,
-      ownDirectories: ['/run/ovs-bridged', config.stateDir],
+      // Who may enter a door is its socket's to say: that of another role may be beside it.
+      ownDirectories: [
+        { path: '/run/ovs-bridged', mode: 0o755 },
+        { path: config.stateDir, mode: 0o750 },
+      ],
     }),
   )
   void runReaper(host)
@@ -95,6 +109,7 @@ async function compose(config: Config, log: Logger, tally: Tally, parts: Disposa
   const version = host.ovsdb.status.state === 'ready' ? '' : ' (not there yet)'
   return {
     addresses: listening.addresses,
+    plaintext: listening.plaintext,
     ovs: `${config.ovs.kind === 'embedded' ? 'its own' : "the host's"}, unix:${socket}, datapath ${host.datapathType}${version}`,
     metricsUrl: door?.url,
     host,

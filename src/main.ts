@@ -6,6 +6,7 @@ import { type Config, parseConfig } from './config.js'
 import { type Daemon, startDaemon } from './daemon.js'
 import { isRecord } from './lib/json-rpc.js'
 import { createLog } from './log.js'
+import { openNotifier } from './systemd/index.js'
 
 /** Runs one invocation and resolves to the exit code. */
 async function main(argv: readonly string[]): Promise<number> {
@@ -21,17 +22,29 @@ async function serve(config: Config, version: string): Promise<number> {
   const stopped = new Promise<void>(resolve => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve())
   })
+  const log = createLog(config.logLevel)
+  // What nobody catches ends the process with a status of its own, but not without a line in the log.
+  process.on('uncaughtExceptionMonitor', (error, origin) => log.fatal({ err: error, origin }, 'crash'))
+  using notifier = openNotifier(process.env, process.pid)
   let daemon: Daemon
   try {
     if (!hasNetAdmin()) throw new Error('network devices are made by root (CAP_NET_ADMIN); start it as root')
-    daemon = await startDaemon(config, createLog(config.logLevel), version)
+    daemon = await startDaemon(config, log, version)
   } catch (error) {
     process.stderr.write(`ovs-bridged cannot start: ${error instanceof Error ? error.message : String(error)}\n`)
     return 1
   }
   process.stdout.write(banner({ ...daemon, version }))
+  notifier.notify('READY=1', `STATUS=serves on ${daemon.addresses.join(', ')}`)
+  const { watchdogMs } = notifier
+  // A timer of the main thread: it stays away when that hangs.
+  const watchdog =
+    watchdogMs === undefined ? undefined : setInterval(() => notifier.notify('WATCHDOG=1'), watchdogMs / 3)
   await stopped
+  notifier.notify('STOPPING=1', 'STATUS=lets running calls finish')
+  log.info({ drainTimeoutMs: config.drainTimeoutMs }, 'stopping')
   await daemon[Symbol.asyncDispose]()
+  clearInterval(watchdog)
   return 0
 }
 

@@ -32,6 +32,8 @@ export type Reason =
   | 'CAPTURE_NOT_FOUND'
   | 'FILE_EXISTS'
   | 'FILE_REFUSED'
+  | 'UNAUTHENTICATED'
+  | 'PERMISSION_DENIED'
 
 /** One field of a request that cannot be taken, spelled as a client writes it: `taps[17].mac`. */
 export interface Violation {
@@ -82,6 +84,8 @@ export type Problem = Told &
     | { readonly kind: 'file-refused'; readonly reason: 'FILE_REFUSED' }
     | { readonly kind: 'deadline'; readonly reason: 'DEADLINE_EXCEEDED' }
     | { readonly kind: 'cancelled'; readonly reason: 'CANCELLED' }
+    | { readonly kind: 'unauthenticated'; readonly reason: 'UNAUTHENTICATED' }
+    | { readonly kind: 'not-permitted'; readonly reason: 'PERMISSION_DENIED' }
   )
 
 /** The one error of the domain. */

@@ -7,11 +7,20 @@ import type { DefineCommand } from '../config.js'
 import type { ListBridgesResponse } from '../gen/ovs/bridge/v1/bridge.js'
 import { BridgeServiceClient } from '../gen/ovs/bridge/v1/service.js'
 import type { ListTapsResponse } from '../gen/ovs/bridge/v1/tap.js'
-import { formatAddress, type LocalAddress, parseLocalAddress } from '../lib/socket-address.js'
+import {
+  formatAddress,
+  type LoopbackAddress,
+  parseLoopbackAddress,
+  parseUnixAddress,
+  type UnixAddress,
+} from '../lib/socket-address.js'
+
+/** Where the service is reached without a certificate. */
+type ServerAddress = UnixAddress | LoopbackAddress
 
 /** What the command line asks for. */
 interface Options {
-  readonly server?: LocalAddress
+  readonly server?: ServerAddress
   readonly tap?: readonly string[]
   readonly bridge?: string
   readonly filter?: string
@@ -53,8 +62,10 @@ function parseCount(text: string): number {
   return Number(text)
 }
 
-function parseServer(text: string): LocalAddress {
-  const address = parseLocalAddress(text)
+function parseServer(text: string): ServerAddress {
+  const address = text.startsWith('unix:')
+    ? parseUnixAddress(text)
+    : parseLoopbackAddress(text, 'is neither unix:/PATH nor HOST:PORT')
   if (!address.ok) throw new InvalidArgumentError(`It ${address.reason}.`)
   return address.value
 }

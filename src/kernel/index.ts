@@ -27,3 +27,4 @@ export {
   parseLinkName,
   parseMacAddress,
 } from './names.js'
+export { openPeerLookup, type Peer } from './peer.js'

@@ -22,9 +22,6 @@ export interface TcpAddress {
 /** TCP on an address of this host's loopback. */
 export type LoopbackAddress = TcpAddress & Brand<object, 'Loopback'>
 
-/** Where plaintext may be served. */
-export type LocalAddress = UnixAddress | LoopbackAddress
-
 /** `sun_path` has 108 bytes, the last of them NUL. */
 export const maxSocketPathBytes = 107
 
@@ -40,29 +37,28 @@ export function parseUnixAddress(text: string): Parsed<UnixAddress> {
   return parsed({ kind: 'unix', path: path as SocketPath })
 }
 
-/** Takes `unix:/run/some.sock`, `127.0.0.1:50051`, `[::1]:50051` or `localhost:50051` (which is 127.0.0.1). */
-export function parseLocalAddress(text: string): Parsed<LocalAddress> {
-  if (text.startsWith('unix:')) return parseUnixAddress(text)
-  return parseLoopback(text, 'is neither unix:/PATH nor HOST:PORT')
+/** Takes `127.0.0.1:9477`, `[::1]:9477` or `localhost:9477` (which is 127.0.0.1); `otherwise` as below. */
+export function parseLoopbackAddress(text: string, otherwise?: string): Parsed<LoopbackAddress> {
+  const address = parseTcpAddress(text, otherwise)
+  if (!address.ok) return address
+  if (isLoopback(address.value.host)) return parsed(address.value as LoopbackAddress)
+  return refused('is not on the loopback, and everywhere else plaintext would let anybody in')
 }
 
-/** Takes `127.0.0.1:9477`, `[::1]:9477` or `localhost:9477` (which is 127.0.0.1). */
-export function parseLoopbackAddress(text: string): Parsed<LoopbackAddress> {
-  return parseLoopback(text, 'is not HOST:PORT')
-}
-
-function parseLoopback(text: string, otherwise: string): Parsed<LoopbackAddress> {
+/**
+ * Takes `192.0.2.1:50051`, `[2001:db8::1]:50051` or `localhost:50051` (which is 127.0.0.1).
+ * @param otherwise said of what has not that form, by who takes other forms too
+ */
+export function parseTcpAddress(text: string, otherwise = 'is not HOST:PORT'): Parsed<TcpAddress> {
   const [, bracketed, plain, digits] = /^(?:\[([^\]]*)\]|([^:[\]]*)):(\d{1,5})$/.exec(text) ?? []
   const port = Number(digits)
   if (digits === undefined || port > 65535) return refused(otherwise)
   const host = plain === 'localhost' ? '127.0.0.1' : (plain ?? bracketed ?? '')
   if (!(bracketed === undefined ? isIPv4(host) : isIPv6(host))) return refused('has a host that is not an IP address')
-  if (!isLoopback(host)) return refused('is not on the loopback, and everywhere else plaintext would let anybody in')
-  const address: TcpAddress = { kind: 'tcp', host, port }
-  return parsed(address as LoopbackAddress)
+  return parsed({ kind: 'tcp', host, port })
 }
 
-/** As `parseLocalAddress` takes it. */
+/** As the parsers above take it. */
 export function formatAddress(address: UnixAddress | TcpAddress): string {
   switch (address.kind) {
     case 'unix':
@@ -73,7 +69,7 @@ export function formatAddress(address: UnixAddress | TcpAddress): string {
 }
 
 /** 127.0.0.0/8 (RFC 1122 §3.2.1.3) and ::1 (RFC 4291 §2.5.3). */
-function isLoopback(host: string): boolean {
+export function isLoopback(host: string): boolean {
   const loopback = new BlockList()
   loopback.addSubnet('127.0.0.0', 8, 'ipv4')
   loopback.addAddress('::1', 'ipv6')

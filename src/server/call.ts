@@ -1,6 +1,7 @@
 import {
   type handleServerStreamingCall,
   type handleUnaryCall,
+  type Metadata,
   type ServerUnaryCall,
   type ServerWritableStream,
   status,
@@ -19,13 +20,15 @@ import {
   raceAbort,
   shuttingDown,
 } from '../lib/abort.js'
+import { summaryOf } from './audit.js'
+import { type Caller, printable } from './caller.js'
 import { type Failure, failure } from './status.js'
 
 /** What a handler learns about its call beside the request. */
 export interface Call {
   /** Fires with an `Aborted` when the client goes away, the deadline passes or the service stops; every wait takes it. */
   readonly signal: AbortSignal
-  /** Who calls, for logs and transaction comments: `unix` or `127.0.0.1:40312`, then the user agent. */
+  /** Who calls what, for transaction comments: `CreateTap by uid=0 pid=4711`. */
   readonly caller: string
   /** Name of the RPC, for example `CreateTap`. */
   readonly method: string
@@ -41,6 +44,7 @@ export type StreamHandler<Request, Response> = (request: Request, call: Call) =>
 export interface CallRecord {
   readonly kind: 'unary' | 'stream'
   readonly method: string
+  /** Its name, such as `uid=0 pid=4711`. */
   readonly caller: string
   readonly code: status
   /** ErrorInfo.reason of a call that failed. */
@@ -59,6 +63,8 @@ export interface OpenStreams {
 
 export interface CallsOptions {
   readonly log: Logger
+  /** Whether what calls of a method do is recorded for good, by the method's path. */
+  readonly isAudited?: (path: string) => boolean
   /** Told of every call once, when it is answered. */
   readonly onCall?: (record: CallRecord) => void
   /** Deadline of a unary call whose client set none. */
@@ -94,16 +100,21 @@ const deadlineSlackMs = 25
 export class Calls {
   readonly #log: Logger
   readonly #onCall: (record: CallRecord) => void
+  readonly #isAudited: (path: string) => boolean
+  readonly #callers = new WeakMap<Metadata, Caller>()
   readonly #defaultTimeoutMs: number
   readonly #unwindMs: number
   readonly #running = new Map<AbortScope, 'unary' | 'stream'>()
   readonly #streams = new Set<Stream>()
+  /** Calls refused since the last line about them. */
+  #overload = { refused: 0, silentUntil: 0 }
   #draining = false
   #onIdle: () => void = () => {}
 
   constructor(options: CallsOptions) {
     this.#log = options.log
     this.#onCall = options.onCall ?? (() => {})
+    this.#isAudited = options.isAudited ?? (() => false)
     this.#defaultTimeoutMs = options.defaultTimeoutMs ?? 30_000
     this.#unwindMs = options.unwindMs ?? 5_000
   }
@@ -119,6 +130,19 @@ export class Calls {
     const open = [...this.#streams].filter(stream => stream.method === method)
     const held = open.flatMap(({ heldSinceMs }) => (heldSinceMs === undefined ? [] : [nowMs - heldSinceMs]))
     return { open: open.length, held: held.length, lagMs: Math.max(0, ...held) }
+  }
+
+  /** Says whose call the one with this metadata is, before it runs. */
+  identify(metadata: Metadata, caller: Caller): void {
+    this.#callers.set(metadata, caller)
+  }
+
+  /** Records a call that does not run because of `error`, and gives the answer to it. */
+  refuse(refused: Refused, error: unknown): Failure {
+    const failed = { failure: failure(error), cause: error }
+    if (failed.failure.code === status.RESOURCE_EXHAUSTED) this.#recordOverload(refused, failed.failure)
+    else this.#record({ ...refused, caller: refused.caller.name, durationMs: 0 }, failed)
+    return failed.failure
   }
 
   /** The grpc-js handler of a unary RPC. */
@@ -205,7 +229,10 @@ export class Calls {
       scope.abort(Date.now() >= deadline - deadlineSlackMs ? deadlineExceeded() : cancelled())
     }
     surface.once('cancelled', onCancelled)
-    const call: Call = { signal: scope.signal, caller: callerOf(surface), method: methodOf(surface) }
+    const { name } = this.#callers.get(surface.metadata) ?? nobody
+    const path = surface.getPath()
+    const method = methodOf(path)
+    const call: Call = { signal: scope.signal, caller: `${method} by ${name}`, method }
     let failed: { readonly failure: Failure; readonly cause: unknown } | undefined
     try {
       if (this.#draining) throw shuttingDown()
@@ -217,7 +244,8 @@ export class Calls {
       return { ok: false, failure: failed.failure }
     } finally {
       surface.off('cancelled', onCancelled)
-      this.#record(kind, call, performance.now() - startedAt, failed)
+      const heard = { agent: agentOf(surface), ...(this.#isAudited(path) && { audit: summaryOf(surface.request) }) }
+      this.#record({ kind, path, caller: name, durationMs: performance.now() - startedAt, heard }, failed)
     }
   }
 
@@ -230,16 +258,23 @@ export class Calls {
     })
   }
 
-  #record(
-    kind: 'unary' | 'stream',
-    call: Call,
-    durationMs: number,
-    failed: { readonly failure: Failure; readonly cause: unknown } | undefined,
-  ): void {
+  /** One line a second at most: who floods the service must not flood its log. */
+  #recordOverload({ kind, path, caller }: Refused, { code, reason, message }: Failure): void {
+    const method = methodOf(path)
+    this.#overload.refused++
+    this.#onCall({ kind, method, caller: caller.name, code, reason, durationMs: 0 })
+    if (performance.now() < this.#overload.silentUntil) return
+    this.#log.warn({ method, caller: caller.name, message, refused: this.#overload.refused }, 'overload')
+    this.#overload = { refused: 0, silentUntil: performance.now() + 1_000 }
+  }
+
+  /** The one line of a call. */
+  #record(ended: Ended, failed: { readonly failure: Failure; readonly cause: unknown } | undefined): void {
     const code = failed?.failure.code ?? status.OK
-    const { method, caller } = call
+    const { kind, caller, durationMs } = ended
+    const method = methodOf(ended.path)
     const record: CallRecord = { kind, method, caller, code, reason: failed?.failure.reason, durationMs }
-    const line = { method, code: status[code], durationMs: Math.round(durationMs * 10) / 10, caller }
+    const line = { method, code: status[code], durationMs: Math.round(durationMs * 10) / 10, caller, ...ended.heard }
     if (failed === undefined) this.#log.info(line, 'call')
     else if (failed.failure.incident !== undefined) {
       this.#log.error({ ...line, incident: failed.failure.incident, err: failed.cause }, 'call failed by a defect')
@@ -249,6 +284,21 @@ export class Calls {
     this.#onCall(record)
   }
 }
+
+/** A call that does not run. */
+export type Refused = Pick<Ended, 'kind' | 'path'> & { readonly caller: Caller }
+
+interface Ended {
+  readonly kind: CallRecord['kind']
+  readonly path: string
+  readonly caller: string
+  readonly durationMs: number
+  /** What the client said of itself, and what it asked for where that is recorded for good. */
+  readonly heard?: Readonly<Record<string, unknown>>
+}
+
+/** A call that came in by no door of ours. */
+const nobody: Pick<Caller, 'name'> = { name: 'unknown' }
 
 /** A room that only says that it was told to stop does not know why: the signal does. */
 function reasonOf(thrown: unknown, signal: AbortSignal): unknown {
@@ -288,17 +338,12 @@ function grpcError(failed: Failure): { code: status; details: string; metadata: 
   return { code: failed.code, details: failed.message, metadata: failed.metadata }
 }
 
-function methodOf(surface: Surface): string {
-  const path = surface.getPath()
+function methodOf(path: string): string {
   return path.slice(path.lastIndexOf('/') + 1)
 }
 
-/** The user agent is the client's own word: printable ASCII only, and not much of it. */
-function callerOf(surface: Surface): string {
-  const peer = surface.getPeer()
+/** The client's own word. */
+function agentOf(surface: Surface): string {
   const [agent] = surface.metadata.get('user-agent')
-  const printable = String(agent ?? '')
-    .replace(/[^\x20-\x7e]/g, '?')
-    .slice(0, 64)
-  return `${peer === 'unknown' ? 'unix' : peer} ${printable}`.trimEnd()
+  return printable(String(agent ?? ''), 64)
 }

@@ -1,183 +1,232 @@
-import { chmod, lstat, mkdir, mkdtemp, rename, rm, rmdir, unlink } from 'node:fs/promises'
-import { connect } from 'node:net'
-import { dirname, join } from 'node:path'
-import { Server, ServerCredentials } from '@grpc/grpc-js'
-import { abortScope, raceAbort } from '../lib/abort.js'
-import {
-  formatAddress,
-  type LocalAddress,
-  maxSocketPathBytes,
-  type SocketPath,
-  type TcpAddress,
-} from '../lib/socket-address.js'
+import { once } from 'node:events'
+import { createServer, type ListenOptions as NetListenOptions, type Server as NetServer, type Socket } from 'node:net'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
+import { Server } from '@grpc/grpc-js'
+import type { Logger } from 'pino'
+import { abortScope, raceAbort, shuttingDown } from '../lib/abort.js'
+import { assertNever } from '../lib/assert-never.js'
+import { formatAddress, type TcpAddress } from '../lib/socket-address.js'
 import type { Calls } from './call.js'
-
-export type ListenProblem =
-  | { readonly kind: 'in-use'; readonly address: string; readonly message: string }
-  | { readonly kind: 'not-a-socket'; readonly address: string; readonly message: string }
-  | { readonly kind: 'cannot-bind'; readonly address: string; readonly message: string }
-
-/** An address that cannot be served. */
-export class ListenError extends Error {
-  override readonly name = 'ListenError'
-  readonly problem: ListenProblem
-
-  constructor(problem: ListenProblem, options?: { readonly cause?: unknown }) {
-    super(problem.message, options)
-    this.problem = problem
-  }
-}
+import { type Caller, certificateCaller, loopbackCaller, type ProcessIdentity, processCaller } from './caller.js'
+import { type CertificateFiles, followCertificates, mutualTls, readCertificates } from './certificates.js'
+import type { Door, Role } from './door.js'
+import { Gate } from './gate.js'
+import { defaultLimits, type Limits } from './limits.js'
+import { ListenError } from './listen-error.js'
+import { bindUnix, type OwnDirectory } from './unix-socket.js'
 
 export interface ListenOptions {
-  readonly addresses: readonly LocalAddress[]
+  readonly doors: readonly Door[]
   /** Adds the services. */
   readonly register: (server: Server) => void
+  /** The role that a method takes, by its path; undefined: nobody may call it. */
+  readonly roleOf: (path: string) => Role | undefined
   /** Drained when the server stops. */
   readonly calls: Calls
   /** How long running calls may still take then. */
   readonly drainTimeoutMs: number
-  /** Mode of unix sockets. */
-  readonly socketMode?: number
-  /** Directories that are made, with mode 0750, when a socket is to be in one of them and it does not exist. */
-  readonly ownDirectories?: readonly string[]
+  readonly log: Logger
+  readonly limits?: Partial<Limits>
+  readonly ownDirectories?: readonly OwnDirectory[]
+  /** For doors of kind `tls`. */
+  readonly certificates?: CertificateFiles | undefined
+  /** Descriptors of listening sockets that systemd passed, by name. */
+  readonly inherited?: ReadonlyMap<string, number>
+  /** The process behind a connected unix socket, by the descriptor of ours. */
+  readonly identify?: (fd: number) => ProcessIdentity | undefined
 }
 
 /** A running server. Disposing it drains the calls, closes everything and removes the sockets. */
 export interface Listening extends AsyncDisposable {
   /** What it is bound to, with the ports that the kernel chose. */
   readonly addresses: readonly string[]
+  /** Those of them that take no certificate. */
+  readonly plaintext: readonly string[]
 }
 
 /** Time for answers to leave after the last handler has settled; only idle streams of others use it up. */
 const flushMs = 250
 
 /**
- * Serves on all addresses, or on none: throws a `ListenError` for the first that cannot be. A unix socket is never open to
+ * Serves on all doors, or on none: throws a `ListenError` for the first that cannot be. A unix socket is never open to
  * more than its mode says, and appears under its name only when it answers.
  */
 export async function listen(options: ListenOptions): Promise<Listening> {
-  const server = new Server()
+  const limits = { ...defaultLimits, ...options.limits }
+  const server = new Server({
+    'grpc.enable_channelz': 0,
+    'grpc.max_receive_message_length': limits.messageBytes,
+    // Above what the gate lets through, so that it is the gate that says no.
+    'grpc.max_concurrent_streams': 2 * (limits.callsPerConnection + limits.streamsPerConnection),
+    'grpc.keepalive_time_ms': limits.keepaliveMs,
+    'grpc.keepalive_timeout_ms': limits.keepaliveTimeoutMs,
+  })
   options.register(server)
-  const bound: Bound[] = []
+  const gate = new Gate({ server, calls: options.calls, limits, roleOf: options.roleOf })
+  const opened: OpenDoor[] = []
   try {
-    for (const address of options.addresses) {
-      bound.push(
-        address.kind === 'unix' ? await bindUnix(server, address.path, options) : await bindTcp(server, address),
-      )
-    }
+    for (const door of options.doors) opened.push(await open(door, gate, options))
   } catch (error) {
-    server.forceShutdown()
-    for (const { remove } of bound) await remove()
+    for (const { close } of opened) await close()
     throw error
   }
   let stopped: Promise<void> | undefined
   return {
-    addresses: bound.map(({ address }) => address),
+    addresses: opened.map(({ address }) => address),
+    plaintext: opened.filter((_, i) => options.doors[i]?.kind !== 'tls').map(({ address }) => address),
     [Symbol.asyncDispose]() {
-      stopped ??= stop(server, bound, options)
+      stopped ??= stop(server, gate, opened, options)
       return stopped
     },
   }
 }
 
-interface Bound {
+interface OpenDoor {
   readonly address: string
-  /** Removes what is left in the file system. */
-  remove(): Promise<void>
+  /** Lets nobody in any more, and removes what is left in the file system. */
+  close(): Promise<void>
 }
 
-async function stop(server: Server, bound: readonly Bound[], options: ListenOptions): Promise<void> {
+async function stop(server: Server, gate: Gate, opened: readonly OpenDoor[], options: ListenOptions): Promise<void> {
+  const shut = Promise.all(opened.map(({ close }) => close()))
   const closed = new Promise<void>(resolve => server.tryShutdown(() => resolve()))
   await options.calls.drain(options.drainTimeoutMs)
   using flush = abortScope({ deadline: Date.now() + flushMs })
   await raceAbort(closed, flush.signal).catch(() => undefined)
   server.forceShutdown()
-  for (const { remove } of bound) await remove()
+  gate.closeAll()
+  await shut
 }
 
-async function bindTcp(server: Server, wanted: TcpAddress): Promise<Bound> {
-  const port = await bind(server, formatAddress(wanted), formatAddress(wanted))
-  return { address: formatAddress({ ...wanted, port }), remove: async () => {} }
-}
-
-/**
- * Binds in a directory that only we can enter, gives the socket its mode there, then moves it to its name. Between bind(2)
- * and chmod(2) a socket has whatever mode umask left.
- */
-async function bindUnix(server: Server, path: SocketPath, options: ListenOptions): Promise<Bound> {
-  const address = `unix:${path}`
-  const directory = dirname(path)
-  if (options.ownDirectories?.includes(directory)) await mkdir(directory, { recursive: true, mode: 0o750 })
-  await refuseUnlessFree(path)
-  const inner = await mkdtemp(join(directory, '.new-')).catch((cause: unknown) => {
-    throw new ListenError({ kind: 'cannot-bind', address, message: `cannot make ${path}: ${text(cause)}` }, { cause })
-  })
-  try {
-    const fresh = join(inner, 's')
-    if (Buffer.byteLength(fresh) > maxSocketPathBytes) {
-      const message = `cannot make ${path}: the name of its directory is too long`
-      throw new ListenError({ kind: 'cannot-bind', address, message })
+async function open(door: Door, gate: Gate, options: ListenOptions): Promise<OpenDoor> {
+  switch (door.kind) {
+    case 'unix': {
+      const server = unixServer(door, gate, options)
+      const { ownDirectories = [] } = options
+      const address = `unix:${door.path}`
+      const listening = (path: string) => bound(server, { path }, address)
+      const remove = await bindUnix({ ...door, ownDirectories }, listening).catch((error: unknown) => {
+        server.close()
+        throw error
+      })
+      return { address, close: () => closed(server).then(remove) }
     }
-    await bind(server, `unix:${fresh}`, address)
-    await chmod(fresh, options.socketMode ?? 0o660)
-    const { ino, dev } = await lstat(fresh)
-    await rename(fresh, path)
-    return { address, remove: () => removeIfOurs(path, { ino, dev }) }
-  } finally {
-    await rm(join(inner, 's'), { force: true })
-    await rmdir(inner)
-  }
-}
-
-/** A path is free when nothing is there, or a socket that nobody listens on any more. */
-async function refuseUnlessFree(path: SocketPath): Promise<void> {
-  const address = `unix:${path}`
-  const there = await lstat(path).catch(() => undefined)
-  if (there === undefined) return
-  if (!there.isSocket()) {
-    throw new ListenError({ kind: 'not-a-socket', address, message: `${path} exists and is not a socket` })
-  }
-  if ((await probe(path)) === 'answers') {
-    throw new ListenError({ kind: 'in-use', address, message: `another daemon is listening on ${path}` })
-  }
-}
-
-/** unix(7): ECONNREFUSED says that no process has the socket open; anything else, EAGAIN of a full backlog too, is life. */
-function probe(path: SocketPath): Promise<'answers' | 'stale'> {
-  return new Promise(resolve => {
-    const socket = connect(path)
-    const settle = (found: 'answers' | 'stale') => {
-      socket.destroy()
-      resolve(found)
-    }
-    socket.once('connect', () => settle('answers'))
-    socket.once('error', (error: NodeJS.ErrnoException) =>
-      settle(error.code === 'ECONNREFUSED' || error.code === 'ENOENT' ? 'stale' : 'answers'),
-    )
-  })
-}
-
-function bind(server: Server, target: string, address: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.bindAsync(target, ServerCredentials.createInsecure(), (error, port) => {
-      if (error === null) resolve(port)
-      else if (error.message.includes('EADDRINUSE')) {
-        const message = `another process is listening on ${address}`
-        reject(new ListenError({ kind: 'in-use', address, message }, { cause: error }))
-      } else {
-        const message = `cannot listen on ${address}: ${error.message}`
-        reject(new ListenError({ kind: 'cannot-bind', address, message }, { cause: error }))
+    case 'inherited': {
+      const fd = options.inherited?.get(door.name)
+      const address = `systemd:${door.name}`
+      if (fd === undefined) {
+        throw new ListenError({ kind: 'cannot-bind', address, message: `systemd passed no socket named ${door.name}` })
       }
-    })
+      const server = unixServer(door, gate, options)
+      await bound(server, { fd }, address)
+      // Only TCP has an address of its own to tell.
+      if (server.address() !== null) {
+        server.close()
+        throw new ListenError({ kind: 'cannot-bind', address, message: `${address} is not a unix socket` })
+      }
+      return { address, close: () => closed(server) }
+    }
+    case 'loopback': {
+      const server = createServer({ noDelay: true }, socket => gate.admit(socket, loopbackCaller(door, peerOf(socket))))
+      return await openTcp(server, door.endpoint, () => {})
+    }
+    case 'tls':
+      return await openTls(door, gate, options)
+    default:
+      return assertNever(door)
+  }
+}
+
+function unixServer(door: Door, gate: Gate, { identify }: ListenOptions): NetServer {
+  return createServer(socket => {
+    const fd = descriptorOf(socket)
+    gate.admit(socket, processCaller(door, fd === undefined ? undefined : identify?.(fd)))
   })
 }
 
-/** A daemon that took the name over keeps its socket. */
-async function removeIfOurs(path: SocketPath, ours: { readonly ino: number; readonly dev: number }): Promise<void> {
-  const there = await lstat(path).catch(() => undefined)
-  if (there?.ino === ours.ino && there.dev === ours.dev) await unlink(path)
+async function openTls(
+  door: Extract<Door, { kind: 'tls' }>,
+  gate: Gate,
+  { certificates, log, limits }: ListenOptions,
+): Promise<OpenDoor> {
+  const address = formatAddress(door.endpoint)
+  if (certificates === undefined) {
+    throw new ListenError({
+      kind: 'cannot-bind',
+      address,
+      message: `there are no certificates to serve ${address} with`,
+    })
+  }
+  const context = await readCertificates(certificates).catch((cause: unknown) => {
+    const message = `cannot serve ${address}: ${cause instanceof Error ? cause.message : String(cause)}`
+    throw new ListenError({ kind: 'cannot-bind', address, message }, { cause })
+  })
+  const server: TlsServer = createTlsServer({ ...mutualTls, ...context, noDelay: true })
+  server.maxConnections = 2 * (limits?.connections ?? defaultLimits.connections)
+  server.on('secureConnection', socket => {
+    const caller: Caller = certificateCaller(door, peerOf(socket), socket.getPeerCertificate())
+    gate.admit(socket, caller)
+  })
+  server.on('tlsClientError', (error: Error, socket: Socket) => {
+    log.info({ address, peer: peerOf(socket), message: error.message }, 'TLS client refused')
+  })
+  const lifetime = abortScope()
+  const opened = await openTcp(server, door.endpoint, () => lifetime.abort(shuttingDown()))
+  const onChange = (changed: typeof context) => {
+    server.setSecureContext(changed)
+    log.info({ address }, 'certificates reloaded')
+  }
+  const onProblem = (error: unknown) => log.error({ address, err: error }, 'certificates not reloaded')
+  void followCertificates(certificates, context, onChange, onProblem, lifetime.signal)
+  return opened
 }
 
-function text(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+async function openTcp(server: NetServer, wanted: TcpAddress, onClose: () => void): Promise<OpenDoor> {
+  const { host, port } = wanted
+  await bound(server, { host, port, exclusive: true }, formatAddress(wanted))
+  const at = server.address()
+  const address = formatAddress({ ...wanted, port: typeof at === 'object' && at !== null ? at.port : port })
+  return {
+    address,
+    close: () => {
+      onClose()
+      return closed(server)
+    },
+  }
+}
+
+async function bound(
+  server: NetServer,
+  where: NetListenOptions & { readonly fd?: number },
+  address: string,
+): Promise<void> {
+  try {
+    server.listen({ backlog: 1_024, ...where })
+    await once(server, 'listening')
+    // What goes wrong with one connection later is that connection's own end.
+    server.on('error', () => {})
+  } catch (cause) {
+    const isInUse = cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE'
+    const message = isInUse
+      ? `another process is listening on ${address}`
+      : `cannot listen on ${address}: ${cause instanceof Error ? cause.message : String(cause)}`
+    throw new ListenError({ kind: isInUse ? 'in-use' : 'cannot-bind', address, message }, { cause })
+  }
+}
+
+/** Stops listening, without waiting for the connections. */
+async function closed(server: NetServer): Promise<void> {
+  server.close()
+}
+
+function peerOf(socket: Socket): string {
+  const { remoteAddress = 'unknown', remotePort = 0 } = socket
+  return formatAddress({ kind: 'tcp', host: remoteAddress, port: remotePort })
+}
+
+/** Node.js keeps the descriptor of a socket to itself. */
+function descriptorOf(socket: Socket): number | undefined {
+  const handle: unknown = Reflect.get(socket, '_handle')
+  if (typeof handle !== 'object' || handle === null || !('fd' in handle)) return undefined
+  return typeof handle.fd === 'number' && handle.fd >= 0 ? handle.fd : undefined
 }

@@ -26,6 +26,8 @@ const codes = {
   'file-refused': status.FAILED_PRECONDITION,
   deadline: status.DEADLINE_EXCEEDED,
   cancelled: status.CANCELLED,
+  unauthenticated: status.UNAUTHENTICATED,
+  'not-permitted': status.PERMISSION_DENIED,
 } satisfies Record<Problem['kind'], status>
 
 /** Headers must stay below the 8 KiB that gRPC clients accept by default, so long texts and lists are cut. */

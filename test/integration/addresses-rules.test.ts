@@ -52,32 +52,36 @@ laneTest('a tap shows the newest of its addresses, and each with its VLAN', { on
   await held.until('the other MAC', ({ addresses }) => addresses.get('vm 10 10.0.0.4')?.address?.mac === two)
 })
 
-laneTest('an address or MAC on two taps of a VLAN is a conflict', { only: 'userspace' }, async context => {
-  await using bed = await startServedTestbed(context.signal)
-  const held = bed.use(await holdAddresses(bed.api))
-  const first = await plugMachine(bed, 'first', 10)
-  const second = await plugMachine(bed, 'second', 10)
-  const elsewhere = await plugMachine(bed, 'elsewhere', 20)
-  first.send(arp({ source: one, ip: '10.0.0.1' }))
-  await held.learned('first 10 10.0.0.1')
-  elsewhere.send(arp({ source: one, ip: '10.0.0.1' }))
-  await held.learned('elsewhere 20 10.0.0.1')
-  second.send(arp({ source: two, ip: '10.0.0.1' }))
-  await held.until('the address', ({ told }) => told.includes('!second 10 10.0.0.1 first'))
-  second.send(arp({ source: one, ip: '10.0.0.2' }))
-  await held.until('the MAC', ({ told }) => told.includes('!second 10 10.0.0.2 first'))
-  assert.deepEqual(held.told, [
-    'synced',
-    '+first 10 10.0.0.1',
-    '+elsewhere 20 10.0.0.1',
-    '+second 10 10.0.0.1',
-    '!second 10 10.0.0.1 first',
-    '+second 10 10.0.0.2',
-    '!second 10 10.0.0.2 first',
-  ])
-  const { counters } = bed.service.daemon.host.addresses
-  assert.deepEqual([counters.learned, counters.conflicts], [4, 2])
-})
+laneTest(
+  'an address or MAC on two taps of a VLAN is a conflict',
+  { looksInside: true, only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const held = bed.use(await holdAddresses(bed.api))
+    const first = await plugMachine(bed, 'first', 10)
+    const second = await plugMachine(bed, 'second', 10)
+    const elsewhere = await plugMachine(bed, 'elsewhere', 20)
+    first.send(arp({ source: one, ip: '10.0.0.1' }))
+    await held.learned('first 10 10.0.0.1')
+    elsewhere.send(arp({ source: one, ip: '10.0.0.1' }))
+    await held.learned('elsewhere 20 10.0.0.1')
+    second.send(arp({ source: two, ip: '10.0.0.1' }))
+    await held.until('the address', ({ told }) => told.includes('!second 10 10.0.0.1 first'))
+    second.send(arp({ source: one, ip: '10.0.0.2' }))
+    await held.until('the MAC', ({ told }) => told.includes('!second 10 10.0.0.2 first'))
+    assert.deepEqual(held.told, [
+      'synced',
+      '+first 10 10.0.0.1',
+      '+elsewhere 20 10.0.0.1',
+      '+second 10 10.0.0.1',
+      '!second 10 10.0.0.1 first',
+      '+second 10 10.0.0.2',
+      '!second 10 10.0.0.2 first',
+    ])
+    const { counters } = bed.service.daemon.host.addresses
+    assert.deepEqual([counters.learned, counters.conflicts], [4, 2])
+  },
+)
 
 laneTest(
   'a probe for duplicates counts when nobody objects, neither another tap nor somebody beyond',
@@ -150,7 +154,7 @@ laneTest("a lease is its client's address", { only: 'userspace' }, async context
 
 laneTest(
   'of a tap that says too much 16 addresses are kept and the rest is counted',
-  { only: 'userspace' },
+  { looksInside: true, only: 'userspace' },
   async context => {
     await using bed = await startServedTestbed(context.signal)
     const held = bed.use(await holdAddresses(bed.api))
@@ -170,7 +174,7 @@ laneTest(
   },
 )
 
-laneTest('an address ages out, and goes with its tap', { only: 'userspace' }, async context => {
+laneTest('an address ages out, and goes with its tap', { looksInside: true, only: 'userspace' }, async context => {
   await using bed = await startServedTestbed(context.signal, '--address-ttl', '1s')
   const held = bed.use(await holdAddresses(bed.api))
   const machine = await plugMachine(bed, 'vm', 10)

@@ -87,42 +87,46 @@ async function equip(bed: Testbed, { api, daemon }: Service, bridge: string, pre
   }
 }
 
-laneTest('all that is made and destroyed leaves the bridges of others as they were', { timeoutMs }, async context => {
-  await using bed = await startTestbed(context.signal)
-  await addForeignBridge(bed.ovs, 'foreign', [{ name: 'theirs', type: 'internal', tag: 5 }])
-  await addForeignBridge(bed.ovs, 'there', [{ name: 'theirs2', type: 'internal' }])
-  const before = await stateOf(bed)
-  await using service = await startService(bed)
-  const { api } = service
-  await api.ensureBridge()
-  assert.equal((await api.ensureBridge({ bridge: 'there' })).bridge?.preExist, true)
-  await plugAll(bed, api, 'br0', 'a')
-  await plugAll(bed, api, 'there', 'b')
-  const theirs = async () => {
-    const rows = (await bed.ovs.dump())['Port']?.filter(row => JSON.stringify(row).includes('"theirs'))
-    assert.equal(rows?.length, 2)
-    return rows
-  }
-  const untouched = await theirs()
-  await equip(bed, service, 'br0', 'a')
-  await api.destroyMirror({ destination: 'aspan' })
-  await api.removeTap({ tap: 'atap' })
-  await api.addTap({ tap: 'atap', bridge: 'there' })
-  await api.setTapQinQ({ tap: 'btap', outerVlan: 100 })
-  const { bridges } = await api.listBridges()
-  assert.deepEqual(
-    bridges.map(({ name, preExist, vlans }) => ({ name, preExist, vlans })),
-    [
-      { name: 'br0', preExist: false, vlans: [0, 20] },
-      { name: 'there', preExist: true, vlans: [0, 10, 20] },
-    ],
-  )
-  assert.deepEqual(await theirs(), untouched)
-  assert.deepEqual(await api.destroyAllBridges(), { destroyed: ['br0'], leftInPlace: ['there'] })
-  deleteLink(findLink('aup')?.index ?? 0)
-  assert.deepEqual(await stateOf(bed), before)
-  assert.deepEqual(await api.destroyAllBridges(), { destroyed: [], leftInPlace: [] })
-})
+laneTest(
+  'all that is made and destroyed leaves the bridges of others as they were',
+  { looksInside: true, timeoutMs },
+  async context => {
+    await using bed = await startTestbed(context.signal)
+    await addForeignBridge(bed.ovs, 'foreign', [{ name: 'theirs', type: 'internal', tag: 5 }])
+    await addForeignBridge(bed.ovs, 'there', [{ name: 'theirs2', type: 'internal' }])
+    const before = await stateOf(bed)
+    await using service = await startService(bed)
+    const { api } = service
+    await api.ensureBridge()
+    assert.equal((await api.ensureBridge({ bridge: 'there' })).bridge?.preExist, true)
+    await plugAll(bed, api, 'br0', 'a')
+    await plugAll(bed, api, 'there', 'b')
+    const theirs = async () => {
+      const rows = (await bed.ovs.dump())['Port']?.filter(row => JSON.stringify(row).includes('"theirs'))
+      assert.equal(rows?.length, 2)
+      return rows
+    }
+    const untouched = await theirs()
+    await equip(bed, service, 'br0', 'a')
+    await api.destroyMirror({ destination: 'aspan' })
+    await api.removeTap({ tap: 'atap' })
+    await api.addTap({ tap: 'atap', bridge: 'there' })
+    await api.setTapQinQ({ tap: 'btap', outerVlan: 100 })
+    const { bridges } = await api.listBridges()
+    assert.deepEqual(
+      bridges.map(({ name, preExist, vlans }) => ({ name, preExist, vlans })),
+      [
+        { name: 'br0', preExist: false, vlans: [0, 20] },
+        { name: 'there', preExist: true, vlans: [0, 10, 20] },
+      ],
+    )
+    assert.deepEqual(await theirs(), untouched)
+    assert.deepEqual(await api.destroyAllBridges(), { destroyed: ['br0'], leftInPlace: ['there'] })
+    deleteLink(findLink('aup')?.index ?? 0)
+    assert.deepEqual(await stateOf(bed), before)
+    assert.deepEqual(await api.destroyAllBridges(), { destroyed: [], leftInPlace: [] })
+  },
+)
 
 laneTest('a bridge of ours that carries a port of others stays with it alone', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
@@ -197,7 +201,7 @@ laneTest(
 
 laneTest(
   'a bridge is made anew while the device of its forerunner is on its way out',
-  { only: 'userspace' },
+  { looksInside: true, only: 'userspace' },
   async context => {
     await using bed = await startServedTestbed(context.signal)
     const index = findLink('br0')?.index
@@ -310,7 +314,7 @@ laneTest('a second daemon of one instance does not start', {}, async context => 
   assert.equal(bridge?.name, 'br0')
 })
 
-laneTest('who lost its lock changes nothing, and goes on when it has it back', {}, async context => {
+laneTest('who lost its lock changes nothing, and goes on when it has it back', { looksInside: true }, async context => {
   await using bed = await startServedTestbed(context.signal)
   const before = await bed.ovs.dump()
   const thief = await stealLock(bed.ovs, 'ovs_bridged_default')

@@ -158,29 +158,33 @@ function nextWorker(): Promise<Worker> {
   return new Promise(resolve => process.once('worker', resolve))
 }
 
-laneTest('captures whose thread dies have failed, and the next ones work', userspace, async context => {
-  await using bed = await startCapturing(context.signal)
-  const { api, directory } = bed
-  for (const tap of ['one', 'two']) await api.createTap({ tap })
-  const one = bed.use(openTap('one'))
-  const descriptors = readdirSync('/proc/self/fd').length
-  const worker = nextWorker()
-  const ids = [await startCapture(api, ofTap('one')), await startCapture(api, ofBridge('br0'))]
-  one.send(testFrame(0, 100))
-  await hasPackets(api, ids[0] ?? 0, 1)
-  const dead = (await worker).terminate()
-  // It ends when it comes out of poll(2).
-  one.send(testFrame(1, 100))
-  await within('the end of the thread', 20_000, dead)
-  for (const id of ids) {
-    const ended = await hasEnded(api, id)
-    assert.equal(ended.state, CaptureState.FAILED)
-    assert.match(ended.endReason, /^the thread that captures is gone: /)
-    readPcap(join(directory, ended.fileName))
-  }
-  await nothingIsLeft(bed)
-  await until('no descriptor is left', () => readdirSync('/proc/self/fd').length <= descriptors)
-  const again = await startCapture(api, ofTap('one'))
-  one.send(testFrame(2, 100))
-  await hasPackets(api, again, 1)
-})
+laneTest(
+  'captures whose thread dies have failed, and the next ones work',
+  { ...userspace, looksInside: true },
+  async context => {
+    await using bed = await startCapturing(context.signal)
+    const { api, directory } = bed
+    for (const tap of ['one', 'two']) await api.createTap({ tap })
+    const one = bed.use(openTap('one'))
+    const descriptors = readdirSync('/proc/self/fd').length
+    const worker = nextWorker()
+    const ids = [await startCapture(api, ofTap('one')), await startCapture(api, ofBridge('br0'))]
+    one.send(testFrame(0, 100))
+    await hasPackets(api, ids[0] ?? 0, 1)
+    const dead = (await worker).terminate()
+    // It ends when it comes out of poll(2).
+    one.send(testFrame(1, 100))
+    await within('the end of the thread', 20_000, dead)
+    for (const id of ids) {
+      const ended = await hasEnded(api, id)
+      assert.equal(ended.state, CaptureState.FAILED)
+      assert.match(ended.endReason, /^the thread that captures is gone: /)
+      readPcap(join(directory, ended.fileName))
+    }
+    await nothingIsLeft(bed)
+    await until('no descriptor is left', () => readdirSync('/proc/self/fd').length <= descriptors)
+    const again = await startCapture(api, ofTap('one'))
+    one.send(testFrame(2, 100))
+    await hasPackets(api, again, 1)
+  },
+)

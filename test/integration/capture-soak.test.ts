@@ -16,7 +16,7 @@ async function startAndStop(api: Api, target: Parameters<typeof startCapture>[1]
 
 laneTest(
   'a thousand captures leave no descriptor, memory, device or mirror behind',
-  { only: 'userspace', timeoutMs: 300_000 },
+  { looksInside: true, only: 'userspace', timeoutMs: 300_000 },
   async context => {
     await using bed = await startCapturing(context.signal)
     const { api, directory } = bed

@@ -20,7 +20,7 @@ async function reasonsOf(calls: readonly Promise<unknown>[]): Promise<readonly s
   })
 }
 
-laneTest('a call that loses a race within a shared transaction fails alone', {}, async context => {
+laneTest('a call that loses a race within a shared transaction fails alone', { looksInside: true }, async context => {
   await using bed = await startTestbed(context.signal)
   await addForeignBridge(bed.ovs, 'foreign', [])
   const socket = bed.use(await openHeldSocket(bed.ovs.endpoint.slice('unix:'.length)))
@@ -63,7 +63,7 @@ laneTest('of callers that want one name at a time one gets it', {}, async contex
   assert.equal((await bed.ovs.select('QoS')).length, 1)
 })
 
-laneTest('a destruction that is late leaves a new tap of its name alone', {}, async context => {
+laneTest('a destruction that is late leaves a new tap of its name alone', { looksInside: true }, async context => {
   await using bed = await startServedTestbed(context.signal)
   const { kernel } = bed.service.daemon.host
   const getLink = kernel.getLink.bind(kernel)
@@ -94,7 +94,7 @@ async function halfway(bed: ServedTestbed, tap: string) {
   return made
 }
 
-laneTest('callers that come together share transactions', {}, async context => {
+laneTest('callers that come together share transactions', { looksInside: true }, async context => {
   await using bed = await startServedTestbed(context.signal)
   const { committer } = bed.service.daemon.host
   // While ovs-vswitchd has a change before it, those that come wait, and then go together.

@@ -114,34 +114,38 @@ laneTest(
   },
 )
 
-laneTest('a tap is counted where it is, and only while it is there', { only: 'userspace' }, async context => {
-  await using bed = await startServedTestbed(context.signal)
-  const service = bed.use(await startService(bed, '--instance', 'second', '--metrics-listen', '127.0.0.1:0'))
-  const { api } = service
-  const url = service.daemon.metricsUrl
-  await api.ensureBridge({ bridge: 'br7' })
-  await api.createTap({ tap: 'one', bridge: 'br7' })
-  const active = 'ovs_bridged_taps{kind="tuntap",state="active"}'
-  assert.equal(valueOf(await scrape(url), active), 1)
-  const received = (bridge: string) => `ovs_bridged_tap_receive_bytes_total{bridge="${bridge}",tap="one"}`
-  await until('counters of the tap', async () => valueOf(await scrape(url), received('br7')) !== undefined, {
-    deadlineMs: 20_000,
-    everyMs: 100,
-  })
-  await api.removeTap({ tap: 'one' })
-  const detached = await scrape(url)
-  assert.equal(valueOf(detached, received('br7')), undefined)
-  assert.notEqual(valueOf(detached, received('')), undefined)
-  assert.equal(valueOf(detached, 'ovs_bridged_taps{kind="tuntap",state="detached"}'), 1)
-  await api.destroyTap({ tap: 'one' })
-  const page = await scrape(url)
-  assert.equal(valueOf(page, active), 0)
-  assert.ok(!page.includes('tap="one"'))
-  assert.equal(valueOf(page, 'ovs_bridged_calls_total{method="CreateTap",code="OK"}'), 1)
-  assert.ok((valueOf(page, 'ovs_bridged_ovsdb_transaction_duration_seconds_count{outcome="committed"}') ?? 0) >= 3)
-})
+laneTest(
+  'a tap is counted where it is, and only while it is there',
+  { looksInside: true, only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const service = bed.use(await startService(bed, '--instance', 'second', '--metrics-listen', '127.0.0.1:0'))
+    const { api } = service
+    const url = service.daemon.metricsUrl
+    await api.ensureBridge({ bridge: 'br7' })
+    await api.createTap({ tap: 'one', bridge: 'br7' })
+    const active = 'ovs_bridged_taps{kind="tuntap",state="active"}'
+    assert.equal(valueOf(await scrape(url), active), 1)
+    const received = (bridge: string) => `ovs_bridged_tap_receive_bytes_total{bridge="${bridge}",tap="one"}`
+    await until('counters of the tap', async () => valueOf(await scrape(url), received('br7')) !== undefined, {
+      deadlineMs: 20_000,
+      everyMs: 100,
+    })
+    await api.removeTap({ tap: 'one' })
+    const detached = await scrape(url)
+    assert.equal(valueOf(detached, received('br7')), undefined)
+    assert.notEqual(valueOf(detached, received('')), undefined)
+    assert.equal(valueOf(detached, 'ovs_bridged_taps{kind="tuntap",state="detached"}'), 1)
+    await api.destroyTap({ tap: 'one' })
+    const page = await scrape(url)
+    assert.equal(valueOf(page, active), 0)
+    assert.ok(!page.includes('tap="one"'))
+    assert.equal(valueOf(page, 'ovs_bridged_calls_total{method="CreateTap",code="OK"}'), 1)
+    assert.ok((valueOf(page, 'ovs_bridged_ovsdb_transaction_duration_seconds_count{outcome="committed"}') ?? 0) >= 3)
+  },
+)
 
-laneTest('with --no-metrics-per-tap nothing names a tap', { only: 'userspace' }, async context => {
+laneTest('with --no-metrics-per-tap nothing names a tap', { looksInside: true, only: 'userspace' }, async context => {
   await using bed = await startTestbed(context.signal)
   const flags = ['--metrics-listen', '[::1]:0', '--no-metrics-per-tap']
   const service = bed.use(await startService(bed, ...flags))

@@ -49,7 +49,7 @@ function create(api: Api, kind: Kind, tap: string, netns: string): Promise<unkno
   }
 }
 
-laneTest('a transaction that the database refuses undoes the device', {}, async context => {
+laneTest('a transaction that the database refuses undoes the device', { looksInside: true }, async context => {
   await using bed = await startTestbed(context.signal)
   const socket = bed.use(await openHeldSocket(bed.ovs.endpoint.slice('unix:'.length)))
   const ovs = { ...bed.ovs, endpoint: `unix:${socket.path}` }
@@ -154,17 +154,21 @@ laneTest('without ovsdb-server calls fail at once, and work again when it is bac
   assert.equal((await bed.api.createTap({ tap: 'late' })).tap?.name, 'late')
 })
 
-laneTest('a call whose transaction is cut off says that its outcome is unknown, and is undone', {}, async context => {
-  await using bed = await startServedTestbed(context.signal)
-  const before = await stateOf(bed)
-  bed.ovs.ovsdbServer.stop()
-  const { committer } = bed.service.daemon.host
-  const sent = committer.transactions
-  const refused = assert.rejects(bed.api.createTap({ tap: 'cut' }), { code: 'UNKNOWN', reason: 'OUTCOME_UNKNOWN' })
-  await until('the transaction has left', () => committer.transactions > sent)
-  await bed.ovs.ovsdbServer.kill()
-  await refused
-  await bed.ovs.ovsdbServer.restart()
-  await until('the device is gone', () => findLink('cut') === undefined)
-  assert.deepEqual(await stateOf(bed), before)
-})
+laneTest(
+  'a call whose transaction is cut off says that its outcome is unknown, and is undone',
+  { looksInside: true },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const before = await stateOf(bed)
+    bed.ovs.ovsdbServer.stop()
+    const { committer } = bed.service.daemon.host
+    const sent = committer.transactions
+    const refused = assert.rejects(bed.api.createTap({ tap: 'cut' }), { code: 'UNKNOWN', reason: 'OUTCOME_UNKNOWN' })
+    await until('the transaction has left', () => committer.transactions > sent)
+    await bed.ovs.ovsdbServer.kill()
+    await refused
+    await bed.ovs.ovsdbServer.restart()
+    await until('the device is gone', () => findLink('cut') === undefined)
+    assert.deepEqual(await stateOf(bed), before)
+  },
+)

@@ -170,7 +170,7 @@ laneTest(
 
 laneTest(
   'who stops reading misses ticks and is told how many, and holds up nobody',
-  { only: 'userspace', timeoutMs: 120_000 },
+  { looksInside: true, only: 'userspace', timeoutMs: 120_000 },
   async context => {
     await using bed = await startServedTestbed(context.signal, '--metrics-listen', '127.0.0.1:0')
     const taps = Array.from({ length: 300 }, (_, i) => ({ ...noTap, tap: `t${i}` }))

@@ -73,7 +73,7 @@ async function assertHolds(held: HeldTaps, listed: readonly Tap[], what: string)
 
 laneTest(
   'ten thousand subscriptions that come and go leave nothing behind, and who stays holds what is listed',
-  { only: 'userspace', timeoutMs: 300_000 },
+  { looksInside: true, only: 'userspace', timeoutMs: 300_000 },
   async context => {
     const seed = Number(process.env['OVS_BRIDGED_TEST_SEED'] ?? Date.now() % 1_000_000)
     context.diagnostic(`OVS_BRIDGED_TEST_SEED=${seed}`)

@@ -13,6 +13,12 @@ export interface DaemonOptions {
   readonly flags?: readonly string[]
   /** Flags of Node.js itself, such as `--cpu-prof`. */
   readonly nodeFlags?: readonly string[]
+  /** A command that runs it, and becomes it by exec: its words, before those of the daemon. */
+  readonly through?: readonly string[]
+  /** Variables beside those of the test. */
+  readonly env?: Readonly<Record<string, string>>
+  /** Descriptors that it finds from 3 on. */
+  readonly fds?: readonly number[]
   /** Kept, for a daemon that is to find what one before it left; without it the daemon has one of its own. */
   readonly stateDir?: string
 }
@@ -39,8 +45,11 @@ export async function spawnDaemon(ovs: PrivateOvs | 'embedded', options: DaemonO
   try {
     const which = ovs === 'embedded' ? ['--embedded'] : ['--ovsdb', ovs.endpoint, '--datapath', ovs.datapathType]
     const { flags, address } = arrange(parts, which, options)
-    const args = [...(options.nodeFlags ?? []), mainProgram, 'serve', ...flags]
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const node = [process.execPath, ...(options.nodeFlags ?? []), mainProgram, 'serve', ...flags]
+    const [program = '', ...args] = [...(options.through ?? []), ...node]
+    const env = { ...process.env, ...options.env }
+    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe', ...(options.fds ?? [])] })
+    if (child.stdout === null || child.stderr === null) throw new Error('a daemon without pipes')
     const ended = new Promise<number | string>(resolve => {
       child.once('close', (code, signal) => resolve(code ?? signal ?? ''))
     })

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { fromBinary } from '@bufbuild/protobuf'
 import { type FileDescriptorProto, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt'
-import { serveFlags } from '../../src/config.js'
+import { serveFlags } from '../../src/flags.js'
 
 /** The checkout that the tests were compiled in. */
 export const checkout = new URL('../../../', import.meta.url)
@@ -13,11 +13,12 @@ export function withTables(readme: string): string {
   return withTable(withTable(readme, 'calls', callTable()), 'flags', flagTable())
 }
 
-function withTable(readme: string, name: string, table: string): string {
+/** `text` with `table` between `<!-- NAME -->` and `<!-- /NAME -->`. */
+export function withTable(text: string, name: string, table: string): string {
   const [open, close] = [`<!-- ${name} -->\n`, `<!-- /${name} -->\n`]
-  const [begin, end] = [readme.indexOf(open), readme.indexOf(close)]
-  if (begin < 0 || end < begin) throw new Error(`README.md has no place for the table of ${name}`)
-  return `${readme.slice(0, begin + open.length)}${table}${readme.slice(end)}`
+  const [begin, end] = [text.indexOf(open), text.indexOf(close)]
+  if (begin < 0 || end < begin) throw new Error(`there is no place for the table of ${name}`)
+  return `${text.slice(0, begin + open.length)}${table}${text.slice(end)}`
 }
 
 function callTable(): string {
@@ -32,13 +33,13 @@ function flagTable(): string {
   const rows = serveFlags.map(flag => [
     `\`--${flag.name}${flag.value === undefined ? '' : ` <${flag.value}>`}\``,
     `\`${flag.variable}\``,
-    `\`${flag.fallback}\``,
+    flag.fallback === '' ? '' : `\`${flag.fallback}\``,
     flag.description,
   ])
   return table(['Flag', 'Variable', 'Default', 'Meaning'], rows)
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.map(cell => cell.replaceAll('|', '\\|')).join(' | ')} |\n`
   return [head, head.map(() => '---'), ...rows].map(line).join('')
 }

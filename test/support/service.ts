@@ -4,12 +4,16 @@ import { join } from 'node:path'
 import { parseConfig } from '../../src/config.js'
 import { type Daemon, startDaemon } from '../../src/daemon.js'
 import { createLog } from '../../src/log.js'
+import { confined } from './confined.js'
+import { spawnDaemon } from './daemon-process.js'
+import { isConfined } from './lane.js'
 import { type Api, connectTo } from './rpc.js'
 import { startTestbed, type Testbed } from './testbed.js'
 
-/** The daemon within this process, on the test's own Open vSwitch, and a client of it. */
+/** The daemon on the test's own Open vSwitch, within this process, and a client of it. */
 export interface Service extends AsyncDisposable {
   readonly api: Api
+  /** What runs in this process; for tests that look inside. */
   readonly daemon: Daemon
   /** `unix:/…`, for clients of other kinds. */
   readonly address: string
@@ -21,6 +25,7 @@ export async function startService(bed: Testbed, ...flags: readonly string[]): P
   const address = `unix:${directory}/api.sock`
   const on = ['--ovsdb', bed.ovs.endpoint, '--datapath', bed.ovs.datapathType, '--default-bridge', 'br0']
   const paths = ['--listen', address, '--state-dir', directory, '--metrics-listen', 'off']
+  if (isConfined) return await startConfinedService(bed, ['--default-bridge', 'br0', ...flags])
   const invocation = parseConfig(['serve', ...on, ...paths, ...flags], {}, 'test')
   if (invocation.kind !== 'serve') throw new Error(JSON.stringify(invocation))
   const level = process.env['OVS_BRIDGED_TEST_LOG'] === 'info' ? 'info' : 'error'
@@ -36,6 +41,30 @@ export async function startService(bed: Testbed, ...flags: readonly string[]): P
     api: connection.api,
     daemon,
     address,
+    [Symbol.asyncDispose]: () => {
+      closed ??= close()
+      return closed
+    },
+  }
+}
+
+/** The same as a process that has only the capabilities of deploy/ovs-bridged.service. */
+async function startConfinedService(bed: Testbed, flags: readonly string[]): Promise<Service> {
+  const daemon = await spawnDaemon(bed.ovs, { flags, through: confined() })
+  const connection = connectTo(daemon.address)
+  let closed: Promise<void> | undefined
+  const close = async () => {
+    connection[Symbol.dispose]()
+    const status = await daemon.end('SIGTERM')
+    await daemon[Symbol.asyncDispose]()
+    if (status !== 0) throw new Error(`the daemon ended with ${status}: ${daemon.stderr()}`)
+  }
+  return {
+    api: connection.api,
+    get daemon(): never {
+      throw new Error('the daemon is another process')
+    },
+    address: daemon.address,
     [Symbol.asyncDispose]: () => {
       closed ??= close()
       return closed

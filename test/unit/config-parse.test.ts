@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Config, parseConfig } from '../../src/config.js'
 import { formatAddress } from '../../src/lib/socket-address.js'
+import type { Door } from '../../src/server/door.js'
+import { defaultLimits } from '../../src/server/limits.js'
 
 function parse(argv: readonly string[], env: Readonly<Record<string, string>> = {}): Config {
   const result = parseConfig(['serve', ...argv], env, '1.2.3')
@@ -19,7 +21,15 @@ function refusal(argv: readonly string[], env: Readonly<Record<string, string>> 
 test("without flags the host's Open vSwitch is served on a unix socket", () => {
   assert.deepEqual(parse([]), {
     ovs: { kind: 'host', endpoint: { kind: 'unix', path: '/var/run/openvswitch/db.sock' }, datapath: 'auto' },
-    listen: [{ kind: 'unix', path: '/run/ovs-bridged/ovs-bridged.sock' }],
+    listen: [{ kind: 'unix', path: '/run/ovs-bridged/ovs-bridged.sock', role: 'admin', mode: 0o660, group: undefined }],
+    certificates: undefined,
+    limits: {
+      connections: defaultLimits.connections,
+      calls: defaultLimits.calls,
+      streams: defaultLimits.streams,
+      callsPerSecond: defaultLimits.callsPerSecond,
+      messageBytes: defaultLimits.messageBytes,
+    },
     stateDir: '/var/lib/ovs-bridged',
     captureDir: '/var/lib/ovs-bridged/captures',
     defaultBridge: 'ovsbr0',
@@ -41,17 +51,23 @@ test('--embedded asks for an Open vSwitch of its own', () => {
 test('every flag is taken', () => {
   const config = parse(
     (
-      '--ovsdb unix:/tmp/db.sock --datapath netdev --listen unix:/tmp/a --listen [::1]:5 --state-dir /s --capture-dir /c ' +
+      '--ovsdb unix:/tmp/db.sock --datapath netdev --listen unix:/tmp/a,role=viewer,mode=0600,group=lab --listen [::1]:5 --listen 10.0.0.1:5 --listen systemd:api --state-dir /s --capture-dir /c ' +
       '--capture-quota none --default-bridge b --tap-name-format t%v --bond-name-format b%vx --instance i-1 ' +
-      '--log-level debug --drain-timeout 500ms --address-ttl 5m --metrics-listen localhost:0 --no-metrics-per-tap'
+      '--log-level debug --drain-timeout 500ms --address-ttl 5m --metrics-listen localhost:0 --no-metrics-per-tap ' +
+      '--tls-cert /c --tls-key /k --tls-client-ca /a --insecure-loopback --max-connections 1 --max-calls 2 --max-streams 3 ' +
+      '--max-call-rate 4 --max-message 65536'
     ).split(' '),
   )
   assert.deepEqual(config, {
     ovs: { kind: 'host', endpoint: { kind: 'unix', path: '/tmp/db.sock' }, datapath: 'netdev' },
     listen: [
-      { kind: 'unix', path: '/tmp/a' },
-      { kind: 'tcp', host: '::1', port: 5 },
+      { kind: 'unix', path: '/tmp/a', role: 'viewer', mode: 0o600, group: 'lab' },
+      { kind: 'loopback', endpoint: { kind: 'tcp', host: '::1', port: 5 }, role: 'viewer' },
+      { kind: 'tls', endpoint: { kind: 'tcp', host: '10.0.0.1', port: 5 }, role: 'admin' },
+      { kind: 'inherited', name: 'api', role: 'admin' },
     ],
+    certificates: { cert: '/c', key: '/k', clientCa: '/a' },
+    limits: { connections: 1, calls: 2, streams: 3, callsPerSecond: 4, messageBytes: 65_536 },
     stateDir: '/s',
     captureDir: '/c',
     defaultBridge: 'b',
@@ -78,36 +94,61 @@ test('a variable stands for a flag that is not given', () => {
   assert.equal(parse(['--default-bridge', 'flag0'], env).defaultBridge, 'flag0')
 })
 
-test('several addresses stand in their variable with commas', () => {
-  const { listen } = parse([], { OVS_BRIDGED_LISTEN: 'unix:/a,127.0.0.1:1' })
-  assert.deepEqual(listen.map(formatAddress), ['unix:/a', '127.0.0.1:1'])
+test('several addresses stand in their variable with spaces', () => {
+  const { listen } = parse([], { OVS_BRIDGED_LISTEN: 'unix:/a,role=viewer  unix:/b', OVS_BRIDGED_LOG_LEVEL: 'info' })
+  assert.deepEqual(listen.map(spelled), ['unix:/a role=viewer', 'unix:/b role=admin'])
 })
+
+const spelled = (door: Door) => {
+  if (door.kind === 'inherited') return `systemd:${door.name} role=${door.role}`
+  return `${formatAddress(door.kind === 'unix' ? door : door.endpoint)} role=${door.role}`
+}
 
 test('an empty variable counts for nothing', () => {
   assert.equal(parse([], { OVS_BRIDGED_LOG_LEVEL: '' }).logLevel, 'info')
 })
 
 for (const [spelling, taken] of [
-  ['unix:/run/a.sock', 'unix:/run/a.sock'],
-  ['unix:///run//a.sock', 'unix:/run/a.sock'],
-  ['localhost:1', '127.0.0.1:1'],
-  ['[::1]:65535', '[::1]:65535'],
+  ['unix:/run/a.sock', 'unix:/run/a.sock role=admin'],
+  ['unix:///run//a.sock,role=operator', 'unix:/run/a.sock role=operator'],
+  ['localhost:1', '127.0.0.1:1 role=viewer'],
+  ['[::1]:65535,role=admin', '[::1]:65535 role=admin'],
+  ['systemd:api,role=capture', 'systemd:api role=capture'],
 ] as const) {
   test(`--listen ${spelling} is ${taken}`, () => {
-    assert.deepEqual(parse(['--listen', spelling]).listen.map(formatAddress), [taken])
+    assert.deepEqual(parse(['--listen', spelling, '--insecure-loopback']).listen.map(spelled), [taken])
   })
 }
 
 for (const [argv, sentence] of [
   [
-    '--listen 0.0.0.0:1',
-    '--listen "0.0.0.0:1" is not on the loopback, and everywhere else plaintext would let anybody in',
+    '--listen 0.0.0.0:1 --insecure-loopback',
+    '--listen "0.0.0.0:1" needs --tls-cert, --tls-key and --tls-client-ca: TCP is served with mutual TLS',
   ],
-  ['--listen [::]:1', '--listen "[::]:1" is not on the loopback, and everywhere else plaintext would let anybody in'],
+  [
+    '--listen [::1]:1',
+    '--listen "[::1]:1" needs --tls-cert, --tls-key and --tls-client-ca, or --insecure-loopback: TCP is served with mutual TLS',
+  ],
+  ['--tls-cert /a', '--tls-cert, --tls-key and --tls-client-ca go together; --tls-key is missing'],
+  ['--listen unix:/a,mode=1777', '--listen "unix:/a,mode=1777" has a mode that is not three octal digits'],
+  ['--listen unix:/a,group=a:b', '--listen "unix:/a,group=a:b" has a group that is no name of one'],
+  [
+    '--listen unix:/a,role=root',
+    '--listen "unix:/a,role=root" has a role that is none of viewer, capture, operator, admin',
+  ],
+  ['--listen unix:/a,role=admin,role=viewer', '--listen "unix:/a,role=admin,role=viewer" says role twice'],
+  ['--listen unix:/a,admin', '--listen "unix:/a,admin" has an option that is none of role=, mode= and group='],
+  [
+    '--listen 127.0.0.1:1,mode=600',
+    '--listen "127.0.0.1:1,mode=600" has a mode or a group, which only a socket of unix:/PATH has',
+  ],
+  ['--listen systemd:', '--listen "systemd:" lacks the FileDescriptorName of a socket unit'],
+  ['--max-calls 0', '--max-calls "0" is not a whole number from 1 to 9999999'],
+  ['--max-message 1', '--max-message "1" is not from 65536 to 1073741824'],
   ['--listen unix:run/a', '--listen "unix:run/a" is not unix: and an absolute path'],
   ['--listen example.org:1', '--listen "example.org:1" has a host that is not an IP address'],
-  ['--listen 127.0.0.1:65536', '--listen "127.0.0.1:65536" is neither unix:/PATH nor HOST:PORT'],
-  ['--listen 50051', '--listen "50051" is neither unix:/PATH nor HOST:PORT'],
+  ['--listen 127.0.0.1:65536', '--listen "127.0.0.1:65536" is none of unix:/PATH, HOST:PORT and systemd:NAME'],
+  ['--listen 50051', '--listen "50051" is none of unix:/PATH, HOST:PORT and systemd:NAME'],
   ['--ovsdb tcp:127.0.0.1:6640', '--ovsdb "tcp:127.0.0.1:6640" is not unix: and an absolute path'],
   ['--datapath kernel', '--datapath "kernel" is none of auto, system, netdev'],
   ['--tap-name-format tap', '--tap-name-format "tap" must hold %v exactly once'],

@@ -3,7 +3,13 @@ import { test } from 'node:test'
 import { banner } from '../../src/banner.js'
 
 const said = (...addresses: readonly string[]) =>
-  banner({ version: '1.2.3', addresses, ovs: 'its own', metricsUrl: 'http://[::1]:7/metrics' }).split('\n')
+  banner({
+    version: '1.2.3',
+    addresses,
+    plaintext: addresses,
+    ovs: 'its own',
+    metricsUrl: 'http://[::1]:7/metrics',
+  }).split('\n')
 
 test('a unix socket is dialled by its path', () => {
   const lines = said('unix:/run/x.sock', '127.0.0.1:5')
@@ -29,4 +35,10 @@ test('a TCP address is dialled as it is', () => {
 
 test('a path that a shell would take apart is quoted', () => {
   assert(said("unix:/tmp/it's one").some(line => line.includes("-unix '/tmp/it'\\''s one' ")))
+})
+
+test('where all doors take certificates no call is suggested', () => {
+  const addresses = ['10.0.0.1:5']
+  const text = banner({ version: '1.2.3', addresses, plaintext: [], ovs: 'its own', metricsUrl: undefined })
+  assert.doesNotMatch(text, /curl/)
 })

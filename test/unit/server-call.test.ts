@@ -64,9 +64,28 @@ test('a handler answers, and its call is recorded and logged once', async () => 
   assert.match(JSON.stringify(rig.lines[0]), /"method":"Echo","code":"OK","durationMs":/)
 })
 
-test('a caller on a unix socket is named so, with its user agent', async () => {
+test('a handler learns who calls what, and the log the user agent', async () => {
   await using rig = await serveEcho(async (_request, call) => call.caller)
-  assert.match((await echo(rig.client, 'x').reply).text, /^unix grpc-node-js\/\d/)
+  assert.equal((await echo(rig.client, 'x').reply).text, 'Echo by unix')
+  assert.match(JSON.stringify(rig.lines), /"caller":"unix","agent":"grpc-node-js\/\d/)
+})
+
+test('what an audited call asks for stands in its line, in short', async () => {
+  await using rig = await startRig(
+    (server, calls) =>
+      server.addService(
+        {
+          echo: {
+            ...echoService.echo,
+            requestDeserialize: (bytes: Buffer) => ({ tap: bytes.toString(), taps: [1, 2], vlan: 0 }),
+          },
+        },
+        { echo: calls.unary(async () => 'done') },
+      ),
+    { isAudited: () => true },
+  )
+  await echo(rig.client, 'v'.repeat(100)).reply
+  assert.match(JSON.stringify(rig.lines[0]), /"audit":\{"tap":"v{63}…","taps":2\}/)
 })
 
 test('a BridgeError becomes its status with ErrorInfo', async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, chown, lchown, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,8 +9,9 @@ import { test } from 'node:test'
 import { Client, credentials } from '@grpc/grpc-js'
 import { pino } from 'pino'
 import { Calls } from '../../src/server/call.js'
-import { ListenError, type Listening, type ListenOptions, listen } from '../../src/server/listen.js'
-import { address, echo, echoService } from './server-rig.js'
+import { type Listening, type ListenOptions, listen } from '../../src/server/listen.js'
+import { ListenError } from '../../src/server/listen-error.js'
+import { door, echo, echoService } from './server-rig.js'
 
 interface Directory extends AsyncDisposable {
   readonly path: string
@@ -22,10 +23,13 @@ async function makeDirectory(): Promise<Directory> {
 }
 
 function listenOn(addresses: readonly string[], options: Partial<ListenOptions> = {}): Promise<Listening> {
-  const calls = new Calls({ log: pino({ level: 'silent' }) })
+  const log = pino({ level: 'silent' })
+  const calls = new Calls({ log })
   return listen({
-    addresses: addresses.map(address),
+    doors: addresses.map(text => door(text)),
+    roleOf: () => 'viewer',
     calls,
+    log,
     drainTimeoutMs: 1_000,
     register: server =>
       server.addService({ echo: echoService.echo }, { echo: calls.unary(async (request: string) => request) }),
@@ -107,10 +111,93 @@ test('a file that is no socket is never replaced', async () => {
   assert.deepEqual(problemOf(error), { kind: 'not-a-socket', message: `${path} exists and is not a socket` })
 })
 
+test('a socket has the mode and the group that were asked for', async () => {
+  await using directory = await makeDirectory()
+  const path = join(directory.path, 'api.sock')
+  await using _listening = await listenOn([`unix:${path},mode=0606,group=12345`])
+  const { mode, gid, uid } = await stat(path)
+  assert.deepEqual([mode & 0o7777, gid, uid], [0o606, 12345, process.getuid?.()])
+})
+
+test('a group is known by its name', async () => {
+  await using directory = await makeDirectory()
+  const path = join(directory.path, 'api.sock')
+  await using _listening = await listenOn([`unix:${path},group=daemon`])
+  assert.equal((await stat(path)).gid, 1)
+})
+
+test('a group that there is not is refused, and nothing is left', async () => {
+  await using directory = await makeDirectory()
+  const path = join(directory.path, 'api.sock')
+  const error: unknown = await listenOn([`unix:${path},group=no-such`]).catch((thrown: unknown) => thrown)
+  assert.equal(problemOf(error).message, `there is no group no-such to give unix:${path} to`)
+  assert.deepEqual(await readdir(directory.path), [])
+})
+
+const somebody = 65_534
+
+test("somebody else's stale socket is not replaced", async () => {
+  await using directory = await makeDirectory()
+  const path = join(directory.path, 'api.sock')
+  await leaveStaleSocket(path)
+  await chown(path, somebody, somebody)
+  const error: unknown = await listenOn([`unix:${path}`]).catch((thrown: unknown) => thrown)
+  assert.deepEqual(problemOf(error), { kind: 'unsafe-path', message: `${path} is somebody else's socket` })
+})
+
+test('a symbolic link in the place of the socket is not followed', async () => {
+  await using directory = await makeDirectory()
+  const path = join(directory.path, 'api.sock')
+  await symlink(join(directory.path, 'elsewhere'), path)
+  const error: unknown = await listenOn([`unix:${path}`]).catch((thrown: unknown) => thrown)
+  assert.deepEqual(problemOf(error), { kind: 'not-a-socket', message: `${path} exists and is not a socket` })
+  assert.deepEqual(await readdir(directory.path), ['api.sock'])
+})
+
+test('a directory may be a symbolic link of ours, as /var/run is', async () => {
+  await using directory = await makeDirectory()
+  await mkdir(join(directory.path, 'real'))
+  await symlink('real', join(directory.path, 'link'))
+  await using _listening = await listenOn([`unix:${directory.path}/link/api.sock`])
+  assert(await answers(`unix:${directory.path}/real/api.sock`))
+})
+
+for (const [what, spoil] of [
+  ['is written to by others', (path: string) => chmod(path, 0o777)],
+  ['is written to by a group', (path: string) => chmod(path, 0o770)],
+  ["is somebody else's", (path: string) => chown(path, somebody, somebody)],
+] as const) {
+  test(`a directory that ${what} is refused, also above a safe one`, async () => {
+    await using directory = await makeDirectory()
+    await mkdir(join(directory.path, 'a', 'b'), { recursive: true })
+    await spoil(join(directory.path, 'a'))
+    for (const where of ['a', 'a/b']) {
+      const error: unknown = await listenOn([`unix:${directory.path}/${where}/s`]).catch((thrown: unknown) => thrown)
+      assert.equal(problemOf(error).kind, 'unsafe-path')
+    }
+    assert.deepEqual(await readdir(join(directory.path, 'a', 'b')), [])
+  })
+}
+
+test("somebody else's symbolic link on the way is refused", async () => {
+  await using directory = await makeDirectory()
+  await mkdir(join(directory.path, 'real'))
+  await symlink('real', join(directory.path, 'link'))
+  await lchown(join(directory.path, 'link'), somebody, somebody)
+  const error: unknown = await listenOn([`unix:${directory.path}/link/s`]).catch((thrown: unknown) => thrown)
+  assert.equal(problemOf(error).kind, 'unsafe-path')
+})
+
+test('a directory in which each may remove only what is theirs will do, as /tmp', async () => {
+  await using directory = await makeDirectory()
+  await chmod(directory.path, 0o1777)
+  await using _listening = await listenOn([`unix:${directory.path}/api.sock`])
+})
+
 test('our own directory is made, closed to others', async () => {
   await using directory = await makeDirectory()
   const run = join(directory.path, 'run')
-  await using _listening = await listenOn([`unix:${run}/api.sock`], { ownDirectories: [run] })
+  await using _listening = await listenOn([`unix:${run}/api.sock`], { ownDirectories: [{ path: run, mode: 0o750 }] })
   assert.equal((await stat(run)).mode & 0o7777, 0o750)
 })
 

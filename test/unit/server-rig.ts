@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Client, credentials, type Metadata, type Server, type ServiceError, status } from '@grpc/grpc-js'
 import { pino } from 'pino'
-import { type LocalAddress, parseLocalAddress } from '../../src/lib/socket-address.js'
 import { type CallRecord, Calls, type CallsOptions } from '../../src/server/call.js'
+import { type Door, parseDoor } from '../../src/server/door.js'
 import { type Listening, type ListenOptions, listen } from '../../src/server/listen.js'
 
 /** Two methods without a schema: what they carry is text. */
@@ -49,8 +49,10 @@ export async function startRig(
   const log = pino({ base: null }, { write: (line: string) => lines.push(JSON.parse(line)) })
   const calls = new Calls({ log, onCall: record => records.push(record), ...options })
   const listening = await listen({
-    addresses: [address(`unix:${socket}`)],
+    doors: [door(`unix:${socket}`)],
+    roleOf: () => 'viewer',
     calls,
+    log,
     drainTimeoutMs: 5_000,
     ...options,
     register: server => register(server, calls),
@@ -71,11 +73,14 @@ export async function startRig(
   }
 }
 
-export function address(text: string): LocalAddress {
-  const result = parseLocalAddress(text)
+/** As `--listen` takes it, with `--insecure-loopback`. */
+export function door(text: string, insecureLoopback = true): Door {
+  const result = parseDoor(text, { insecureLoopback, tls: true })
   if (!result.ok) throw new Error(`${text} ${result.reason}`)
   return result.value
 }
+
+export const tlsDoor = (text: string) => door(text, false)
 
 export interface Reply {
   readonly code: status

@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { roles } from '../../src/server/door.js'
+import { roleOfMethod } from '../../src/server/role.js'
+import { checkout, methods, table, withTable } from '../support/readme.js'
+
+function roleTable(): string {
+  const names = (role: string) =>
+    methods()
+      .filter(({ name }) => roleOfMethod(`/ovs.bridge.v1.BridgeService/${name}`) === role)
+      .map(({ name }) => name)
+  return table(
+    ['Role', 'Calls, beside those of the roles before it'],
+    roles.map(role => [role, names(role).join(', ')]),
+  )
+}
+
+interface Locked {
+  readonly version: string
+  readonly license?: string
+  readonly dev?: boolean
+}
+
+function licenceTable(): string {
+  const lock = JSON.parse(readFileSync(new URL('package-lock.json', checkout), 'utf8')) as {
+    readonly packages: Readonly<Record<string, Locked>>
+  }
+  const packages = Object.entries(lock.packages).filter(([path, { dev }]) => path !== '' && dev !== true)
+  const rows = packages.map(([path, { version, license }]) => {
+    assert(license !== undefined, `${path} has no licence`)
+    return [path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length), version, license]
+  })
+  return table(['Package', 'Version', 'Licence'], rows)
+}
+
+for (const [file, name, make] of [
+  ['docs/security.md', 'roles', roleTable],
+  ['docs/licences.md', 'licences', licenceTable],
+] as const) {
+  test(`${file} has the table of ${name} as it is`, () => {
+    const url = new URL(file, checkout)
+    const text = readFileSync(url, 'utf8')
+    const wanted = withTable(text, name, make())
+    if (process.env['OVS_BRIDGED_WRITE_README'] === '1') writeFileSync(url, wanted)
+    else
+      assert.equal(
+        text,
+        wanted,
+        'OVS_BRIDGED_WRITE_README=1 scripts/check --lane unit --filter docs-tables rewrites it',
+      )
+  })
+}
+
+test('every licence is one that lets the daemon be given on', () => {
+  const lines = licenceTable().split('\n').slice(2).filter(Boolean)
+  for (const line of lines) assert.match(line, /\| \(?(?:Apache-2\.0|MIT|ISC|BSD-3-Clause)(?: AND BSD-3-Clause\))? \|$/)
+})

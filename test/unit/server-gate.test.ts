@@ -1,0 +1,279 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from 'node:http2'
+import { connect } from 'node:net'
+import { test } from 'node:test'
+import { Client, credentials, Metadata, status } from '@grpc/grpc-js'
+import { ErrorInfo } from '../../src/gen/google/rpc/error_details.js'
+import { Status } from '../../src/gen/google/rpc/status.js'
+import type { Limits } from '../../src/server/limits.js'
+import type { ListenOptions } from '../../src/server/listen.js'
+import { until } from '../support/until.js'
+import { deferred, echo, echoService, type Reply, type Rig, startRig } from './server-rig.js'
+
+interface Held extends AsyncDisposable {
+  readonly rig: Rig
+  /** Lets every call that waits be answered. */
+  release(): void
+  /** A client with a connection of its own. */
+  another(): Client
+}
+
+/** Echo answers "now" at once and everything else when it is let; Count sends what it can for ever. */
+async function startHeld(limits: Partial<Limits>, options: Partial<ListenOptions> = {}): Promise<Held> {
+  const held = deferred<void>()
+  const clients: Client[] = []
+  const rig = await startRig(
+    (server, calls) =>
+      server.addService(echoService, {
+        echo: calls.unary<string, string>(async request => {
+          if (request !== 'now') await held.promise
+          return request
+        }),
+        count: calls.serverStream<string, string>(async function* (request) {
+          for (;;) yield 'x'.repeat(Number(request))
+        }),
+      }),
+    { limits, ...options },
+  )
+  return {
+    rig,
+    release: () => held.resolve(),
+    another: () => {
+      const client = new Client(`unix:${rig.socket}`, credentials.createInsecure(), {
+        'grpc.use_local_subchannel_pool': 1,
+        'grpc.enable_retries': 0,
+      })
+      clients.push(client)
+      return client
+    },
+    [Symbol.asyncDispose]: async () => {
+      held.resolve()
+      for (const client of clients) client.close()
+      await rig[Symbol.asyncDispose]()
+    },
+  }
+}
+
+function reasonOf(reply: Reply): string {
+  const [packed] = reply.trailers?.get('grpc-status-details-bin') ?? []
+  assert(Buffer.isBuffer(packed), `${status[reply.code]} without details`)
+  return ErrorInfo.decode(Status.decode(packed).details[0]?.value ?? Buffer.alloc(0)).reason
+}
+
+function assertExhausted(reply: Reply): void {
+  assert.equal(status[reply.code], 'RESOURCE_EXHAUSTED', reply.text)
+  assert.equal(reasonOf(reply), 'EXHAUSTED')
+}
+
+/** What a stream is answered with once it has read as much as it wants. */
+function watch(client: Client, bytes: number) {
+  const { path, requestSerialize, responseDeserialize } = echoService.count
+  const stream = client.makeServerStreamRequest(
+    path,
+    requestSerialize,
+    responseDeserialize,
+    String(bytes),
+    new Metadata(),
+  )
+  const started = new Promise<void>(resolve => stream.once('data', () => resolve(stream.pause() && undefined)))
+  const code = new Promise<status>(resolve => stream.on('status', sent => resolve(sent.code)))
+  stream.on('error', () => {})
+  return { stream, started, code }
+}
+
+test('calls beyond what one connection may have are refused at once, and another connection is served', async () => {
+  await using held = await startHeld({ callsPerConnection: 3 })
+  const waiting = [1, 2, 3].map(() => echo(held.rig.client, 'wait').reply)
+  await until('they run', () => held.rig.calls.inFlight === 3)
+  assertExhausted(await echo(held.rig.client, 'now').reply)
+  assert.equal((await echo(held.another(), 'now').reply).code, status.OK)
+  held.release()
+  assert.deepEqual(
+    (await Promise.all(waiting)).map(({ code }) => code),
+    [status.OK, status.OK, status.OK],
+  )
+  assert.equal((await echo(held.rig.client, 'now').reply).code, status.OK)
+})
+
+test('no caller has more than half of the calls there may be, on however many connections', async () => {
+  await using held = await startHeld({ calls: 4 })
+  const waiting = [held.rig.client, held.another()].map(client => echo(client, 'wait').reply)
+  await until('they run', () => held.rig.calls.inFlight === 2)
+  assertExhausted(await echo(held.another(), 'now').reply)
+  held.release()
+  await Promise.all(waiting)
+  assert.equal((await echo(held.rig.client, 'now').reply).code, status.OK)
+})
+
+test('streams are counted for themselves, and have room again when one is cancelled', async () => {
+  await using held = await startHeld({ streamsPerConnection: 2, callsPerConnection: 1 })
+  const [one, two] = [watch(held.rig.client, 10), watch(held.rig.client, 10)]
+  await Promise.all([one.started, two.started])
+  assert.equal(await watch(held.rig.client, 10).code, status.RESOURCE_EXHAUSTED)
+  assert.equal((await echo(held.rig.client, 'now').reply).code, status.OK)
+  one.stream.cancel()
+  await until('there is room', async () => {
+    const next = watch(held.rig.client, 10)
+    const first = await Promise.race([next.started.then(() => 'runs'), next.code])
+    next.stream.cancel()
+    return first === 'runs'
+  })
+  two.stream.cancel()
+})
+
+test('calls that come faster than one connection may send them are refused', async () => {
+  await using held = await startHeld({ callsPerSecond: 5 })
+  const replies = await Promise.all(Array.from({ length: 300 }, () => echo(held.rig.client, 'now').reply))
+  const refused = replies.filter(({ code }) => code !== status.OK)
+  assert(refused.length > 0 && refused.length <= 295, `${refused.length} of 300 were refused`)
+  refused.forEach(assertExhausted)
+  const lines = held.rig.lines.filter(line => JSON.stringify(line).includes('"overload"'))
+  assert(lines.length > 0 && lines.length < refused.length, 'a flood does not flood the log')
+})
+
+test('an idle connection gives way to a new one, one with a call does not', async () => {
+  await using held = await startHeld({ connections: 4 })
+  const busy = held.another()
+  const waiting = echo(busy, 'wait').reply
+  await until('it runs', () => held.rig.calls.inFlight === 1)
+  const idle = connect(held.rig.socket)
+  idle.on('error', () => {}).resume()
+  const gone = once(idle, 'close')
+  await once(idle, 'connect')
+  for (let i = 0; i < 5; i++) assert.equal((await echo(held.another(), 'now').reply).code, status.OK)
+  await gone
+  held.release()
+  assert.equal((await waiting).code, status.OK)
+})
+
+test('where no connection is idle a further one is told that there is no place', async () => {
+  await using held = await startHeld({ connections: 4 })
+  const waiting = [held.another(), held.another()].map(client => echo(client, 'wait').reply)
+  await until('both run', () => held.rig.calls.inFlight === 2)
+  const reply = await echo(held.another(), 'now').reply
+  assertExhausted(reply)
+  assert.equal(reply.text, 'too many connections')
+  held.release()
+  await Promise.all(waiting)
+})
+
+test('a message that is too large is refused from its head', async () => {
+  await using held = await startHeld({ messageBytes: 70_000 })
+  assertExhausted(await echo(held.rig.client, 'x'.repeat(80_000)).reply)
+  assert.equal((await echo(held.rig.client, 'now').reply).code, status.OK)
+})
+
+/** HTTP/2 without a gRPC library in between. */
+async function http2To(socket: string): Promise<ClientHttp2Session> {
+  const session = connectHttp2('http://localhost', { createConnection: () => connect(socket) })
+  session.on('error', () => {})
+  await once(session, 'connect')
+  return session
+}
+
+function post(
+  session: ClientHttp2Session,
+  headers: Readonly<Record<string, string>> = {},
+  path = echoService.echo.path,
+) {
+  const stream = session.request({ ':method': 'POST', ':path': path, 'content-type': 'application/grpc', ...headers })
+  stream.on('error', () => {})
+  return stream
+}
+
+/** grpc-status of the answer, in its headers or its trailers. */
+async function grpcStatus(stream: ClientHttp2Stream): Promise<string> {
+  const code = new Promise<string>(resolve => {
+    const look = (headers: Readonly<Record<string, unknown>>) => {
+      const found = headers['grpc-status']
+      if (typeof found === 'string') resolve(found)
+    }
+    stream.on('response', look).on('trailers', look)
+    stream.on('close', () => resolve(`reset ${stream.rstCode}`))
+  })
+  stream.resume()
+  return status[Number(await code)] ?? (await code)
+}
+
+const frame = (flags: number, body: Buffer) => Buffer.concat([Buffer.from([flags, 0, 0, 0, body.length]), body])
+
+for (const [what, headers, body] of [
+  ['a deadline that is none', { 'grpc-timeout': 'soon' }, frame(0, Buffer.from('now'))],
+  ['gzip that is none', { 'grpc-encoding': 'gzip' }, frame(1, Buffer.from('now'))],
+] as const) {
+  test(`${what} is the client's mistake, and no defect of ours`, async () => {
+    await using held = await startHeld({})
+    const session = await http2To(held.rig.socket)
+    const stream = post(session, headers)
+    stream.end(body)
+    assert.equal(await grpcStatus(stream), 'INVALID_ARGUMENT')
+    session.destroy()
+  })
+}
+
+test('a request that does not arrive ends in time, and so does its place', async () => {
+  await using held = await startHeld({ callsPerConnection: 1, transferMs: 1_000 })
+  const session = await http2To(held.rig.socket)
+  const stream = post(session)
+  stream.write(frame(0, Buffer.from('now')).subarray(0, 6))
+  assert.equal(await grpcStatus(stream), 'DEADLINE_EXCEEDED')
+  const next = post(session)
+  next.end(frame(0, Buffer.from('now')))
+  assert.equal(await grpcStatus(next), 'OK')
+  session.destroy()
+})
+
+test('a client that does not take its answer is cut off, and others are not', async () => {
+  await using held = await startHeld({ transferMs: 1_500, messageBytes: 4_000_000 })
+  const session = await http2To(held.rig.socket)
+  // Larger than the window that HTTP/2 begins with (RFC 9113 §6.9.2); the answer is as large.
+  held.release()
+  const body = Buffer.alloc(300_000, 'x')
+  const head = Buffer.alloc(5)
+  head.writeUInt32BE(body.length, 1)
+  const stream = post(session)
+  stream.end(Buffer.concat([head, body]))
+  const cut = once(session, 'close')
+  assert.equal((await echo(held.rig.client, 'now').reply).code, status.OK)
+  await cut
+  assert.equal((await echo(held.rig.client, 'now').reply).code, status.OK)
+})
+
+test('a connection that is dead is closed, one that answers is not', async () => {
+  await using held = await startHeld({ keepaliveMs: 50, keepaliveTimeoutMs: 3_000 })
+  const alive = await http2To(held.rig.socket)
+  const dead = connect(held.rig.socket)
+  // The preface and empty SETTINGS (RFC 9113 §3.4, §6.5), and after that nothing: no PING is answered.
+  dead.write(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0])]))
+  await once(dead.resume(), 'close')
+  const stream = post(alive)
+  stream.end(frame(0, Buffer.from('now')))
+  assert.equal(await grpcStatus(stream), 'OK')
+  alive.destroy()
+})
+
+test('headers of a megabyte are refused, and others are served', async () => {
+  await using held = await startHeld({})
+  const session = await http2To(held.rig.socket)
+  const stream = post(session, { 'x-padding': 'y'.repeat(1_000_000) })
+  stream.end(frame(0, Buffer.from('now')))
+  assert.match(await grpcStatus(stream), /^reset /)
+  assert.equal((await echo(held.rig.client, 'now').reply).code, status.OK)
+  session.destroy()
+})
+
+test('streams opened and reset at once leave no place taken', async () => {
+  await using held = await startHeld({ callsPerConnection: 2 })
+  const session = await http2To(held.rig.socket)
+  for (let i = 0; i < 200; i++) post(session).close(constants.NGHTTP2_CANCEL)
+  await until('a call has a place', async () => {
+    if (session.destroyed) return true
+    const stream = post(session)
+    stream.end(frame(0, Buffer.from('now')))
+    return (await grpcStatus(stream)) === 'OK'
+  })
+  assert.equal((await echo(held.rig.client, 'now').reply).code, status.OK)
+  assert.equal(held.rig.calls.inFlight, 0)
+  session.destroy()
+})

@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict'
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { connect } from 'node:tls'
+import { type ChannelCredentials, Client, credentials, Metadata, status } from '@grpc/grpc-js'
+import { raceAbort } from '../../src/lib/abort.js'
+import { roleOfNames } from '../../src/server/caller.js'
+import { type Authority, clientCredentials, createAuthority, type Issued, roleUri } from '../support/certificates.js'
+import { until } from '../support/until.js'
+import { echo, echoService, startRig, tlsDoor } from './server-rig.js'
+
+/** The files are looked at every 2 s. */
+const patient = { deadlineMs: 30_000 }
+
+/** A server with mutual TLS whose files can be replaced, as certificate renewal does. */
+async function startTls(authority: Authority) {
+  const directory = mkdtempSync(join(tmpdir(), 'tls-'))
+  const certificates = { cert: join(directory, 'crt'), key: join(directory, 'key'), clientCa: join(directory, 'ca') }
+  const install = (by: Authority, issued: Issued) => {
+    copyFileSync(issued.cert, certificates.cert)
+    copyFileSync(issued.key, certificates.key)
+    copyFileSync(by.ca, certificates.clientCa)
+  }
+  install(authority, authority.issue('server'))
+  const rig = await startRig(
+    (server, calls) =>
+      server.addService(echoService, {
+        echo: calls.unary<string, string>(async (request, call) => `${request} ${call.caller}`),
+        count: calls.serverStream<string, string>(async function* (_request, { signal }) {
+          for (let i = 0; ; i++) {
+            yield String(i)
+            await raceAbort(new Promise(resolve => setTimeout(resolve, 20)), signal)
+          }
+        }),
+      }),
+    { doors: [tlsDoor('127.0.0.1:0')], certificates },
+  )
+  const [address = ''] = rig.listening.addresses
+  return {
+    rig,
+    address,
+    certificates,
+    install,
+    [Symbol.asyncDispose]: async () => {
+      await rig[Symbol.asyncDispose]()
+      rmSync(directory, { recursive: true })
+    },
+  }
+}
+
+async function replyTo(address: string, creds: ChannelCredentials) {
+  // A connection of its own: grpc-js shares those that look alike.
+  const client = new Client(address, creds, { 'grpc.use_local_subchannel_pool': 1, 'grpc.enable_retries': 0 })
+  const reply = await echo(client, 'hello', Date.now() + 20_000).reply
+  client.close()
+  return reply
+}
+
+test('who has a certificate of the authority is served, and named by it', async () => {
+  using authority = createAuthority()
+  await using tls = await startTls(authority)
+  const { code, text } = await replyTo(
+    tls.address,
+    clientCredentials(authority, authority.issue('alice', roleUri('viewer'))),
+  )
+  assert.equal(code, status.OK, text)
+  assert.match(text, /^hello Echo by 127\.0\.0\.1:\d+ cn=alice sha256=[\da-f]{16}$/)
+})
+
+test('who has none, or one of another authority, does not get as far as a call', async () => {
+  using authority = createAuthority()
+  using other = createAuthority()
+  await using tls = await startTls(authority)
+  const { key, cert } = other.issue('mallory', roleUri('admin'))
+  const foreign = credentials.createSsl(readFileSync(authority.ca), readFileSync(key), readFileSync(cert))
+  assert.equal((await replyTo(tls.address, clientCredentials(authority))).code, status.UNAVAILABLE)
+  assert.equal((await replyTo(tls.address, foreign)).code, status.UNAVAILABLE)
+  assert.equal((await replyTo(tls.address, credentials.createInsecure())).code, status.UNAVAILABLE)
+  assert.deepEqual(tls.rig.records, [])
+})
+
+test('nothing older than TLS 1.3 is spoken', async () => {
+  using authority = createAuthority()
+  await using tls = await startTls(authority)
+  const { key, cert } = authority.issue('alice', roleUri('viewer'))
+  const files = { ca: readFileSync(authority.ca), key: readFileSync(key), cert: readFileSync(cert) }
+  const port = Number(tls.address.split(':')[1])
+  const versionOf = (maxVersion: 'TLSv1.2' | 'TLSv1.3') =>
+    new Promise<string>(resolve => {
+      const socket = connect({ host: '127.0.0.1', port, ...files, maxVersion, ALPNProtocols: ['h2'] }, () => {
+        resolve(socket.getProtocol() ?? '')
+        socket.destroy()
+      }).on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? ''))
+    })
+  assert.equal(await versionOf('TLSv1.3'), 'TLSv1.3')
+  assert.match(await versionOf('TLSv1.2'), /PROTOCOL_VERSION/)
+})
+
+test('new certificates are taken up, and no stream is dropped for them', async () => {
+  using before = createAuthority()
+  using since = createAuthority()
+  await using tls = await startTls(before)
+  const old = clientCredentials(before, before.issue('alice', roleUri('viewer')))
+  const client = new Client(tls.address, old, { 'grpc.use_local_subchannel_pool': 1 })
+  const { path, requestSerialize, responseDeserialize } = echoService.count
+  const stream = client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, 'x', new Metadata())
+  const got: string[] = []
+  const ended: unknown[] = []
+  stream.on('data', (text: string) => got.push(text)).on('error', (error: unknown) => ended.push(error))
+  await until('the stream runs', () => got.length > 0, patient)
+
+  // A key without its certificate, as between two renames: what was there stays.
+  const renewed = since.issue('server')
+  copyFileSync(renewed.key, tls.certificates.key)
+  await until(
+    'what does not fit is told',
+    () => JSON.stringify(tls.rig.lines).includes('certificates not reloaded'),
+    patient,
+  )
+  assert.equal((await replyTo(tls.address, old)).code, status.OK)
+
+  tls.install(since, renewed)
+  await until('they are taken up', () => JSON.stringify(tls.rig.lines).includes('certificates reloaded'), patient)
+  const fresh = clientCredentials(since, since.issue('bob', roleUri('viewer')))
+  assert.equal((await replyTo(tls.address, fresh)).code, status.OK)
+  assert.equal((await replyTo(tls.address, old)).code, status.UNAVAILABLE)
+  const seen = got.length
+  await until('the stream goes on', () => got.length > seen + 5, patient)
+  assert.deepEqual(ended, [])
+  stream.on('error', () => {}).cancel()
+  client.close()
+})
+
+test('files that are no certificates are told before anything is served', async () => {
+  using authority = createAuthority()
+  const certificates = { ...authority.issue('server'), clientCa: authority.ca }
+  writeFileSync(certificates.cert, 'nonsense')
+  const start = startRig(() => {}, { doors: [tlsDoor('127.0.0.1:0')], certificates })
+  await assert.rejects(start, { name: 'ListenError', message: /^cannot serve 127\.0\.0\.1:0: / })
+})
+
+for (const [names, role] of [
+  ['URI:urn:ovs-bridged:role:viewer', 'viewer'],
+  ['DNS:host, URI:urn:ovs-bridged:role:viewer, URI:urn:ovs-bridged:role:operator', 'operator'],
+  ['URI:urn:ovs-bridged:role:admin2', undefined],
+  ['DNS:urn:ovs-bridged:role:admin', undefined],
+  ['DNS:"x, URI:urn:ovs-bridged:role:admin, y"', undefined],
+  ['DNS:"x\\", URI:urn:ovs-bridged:role:admin, \\""', undefined],
+  ['', undefined],
+] as const) {
+  test(`the names ${names || '(none)'} give ${role ?? 'no role'}`, () => {
+    assert.equal(roleOfNames(names), role)
+  })
+}
