@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict'
+import { closeSync, existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { spawnDaemon } from '../support/daemon-process.js'
+import { laneTest } from '../support/lane.js'
+import { listeningSocket } from '../support/listening-socket.js'
+import { openNotifySocket } from '../support/notify-socket.js'
+import { connectTo, RpcError } from '../support/rpc.js'
+import { startTestbed } from '../support/testbed.js'
+import { until } from '../support/until.js'
+
+// A process and what surrounds it: nothing of the datapath.
+const userspace = { only: 'userspace', timeoutMs: 85_000 } as const
+
+/** The lines of a daemon's log. */
+const logOf = (stderr: string): readonly Record<string, unknown>[] =>
+  stderr.split('\n').flatMap(line => (line.startsWith('{') ? [JSON.parse(line) as Record<string, unknown>] : []))
+
+for (const path of ['/tmp/notify', '@ovs-bridged-test']) {
+  laneTest(`systemd at ${path} hears that it is ready, alive, and stopping`, userspace, async context => {
+    await using bed = await startTestbed(context.signal)
+    using systemd = openNotifySocket(path)
+    const daemon = bed.use(await spawnDaemon(bed.ovs, { env: { NOTIFY_SOCKET: path, WATCHDOG_USEC: '300000' } }))
+    await systemd.hears('READY=1')
+    assert(systemd.heard().includes(`STATUS=serves on ${daemon.address}`))
+    await systemd.hears('WATCHDOG=1', 3)
+    assert(!systemd.heard().includes('STOPPING=1'))
+    const ended = daemon.end('SIGTERM')
+    await systemd.hears('STOPPING=1')
+    assert.equal(await ended, 0)
+    assert.equal(systemd.heard().filter(one => one === 'READY=1').length, 1)
+  })
+}
+
+laneTest('a socket that systemd passes is served, and stays when the daemon ends', userspace, async context => {
+  await using bed = await startTestbed(context.signal)
+  const path = '/tmp/passed.sock'
+  const fd = listeningSocket(path)
+  const passed = {
+    flags: ['--listen', 'systemd:api,role=viewer'],
+    // systemd names the process that it starts; sh knows its own number, and becomes the daemon.
+    through: ['sh', '-c', 'LISTEN_PID=$$ exec "$0" "$@"'],
+    env: { LISTEN_FDS: '1', LISTEN_FDNAMES: 'api' },
+    fds: [fd],
+  }
+  using connection = connectTo(`unix:${path}`)
+  for (const _ of ['first', 'second']) {
+    await using daemon = await spawnDaemon(bed.ovs, passed)
+    await until('the socket answers', () => connection.api.listTaps().then(() => true), { deadlineMs: 30_000 })
+    await assert.rejects(connection.api.ensureBridge(), { code: 'PERMISSION_DENIED', reason: 'PERMISSION_DENIED' })
+    assert.equal(await daemon.end('SIGTERM'), 0)
+    assert(existsSync(path))
+  }
+  closeSync(fd)
+  const refused = spawnDaemon(bed.ovs, { flags: ['--listen', 'systemd:api'] })
+  await assert.rejects(refused, /cannot start: systemd passed no socket named api/)
+})
+
+laneTest('who changed what stands in the log and in the database, and who was refused', userspace, async context => {
+  await using bed = await startTestbed(context.signal)
+  const viewers = '/tmp/view.sock'
+  const daemon = bed.use(await spawnDaemon(bed.ovs, { flags: ['--listen', `unix:${viewers},role=viewer,mode=0600`] }))
+  using admin = connectTo(daemon.address)
+  using viewer = connectTo(`unix:${viewers}`)
+  await admin.api.ensureBridge({ bridge: 'lab' })
+  await admin.api.createTap({ bridge: 'lab', tap: 'vm1', vlan: 10 })
+  await viewer.api.getTap({ tap: 'vm1' })
+  await assert.rejects(viewer.api.destroyTap({ tap: 'vm1' }), (error: unknown) => {
+    assert(error instanceof RpcError)
+    assert.deepEqual(
+      [error.code, error.message, error.reason],
+      ['PERMISSION_DENIED', 'not permitted', 'PERMISSION_DENIED'],
+    )
+    return true
+  })
+  const me = `uid=${process.getuid?.()} pid=${process.pid}`
+  const lineOf = (method: string) => logOf(daemon.stderr()).find(line => line['method'] === method)
+  const created = await until('the line of CreateTap', () => lineOf('CreateTap'))
+  assert.deepEqual([created['caller'], created['code']], [me, 'OK'])
+  assert.deepEqual(created['audit'], { bridge: 'lab', tap: 'vm1', vlan: 10 })
+  assert.equal(typeof created['durationMs'], 'number')
+  assert.equal((await until('the line of GetTap', () => lineOf('GetTap')))['audit'], undefined)
+  const refused = await until('the line of DestroyTap', () => lineOf('DestroyTap'))
+  assert.deepEqual([refused['caller'], refused['code']], [me, 'PERMISSION_DENIED'])
+  // ovsdb(5): a transaction stands in the file with its comment.
+  const database = readFileSync(join(dirname(bed.ovs.endpoint.slice('unix:'.length)), 'conf.db'), 'utf8')
+  assert(database.includes(`"_comment":"ovs-bridged default: CreateTap by ${me}"`))
+})
+
+laneTest('a crash is told in the log and by the exit status, and the next start is clean', userspace, async context => {
+  await using bed = await startTestbed(context.signal)
+  const crash = "data:text/javascript,process.on('SIGUSR2',()=>{throw new Error('crash on demand')})"
+  const first = bed.use(await spawnDaemon(bed.ovs, { nodeFlags: ['--import', crash] }))
+  using before = connectTo(first.address)
+  await before.api.ensureBridge()
+  await before.api.createTap({ tap: 'vm1' })
+  const status = await first.end('SIGUSR2')
+  assert(typeof status === 'number' && status > 0, `${status}`)
+  const fatal = logOf(first.stderr()).find(line => line['level'] === 'fatal')
+  assert.match(JSON.stringify(fatal), /crash on demand/)
+  const second = bed.use(await spawnDaemon(bed.ovs))
+  using after = connectTo(second.address)
+  assert.deepEqual(
+    (await after.api.listTaps()).taps.map(({ name }) => name),
+    ['vm1'],
+  )
+})
