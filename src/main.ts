@@ -2,16 +2,22 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { banner } from './banner.js'
 import { defineCapture } from './cli/capture.js'
+import { defineCheck } from './cli/check.js'
+import { defineList } from './cli/list.js'
+import { defineTop } from './cli/top.js'
+import { defineWatch } from './cli/watch.js'
 import { type Config, parseConfig } from './config.js'
 import { type Daemon, startDaemon } from './daemon.js'
 import { isRecord } from './lib/json-rpc.js'
 import { createLog } from './log.js'
 import { openNotifier } from './systemd/index.js'
 
+const commands = [defineCheck, defineList, defineTop, defineWatch, defineCapture]
+
 /** Runs one invocation and resolves to the exit code. */
 async function main(argv: readonly string[]): Promise<number> {
   const version = packageVersion()
-  const invocation = parseConfig(argv, process.env, version, [defineCapture])
+  const invocation = parseConfig(argv, process.env, version, commands)
   if (invocation.kind === 'serve') return await serve(invocation.config, version)
   if (invocation.kind === 'run') return await invocation.run()
   ;(invocation.exitCode === 0 ? process.stdout : process.stderr).write(invocation.text)

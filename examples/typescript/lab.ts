@@ -56,7 +56,6 @@ async function tellAddresses(batches: AsyncIterable<Message>): Promise<void> {
         console.log(`address ${address.ip} behind ${tap}`)
       }
     }
-    // Leaving the loop cancels the call.
     if (awaited.size === 0) return
   }
 }
@@ -77,10 +76,16 @@ async function lab(): Promise<void> {
   for (const [name, address] of Object.entries(endpoints)) await makeEndpoint(name, address)
 
   const addresses = client.WatchAddresses({ bridge }, deadline())
+  // What a cancelled call ends with is no failure.
+  addresses.on('error', () => {})
   const { capture } = await call('StartCapture', { tap: 'red', filter: 'icmp' })
   run('ip', 'netns', 'exec', 'red', 'ping', '-c', '3', '-i', '0.2', endpoints.blue)
   await tellAddresses(addresses)
-  await tellStats(client.WatchTapStats({ taps: ['red'], interval: { seconds: 1 } }, deadline()))
+  addresses.cancel()
+  const ticks = client.WatchTapStats({ taps: ['red'], interval: { seconds: 1 } }, deadline())
+  ticks.on('error', () => {})
+  await tellStats(ticks)
+  ticks.cancel()
 
   const stopped = await call('StopCapture', { id: capture.id })
   console.log(`captured ${stopped.capture.packets} packets in ${stopped.capture.file_name}`)

@@ -64,6 +64,14 @@ test('capture without a service is one line and exit 1', async () => {
   assert.match(outcome.stderr, /^ovs-bridged capture: [^\n]*\/nowhere\/at\/all[^\n]*\n$/)
 })
 
+for (const command of ['check', 'ls', 'top', 'watch addresses']) {
+  test(`${command} without a service is one line and exit 1`, async () => {
+    const outcome = await ovsBridged(...command.split(' '), '--server', 'unix:/nowhere/at/all')
+    assert.deepEqual([outcome.status, outcome.stdout], [1, ''])
+    assert.match(outcome.stderr, new RegExp(`^ovs-bridged ${command}: [^\\n]*/nowhere/at/all[^\\n]*\\n$`))
+  })
+}
+
 test('without the capabilities of root serving is refused in one sentence', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'main-'))
   const flags = ['--embedded', '--state-dir', directory, '--listen', `unix:${directory}/s`]

@@ -1,0 +1,79 @@
+import type { DefineCommand } from '../config.js'
+import { Bridge } from '../gen/ovs/bridge/v1/bridge.js'
+import type { Qos } from '../gen/ovs/bridge/v1/qos.js'
+import type { BridgeServiceClient } from '../gen/ovs/bridge/v1/service.js'
+import { Tap, TapKind, TapState } from '../gen/ovs/bridge/v1/tap.js'
+import { allPages, ask, exit, type ServerAddress, serverOption, withService } from './service.js'
+import { table } from './table.js'
+
+interface Options {
+  readonly server?: ServerAddress
+  readonly json?: true
+}
+
+/** `ovs-bridged ls`: bridges and taps. */
+export const defineList: DefineCommand = (program, choose) => {
+  program
+    .command('ls')
+    .description('list bridges and taps')
+    .option('--json', 'Bridge and Tap as JSON, in lists called bridges and taps')
+    .addOption(serverOption())
+    .action((options: Options) => choose(() => list(options)))
+}
+
+function list({ server, json }: Options): Promise<number> {
+  return withService('ls', server, async client => {
+    const [bridges, taps] = [await bridgesOf(client), await tapsOf(client)]
+    const text = json
+      ? JSON.stringify({ bridges: bridges.map(Bridge.toJSON), taps: taps.map(Tap.toJSON) }, null, 2)
+      : `${bridgeTable(bridges)}\n${tapTable(taps)}`.trimEnd()
+    process.stdout.write(`${text}\n`)
+    return exit.done
+  })
+}
+
+/** Every managed bridge, ordered by name. */
+export function bridgesOf(client: BridgeServiceClient): Promise<readonly Bridge[]> {
+  return allPages(async pageToken => {
+    const page = await ask(client, client.listBridges, { pageSize: 0, pageToken })
+    return { items: page.bridges, nextPageToken: page.nextPageToken }
+  })
+}
+
+/** Every tap that is not defunct, ordered by name. */
+export function tapsOf(client: BridgeServiceClient): Promise<readonly Tap[]> {
+  return allPages(async pageToken => {
+    const request = { bridge: '', kind: TapKind.UNSPECIFIED, includeDefunct: false, pageSize: 0, pageToken }
+    const page = await ask(client, client.listTaps, request)
+    return { items: page.taps, nextPageToken: page.nextPageToken }
+  })
+}
+
+function bridgeTable(bridges: readonly Bridge[]): string {
+  const rows = bridges.map(({ name, datapathType, vlans, trunks, tunnels, bonds, mirrors }) => [
+    name,
+    datapathType,
+    ...[vlans, trunks, tunnels, bonds.map(bond => bond.name), mirrors].map(all => all.join(',') || '-'),
+  ])
+  return table(['BRIDGE', 'DATAPATH', 'VLANS', 'TRUNKS', 'TUNNELS', 'BONDS', 'MIRRORS'], rows)
+}
+
+function tapTable(taps: readonly Tap[]): string {
+  const rows = taps.map(({ name, bridge, vlan, kind, state, mac, ip4, ip6, qos }) => [
+    name,
+    bridge || '-',
+    String(vlan),
+    (TapKind[kind] ?? String(kind)).toLowerCase(),
+    (TapState[state] ?? String(state)).toLowerCase(),
+    mac || '-',
+    ip4 || '-',
+    ip6 || '-',
+    qosText(qos),
+  ])
+  return table(['TAP', 'BRIDGE', 'VLAN', 'KIND', 'STATE', 'MAC', 'IPV4', 'IPV6', 'QOS'], rows)
+}
+
+function qosText(qos: Qos | undefined): string {
+  const set = Object.entries(qos ?? {}).filter(([, value]) => typeof value === 'string' && value !== '')
+  return set.map(([name, value]) => `${name} ${String(value)}`).join(', ') || '-'
+}

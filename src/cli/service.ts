@@ -1,0 +1,176 @@
+import { once } from 'node:events'
+import { type ClientReadableStream, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js'
+import { InvalidArgumentError, Option } from 'commander'
+import { BridgeServiceClient } from '../gen/ovs/bridge/v1/service.js'
+import {
+  formatAddress,
+  type LoopbackAddress,
+  parseLoopbackAddress,
+  parseUnixAddress,
+  type UnixAddress,
+} from '../lib/socket-address.js'
+
+/** Where the service is reached without a certificate. */
+export type ServerAddress = UnixAddress | LoopbackAddress
+
+/**
+ * How a command ends. `failed`: the service cannot be reached or refused, or something that `check` looks for is missing.
+ * A command line that cannot be is 2.
+ */
+export const exit = { done: 0, failed: 1 } as const
+
+const defaultServer = 'unix:/run/ovs-bridged/ovs-bridged.sock'
+const callTimeoutMs = 30_000
+/** Who waits for longer is told what for. */
+const quietMs = 1_000
+
+/** `--server`, of every command that asks a running service. Its value is a {@link ServerAddress}, or undefined. */
+export function serverOption(): Option {
+  return new Option('--server <address>', `of the service (default: ${defaultServer})`).argParser(parseServer)
+}
+
+function parseServer(text: string): ServerAddress {
+  const address = text.startsWith('unix:')
+    ? parseUnixAddress(text)
+    : parseLoopbackAddress(text, 'is neither unix:/PATH nor HOST:PORT')
+  if (!address.ok) throw new InvalidArgumentError(`It ${address.reason}.`)
+  return address.value
+}
+
+/** Takes a whole number of at most 15 digits. */
+export function parseCount(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('It is no whole number.')
+  return Number(text)
+}
+
+/** Collects the values of an option that may be repeated. */
+export function repeated(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), value]
+}
+
+/**
+ * Runs `action` with a client of the service and resolves to its exit code; what the service refuses is one line on standard
+ * error and `exit.failed`.
+ */
+export async function withService(
+  command: string,
+  server: ServerAddress | undefined,
+  action: (client: BridgeServiceClient) => Promise<number>,
+): Promise<number> {
+  const address = server === undefined ? defaultServer : formatAddress(server)
+  const client = new BridgeServiceClient(address, credentials.createInsecure())
+  let writeError: NodeJS.ErrnoException | undefined
+  process.stdout.once('error', (error: NodeJS.ErrnoException) => {
+    writeError = error
+  })
+  try {
+    const code = await action(client)
+    // Who reads no further has what is wanted.
+    const lost = code === exit.done && writeError !== undefined && writeError.code !== 'EPIPE'
+    return lost ? failed(command, 'standard output cannot be written') : code
+  } catch (error) {
+    if (!isServiceError(error)) throw error
+    return failed(command, error.details)
+  } finally {
+    client.close()
+  }
+}
+
+type Unary<Q, R> = (
+  request: Q,
+  metadata: Metadata,
+  options: { readonly deadline: number },
+  done: (error: ServiceError | null, response: R) => void,
+) => unknown
+
+/** The answer to a unary call, which has 30 s. On a terminal a call of more than a second says that it is waited for. */
+export async function ask<Q, R>(client: BridgeServiceClient, call: Unary<Q, R>, request: Q): Promise<R> {
+  const wait = tellOfWaiting('the service')
+  try {
+    return await new Promise((resolve, reject) => {
+      const options = { deadline: Date.now() + callTimeoutMs }
+      call.call(client, request, new Metadata(), options, (error, response) => {
+        if (error === null) resolve(response)
+        else reject(error)
+      })
+    })
+  } finally {
+    wait[Symbol.dispose]()
+  }
+}
+
+/** Says on standard error, where that is a terminal, what is waited for, once that takes a second; disposing wipes it out. */
+export function tellOfWaiting(what: string): Disposable {
+  let told = false
+  const timer = setTimeout(() => {
+    told = process.stderr.isTTY
+    if (told) process.stderr.write(`waiting for ${what} ...`)
+  }, quietMs)
+  return {
+    [Symbol.dispose]: () => {
+      clearTimeout(timer)
+      if (told) process.stderr.write('\r\x1b[K')
+    },
+  }
+}
+
+/** All items of a paged list. */
+export async function allPages<T>(
+  pageAt: (pageToken: string) => Promise<{ readonly items: readonly T[]; readonly nextPageToken: string }>,
+): Promise<T[]> {
+  const all: T[] = []
+  let pageToken = ''
+  do {
+    const { items, nextPageToken } = await pageAt(pageToken)
+    all.push(...items)
+    pageToken = nextPageToken
+  } while (pageToken !== '')
+  return all
+}
+
+/**
+ * Hands each message of a stream to `tell` until that says false, SIGINT or SIGTERM comes, or nobody reads standard output any
+ * more: each a proper end.
+ */
+export async function follow<T>(
+  stream: ClientReadableStream<T>,
+  what: string,
+  tell: (message: T) => boolean,
+): Promise<number> {
+  const leave = () => stream.cancel()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, leave)
+  process.stdout.once('error', leave)
+  // Heard by the loop, or what a cancelled call ends with.
+  stream.on('error', () => {})
+  const wait = tellOfWaiting(what)
+  try {
+    for await (const message of messagesOf(stream)) {
+      wait[Symbol.dispose]()
+      if (!tell(message)) break
+      if (process.stdout.writableNeedDrain) await once(process.stdout, 'drain')
+    }
+    return exit.done
+  } catch (error) {
+    if (process.stdout.errored || (isServiceError(error) && error.code === status.CANCELLED)) return exit.done
+    throw error
+  } finally {
+    wait[Symbol.dispose]()
+    // Leaving a loop ends its stream, and not the call.
+    stream.cancel()
+  }
+}
+
+function messagesOf<T>(stream: ClientReadableStream<T>): AsyncIterable<T> {
+  return stream
+}
+
+/** Whether grpc-js made it: a status other than OK. */
+export function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && 'code' in error && 'details' in error
+}
+
+/** Says why, in one line, and gives the exit code. */
+export function failed(command: string, why: string): number {
+  process.stderr.write(`ovs-bridged ${command}: ${why}\n`)
+  return exit.failed
+}

@@ -1,0 +1,75 @@
+import { InvalidArgumentError } from 'commander'
+import type { DefineCommand } from '../config.js'
+import { TapKind } from '../gen/ovs/bridge/v1/tap.js'
+import type { TapStats } from '../gen/ovs/bridge/v1/watch.js'
+import type { LocalAddress } from '../lib/socket-address.js'
+import { follow, parseCount, serverOption, withService } from './service.js'
+import { bitRate, table } from './table.js'
+
+interface Options {
+  readonly server?: LocalAddress
+  readonly bridge?: string
+  /** Milliseconds, once parsed. */
+  readonly interval?: number
+  readonly count?: number
+}
+
+const defaultIntervalMs = 1_000
+/** WatchTapStatsResponse. Whether another message of the same look follows a full one shows with the next. */
+const maxStatsOfMessage = 1_000
+
+/** `ovs-bridged top`: the bandwidth of taps, as it is. */
+export const defineTop: DefineCommand = (program, choose) => {
+  program
+    .command('top')
+    .description('show the bandwidth of taps over the last 10 looks, in bit/s, the busiest first, until interrupted')
+    .option('--bridge <name>', 'only taps of this bridge')
+    .option('--interval <seconds>', 'between two looks, 0.2 to 3600 (default: 1)', parseIntervalMs)
+    .option('-c, --count <looks>', 'end after so many', parseCount)
+    .addOption(serverOption())
+    .action((options: Options) => choose(() => top(options)))
+}
+
+function parseIntervalMs(text: string): number {
+  const ms = /^\d{1,4}(\.\d{1,3})?$/.test(text) ? Math.round(Number(text) * 1_000) : 0
+  if (ms < 200 || ms > 3_600_000) throw new InvalidArgumentError('It is not 0.2 to 3600.')
+  return ms
+}
+
+function top({ server, bridge = '', interval = defaultIntervalMs, count = Infinity }: Options): Promise<number> {
+  return withService('top', server, client => {
+    const [seconds, nanos] = [BigInt(Math.floor(interval / 1_000)), (interval % 1_000) * 1_000_000]
+    const request = { bridge, kind: TapKind.UNSPECIFIED, taps: [], interval: { seconds, nanos } }
+    const clear = process.stdout.isTTY ? '\x1b[H\x1b[2J' : ''
+    let looks = 0
+    let taps: TapStats[] = []
+    const show = () => {
+      process.stdout.write(`${clear}${shown(taps, process.stdout.rows)}${clear === '' ? '\n' : ''}`)
+      return ++looks < count
+    }
+    return follow(client.watchTapStats(request), 'the first counters', ({ stats }) => {
+      // Messages of one look go on in the order of names.
+      if ((stats[0]?.tap ?? '') <= (taps.at(-1)?.tap ?? '')) {
+        if (taps.length > 0 && taps.length % maxStatsOfMessage === 0 && !show()) return false
+        taps = []
+      }
+      taps.push(...stats)
+      return stats.length === maxStatsOfMessage || show()
+    })
+  })
+}
+
+/** The busiest first; on a terminal no more of them than there are lines. */
+function shown(stats: readonly TapStats[], rows: number | undefined): string {
+  const load = (tap: TapStats) => tap.rxBytesPerSecond + tap.txBytesPerSecond
+  const busiest = stats
+    .toSorted((one, other) => load(other) - load(one))
+    .slice(0, rows === undefined ? undefined : rows - 2)
+  const lines = busiest.map(({ tap, bridge, intervals, rxBytesPerSecond, txBytesPerSecond, rxDropped, txDropped }) => [
+    tap,
+    bridge || '-',
+    ...[rxBytesPerSecond, txBytesPerSecond].map(rate => (intervals === 0 ? '-' : bitRate(rate))),
+    String(rxDropped + txDropped),
+  ])
+  return table(['TAP', 'BRIDGE', 'RX', 'TX', 'DROPPED'], lines)
+}

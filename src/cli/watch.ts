@@ -1,0 +1,60 @@
+import { InvalidArgumentError } from 'commander'
+import type { DefineCommand } from '../config.js'
+import { AddressSource, TapKind } from '../gen/ovs/bridge/v1/tap.js'
+import { AddressEvent, AddressEventType, type WatchAddressesResponse } from '../gen/ovs/bridge/v1/watch.js'
+import type { LocalAddress } from '../lib/socket-address.js'
+import { follow, repeated, serverOption, withService } from './service.js'
+
+interface Options {
+  readonly server?: LocalAddress
+  readonly bridge?: string
+  readonly tap?: readonly string[]
+  readonly vlan?: number
+  readonly json?: true
+}
+
+/** `ovs-bridged watch addresses`: who is behind which tap, as it becomes known. */
+export const defineWatch: DefineCommand = (program, choose) => {
+  program
+    .command('watch')
+    .description('tell what happens, as it happens, until interrupted')
+    .command('addresses')
+    .description('addresses behind taps: those that are known, then what becomes of them')
+    .option('--bridge <name>', 'only taps of this bridge')
+    .option('--tap <name>', 'only this tap; may be repeated', repeated)
+    .option('--vlan <id>', 'only addresses seen in this VLAN, 0: untagged', parseVlan)
+    .option('--json', 'AddressEvent as JSON, one a line; {"reset":true} where all that was told is void')
+    .addOption(serverOption())
+    .action((options: Options) => choose(() => watchAddresses(options)))
+}
+
+function parseVlan(text: string): number {
+  if (!/^\d{1,4}$/.test(text) || Number(text) > 4095) throw new InvalidArgumentError('It is not 0 to 4095.')
+  return Number(text)
+}
+
+function watchAddresses({ server, bridge = '', tap = [], vlan, json }: Options): Promise<number> {
+  const filter = { bridge, kind: TapKind.UNSPECIFIED, taps: [...tap], ...(vlan === undefined ? {} : { vlan }) }
+  return withService('watch addresses', server, client =>
+    follow(client.watchAddresses({ ...filter, epoch: '', revision: 0n }), 'the addresses', batch => {
+      for (const line of json ? jsonLines(batch) : textLines(batch)) process.stdout.write(`${line}\n`)
+      return true
+    }),
+  )
+}
+
+function jsonLines({ reset, events }: WatchAddressesResponse): readonly string[] {
+  return [...(reset ? ['{"reset":true}'] : []), ...events.map(event => JSON.stringify(AddressEvent.toJSON(event)))]
+}
+
+function textLines({ reset, events }: WatchAddressesResponse): readonly string[] {
+  return [...(reset ? ['reset: what was told is void'] : []), ...events.map(sentence)]
+}
+
+function sentence({ type, tap, bridge, address, otherTap }: AddressEvent): string {
+  const what = (AddressEventType[type] ?? String(type)).toLowerCase()
+  const source = AddressSource[address?.source ?? AddressSource.UNSPECIFIED] ?? ''
+  const where = `${tap}${bridge === '' ? '' : ` on ${bridge}`}, VLAN ${address?.vlan ?? 0}`
+  const whose = otherTap === '' ? '' : `, and behind ${otherTap}`
+  return `${what} ${address?.ip ?? ''} (${address?.mac ?? ''}, ${source}) behind ${where}${whose}`
+}

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { arp } from '../support/address-frames.js'
+import { testFrame } from '../support/captured.js'
+import { command, type Ended } from '../support/command.js'
+import { openTap } from '../support/frame-socket.js'
+import { laneTest } from '../support/lane.js'
+import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+import { within } from '../support/until.js'
+
+const main = fileURLToPath(new URL('../../src/main.js', import.meta.url))
+
+/** What the command line prints does not depend on the datapath. */
+const options = { only: 'userspace', timeoutMs: 85_000 } as const
+
+function ovsBridged(bed: ServedTestbed, signal: AbortSignal, ...args: readonly string[]): Promise<Ended> {
+  return command(signal, process.execPath, main, ...args, '--server', bed.service.address)
+}
+
+laneTest('check ends with 0 when all is there, and with 1 when the switch does not answer', options, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const good = await ovsBridged(bed, context.signal, 'check')
+  assert.deepEqual([good.status, good.stderr], [0, ''])
+  assert.match(
+    good.stdout,
+    /^Open vSwitch \d+\.\d+\.\d+, schema \d+\.\d+\.\d+, datapath netdev\n\nTHING +VERSION +STATE\n/,
+  )
+  assert.match(good.stdout, /^libpcap +\d.* {2}there$/m)
+  assert(!good.stdout.includes('\x1b'))
+  const json = JSON.parse((await ovsBridged(bed, context.signal, 'check', '--json')).stdout) as Record<string, unknown>
+  assert.deepEqual([json['ovsdbConnected'], json['vswitchdAnswers'], json['datapathType']], [true, true, 'netdev'])
+
+  await bed.ovs.vswitchd.kill()
+  const bad = await ovsBridged(bed, context.signal, 'check')
+  assert.deepEqual([bad.status, bad.stderr], [1, ''])
+  assert.match(bad.stdout, /^ovs-vswitchd does not answer$/m)
+})
+
+laneTest('ls shows bridges and taps as a table, or as JSON', options, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createTap({ tap: 'vm1', vlan: 10, mac: '02:00:00:00:00:01' })
+  await bed.api.createHostTap({ tap: 'host0' })
+  const { status, stdout } = await ovsBridged(bed, context.signal, 'ls')
+  assert.equal(status, 0)
+  const cells = stdout.split('\n').map(line => line.split(/ {2,}/))
+  assert.deepEqual(cells, [
+    ['BRIDGE', 'DATAPATH', 'VLANS', 'TRUNKS', 'TUNNELS', 'BONDS', 'MIRRORS'],
+    ['br0', 'netdev', '0,10', '-', '-', '-', '-'],
+    [''],
+    ['TAP', 'BRIDGE', 'VLAN', 'KIND', 'STATE', 'MAC', 'IPV4', 'IPV6', 'QOS'],
+    ['host0', 'br0', '0', 'host', 'active', '-', '-', '-', '-'],
+    ['vm1', 'br0', '10', 'tuntap', 'active', '02:00:00:00:00:01', '-', '-', '-'],
+    [''],
+  ])
+  const json = JSON.parse((await ovsBridged(bed, context.signal, 'ls', '--json')).stdout) as {
+    readonly bridges: readonly { readonly name: string }[]
+    readonly taps: readonly { readonly name: string; readonly kind: string }[]
+  }
+  assert.deepEqual(
+    [json.bridges.map(({ name }) => name), json.taps.map(({ name, kind }) => `${name} ${kind}`)],
+    [['br0'], ['host0 TAP_KIND_HOST', 'vm1 TAP_KIND_TUNTAP']],
+  )
+})
+
+laneTest('top shows the busiest tap first', options, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createTap({ tap: 'vm1', vlan: 1 })
+  await bed.api.createTap({ tap: 'vm2', vlan: 2 })
+  const busy = bed.use(openTap('vm2'))
+  const sending = setInterval(() => busy.send(testFrame(1, 1_000)), 5)
+  bed.use({ [Symbol.dispose]: () => clearInterval(sending) })
+  const args = ['top', '--interval', '0.2', '--count', '6', '--bridge', 'br0']
+  const { status, stdout } = await ovsBridged(bed, context.signal, ...args)
+  assert.equal(status, 0)
+  const looks = stdout.trimEnd().split('\n\n')
+  assert.equal(looks.length, 6)
+  const [heads, ...taps] = (looks[5] ?? '').split('\n').map(line => line.split(/ {2,}/))
+  assert.deepEqual(heads, ['TAP', 'BRIDGE', 'RX', 'TX', 'DROPPED'])
+  assert.deepEqual(
+    taps.map(([name]) => name),
+    ['vm2', 'vm1'],
+  )
+  assert.match(taps[0]?.[3] ?? '', /^[1-9]/)
+})
+
+laneTest('watch addresses tells them line by line, and an interrupt is its proper end', options, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createTap({ tap: 'vm1', vlan: 10 })
+  const args = [main, 'watch', 'addresses', '--vlan', '10', '--server', bed.service.address]
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  context.after(() => child.kill('SIGKILL'))
+  const ended = once(child, 'close')
+  const told = once(createInterface({ input: child.stdout }), 'line')
+  const machine = bed.use(openTap('vm1'))
+  machine.send(arp({ source: '02:00:00:00:00:01', ip: '10.0.0.7' }))
+  assert.deepEqual(await within('an address is told', 30_000, told), [
+    'learned 10.0.0.7 (02:00:00:00:00:01, ARP) behind vm1 on br0, VLAN 10',
+  ])
+  child.kill('SIGINT')
+  assert.deepEqual(await within('it ends', 30_000, ended), [0, null])
+})
+
+laneTest('what the service refuses is one line on standard error and exit 1', options, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const { status, stdout, stderr } = await ovsBridged(bed, context.signal, 'top', '--bridge', 'a bridge')
+  assert.deepEqual([status, stdout], [1, ''])
+  assert.match(stderr, /^ovs-bridged top: [^\n]*bridge[^\n]*\n$/)
+})
