@@ -2,12 +2,11 @@ import { InvalidArgumentError } from 'commander'
 import type { DefineCommand } from '../config.js'
 import { TapKind } from '../gen/ovs/bridge/v1/tap.js'
 import type { TapStats } from '../gen/ovs/bridge/v1/watch.js'
-import type { LocalAddress } from '../lib/socket-address.js'
-import { follow, parseCount, serverOption, withService } from './service.js'
+import { follow, parseCount, type ServerAddress, serverOption, withService } from './service.js'
 import { bitRate, table } from './table.js'
 
 interface Options {
-  readonly server?: LocalAddress
+  readonly server?: ServerAddress
   readonly bridge?: string
   /** Milliseconds, once parsed. */
   readonly interval?: number

@@ -2,11 +2,10 @@ import { InvalidArgumentError } from 'commander'
 import type { DefineCommand } from '../config.js'
 import { AddressSource, TapKind } from '../gen/ovs/bridge/v1/tap.js'
 import { AddressEvent, AddressEventType, type WatchAddressesResponse } from '../gen/ovs/bridge/v1/watch.js'
-import type { LocalAddress } from '../lib/socket-address.js'
-import { follow, repeated, serverOption, withService } from './service.js'
+import { follow, repeated, type ServerAddress, serverOption, withService } from './service.js'
 
 interface Options {
-  readonly server?: LocalAddress
+  readonly server?: ServerAddress
   readonly bridge?: string
   readonly tap?: readonly string[]
   readonly vlan?: number
