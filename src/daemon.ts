@@ -10,9 +10,9 @@ import type { Host } from './bridge/host.js'
 import { countTaps } from './bridge/inventory.js'
 import { NetflowCollectors } from './bridge/netflow-collectors.js'
 import { type DatapathType, monitored, needed, type OvsClient } from './bridge/ovs.js'
+import { bridgeDeviceAlias } from './bridge/ownership.js'
 import { QosUpkeep } from './bridge/qos-upkeep.js'
 import { runReaper } from './bridge/reap.js'
-import { markedDevices, recover, reopenHostTaps } from './bridge/reconcile.js'
 import { DeviceRemovals } from './bridge/removals.js'
 import { startSnooping } from './bridge/snooping.js'
 import { Stats } from './bridge/stats.js'
@@ -30,6 +30,7 @@ import { abortScope, shuttingDown, sleep } from './lib/abort.js'
 import { Disposables } from './lib/disposables.js'
 import { type Door, newTally, type Present, serveMetrics, type Tally } from './metrics/index.js'
 import { openOvsdb, ovsdbStates } from './ovsdb/index.js'
+import { keepRecovered, type Recovery } from './recovery.js'
 import { Calls } from './server/call.js'
 import { bridgeServiceDefinition, streamingMethods } from './server/definition.js'
 import { createHealth, type Health } from './server/health.js'
@@ -68,14 +69,14 @@ export async function startDaemon(config: Config, log: Logger, version: string):
 
 async function compose(config: Config, log: Logger, tally: Tally, parts: Disposables): Promise<Daemon> {
   const kernel = parts.use(await openKernel())
-  const socket = await openOvs(config.ovs, config.stateDir, kernel, log, parts)
+  const socket = await openOvs(config, kernel, log, parts)
   const lifetime = abortScope()
   const ovsdb = parts.use(connect(config, socket, tally, log))
   parts.defer(() => lifetime.abort(shuttingDown()))
   const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, tally, log }, parts)
   const store = { directory: config.captureDir, quotaBytes: config.captureQuotaBytes }
   const captures = parts.use(new Captures(host, parts.use(openCaptureEngine()), store))
-  await resume(host, captures.ports, tally, log)
+  const recovery = await keepRecovered(host, captures.ports, tally)
   parts.use(await startSnooping(host))
   const watched = { feed: parts.use(openTapFeed(host)), stats: parts.use(new Stats(host)) }
   const calls = new Calls({ log, isAudited, onCall: call => tally.call({ ...call, code: status[call.code] }) })
@@ -105,7 +106,7 @@ async function compose(config: Config, log: Logger, tally: Tally, parts: Disposa
     }),
   )
   void runReaper(host)
-  parts.use(followHealth(host, health, tally))
+  parts.use(followHealth(host, health, tally, recovery))
   const version = host.ovsdb.status.state === 'ready' ? '' : ' (not there yet)'
   return {
     addresses: listening.addresses,
@@ -119,8 +120,7 @@ async function compose(config: Config, log: Logger, tally: Tally, parts: Disposa
 
 /** The socket of the database that is to be managed. */
 async function openOvs(
-  ovs: OvsConfig,
-  stateDir: string,
+  { ovs, stateDir, instance }: Config,
   kernel: Kernel,
   log: Logger,
   parts: Disposables,
@@ -132,21 +132,25 @@ async function openOvs(
       directory: join(stateDir, 'ovs'),
       signal: scope.signal,
       onEvent: event => logEmbedded(log, event),
-      removeLinks: (names, signal) => removeLeftLinks(kernel, names, signal),
+      removeLinks: (names, signal) => removeLeftLinks(kernel, instance, names, signal),
     }),
   )
   return embedded.endpoint.slice('unix:'.length)
 }
 
-/** Devices that a killed ovs-vswitchd had made for itself: persistent, and without anybody's alias. */
+/** Devices that a killed ovs-vswitchd had made for itself: persistent, and no tap's. */
 async function removeLeftLinks(
   kernel: Kernel,
+  instance: string,
   names: readonly string[],
   signal: AbortSignal,
 ): Promise<readonly string[]> {
   const wanted = new Set(names)
   const links = await kernel.listLinks(signal)
-  const left = links.filter(link => wanted.has(link.name) && link.tun?.persistent === true && link.alias === '')
+  const aliases = ['', bridgeDeviceAlias(instance)]
+  const left = links.filter(
+    link => wanted.has(link.name) && link.tun?.persistent === true && aliases.includes(link.alias),
+  )
   return (await kernel.deleteLinks(left, signal)).deleted
 }
 
@@ -201,6 +205,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
     qos: parts.use(new QosUpkeep({ ...kept, kernel, onRestored })),
     netflows: parts.use(new NetflowCollectors({ instance, ovsdb, captureDirectory: config.captureDir, notice })),
     addresses: parts.use(new Addresses({ ...kept, ttlMs: config.addressTtlMs })),
+    recoveries: [],
     askVswitchd: signal => askVswitchd(on.socket, signal),
     lifetime,
     notice,
@@ -221,41 +226,6 @@ async function datapathType(ovs: OvsConfig, kernel: Kernel, signal: AbortSignal)
   if (ovs.kind === 'embedded') return 'netdev'
   if (ovs.datapath !== 'auto') return ovs.datapath
   return (await kernel.probe(signal)).openvswitch ? 'system' : 'netdev'
-}
-
-/** Finishes what a killed daemon had begun, now or when the database comes. */
-async function resume(host: Host, ports: CapturePorts, tally: Tally, log: Logger): Promise<void> {
-  const marked = await markedDevices(host, { signal: host.lifetime, caller: 'recover' })
-  const run = async () => {
-    using scope = abortScope({ deadline: Date.now() + 30_000, parents: [host.lifetime] })
-    const done = await recover(host, ports, marked, { signal: scope.signal, caller: 'recover' })
-    tally.reconciled('start', 'done')
-    tally.repaired('defunct_tap', done.reaped.length)
-    tally.repaired('orphan_device', done.orphans.length)
-    tally.repaired('host_tap', done.opened.length)
-    tally.repaired('tap_qos', done.requeued.length)
-    tally.repaired('capture_port', done.uncaptured.length)
-    if (Object.values(done).flat().length > 0) log.info(done, 'finished what the last run had begun')
-  }
-  const failed = (error: unknown) => {
-    tally.reconciled('start', 'failed')
-    if (!host.lifetime.aborted) log.warn({ err: error }, 'could not finish what the last run had begun')
-  }
-  if (host.ovsdb.status.state === 'ready') await run().catch(failed)
-  else void host.ovsdb.ready(host.lifetime).then(run).catch(failed)
-}
-
-/** After ovs-vswitchd was started anew. */
-async function reopen(host: Host, tally: Tally, signal: AbortSignal): Promise<void> {
-  try {
-    const opened = await reopenHostTaps(host, { signal, caller: 'recover' })
-    tally.reconciled('vswitchd_restart', 'done')
-    tally.repaired('host_tap', opened.length)
-    if (opened.length > 0) host.notice('info', 'ovs-vswitchd made devices of host taps anew', { opened })
-  } catch (error) {
-    tally.reconciled('vswitchd_restart', 'failed')
-    if (!signal.aborted) host.notice('warn', 'could not bring up host taps', { error })
-  }
 }
 
 interface Shown {
@@ -285,16 +255,18 @@ async function openMetrics(
 const healthIntervalMs = 2_000
 
 /** SERVING while the database is at hand and ovs-vswitchd answers, which is asked every 2 s; NOT_SERVING once disposed. */
-function followHealth(host: Host, health: Health, tally: Tally): Disposable {
+function followHealth(host: Host, health: Health, tally: Tally, recovery: Recovery): Disposable {
   const ended = abortScope({ parents: [host.lifetime] })
   const watch = async () => {
     let last = await host.askVswitchd(ended.signal).catch(() => undefined)
+    let answered = last !== undefined
     while (!ended.signal.aborted) {
       const pid = await host.askVswitchd(ended.signal).catch(() => undefined)
       if (ended.signal.aborted) return
       tally.vswitchdAnswered(pid !== undefined)
       health.report(pid !== undefined && host.ovsdb.status.state === 'ready')
-      if (pid !== undefined && pid !== last) await reopen(host, tally, ended.signal)
+      if (pid !== undefined && (pid !== last || !answered)) recovery.vswitchdBack()
+      answered = pid !== undefined
       last = pid ?? last
       await sleep(healthIntervalMs, ended.signal).catch(() => undefined)
     }

@@ -47,6 +47,11 @@ export async function createCapturePort(
   return name
 }
 
+/** Whether a device has a name as those of these ports. */
+export function isCaptureDevice(name: string): boolean {
+  return /^cap-[\da-f]{10}$/.test(name)
+}
+
 function capturePortName(): PortName {
   const name = parsePortName(`cap-${randomBytes(5).toString('hex')}`)
   if (!name.ok) throw new Error(name.reason)
@@ -79,10 +84,16 @@ function insertion(host: Host, bridge: BridgeName, name: PortName, id: string): 
   }
 }
 
-/** Removes port and mirror, and returns when ovs-vswitchd has dropped them. What is gone already is no hindrance. */
+/**
+ * Removes port and mirror, and returns when ovs-vswitchd has dropped them. What is gone already is no hindrance. What a
+ * failure leaves is nobody's, and goes when the database is back.
+ */
 export async function removeCapturePort(host: Host, ports: CapturePorts, name: string, call: Call): Promise<void> {
-  await removePortsNamed(host, [name], call)
-  ports.delete(name)
+  try {
+    await removePortsNamed(host, [name], call)
+  } finally {
+    ports.delete(name)
+  }
 }
 
 async function removePortsNamed(host: Host, names: readonly string[], call: Call): Promise<void> {
@@ -112,7 +123,7 @@ export function isCapturePort(host: Host, port: OvsRows['Port']): boolean {
   return ownerOf(port.external_ids) === host.instance && roleOf(port.external_ids) === 'capture'
 }
 
-/** Removes the ports of captures that ended with an earlier run; their names. */
+/** Removes the ports of captures that have ended, with an earlier run or without the database; their names. */
 export async function removeLeftCapturePorts(host: Host, ports: CapturePorts, call: Call): Promise<string[]> {
   const left = [...host.ovsdb.replica.rows('Port')].filter(port => isCapturePort(host, port) && !ports.has(port.name))
   const names = left.map(port => port.name)

@@ -3,6 +3,7 @@ import type { KernelFacts } from '../kernel/index.js'
 import type { Call } from './call.js'
 import type { Host } from './host.js'
 import { type DatapathType, rootOf } from './ovs.js'
+import type { Recovered } from './recovered.js'
 
 /** A thing the service rests on. */
 export interface Dependency {
@@ -27,6 +28,8 @@ export interface Health {
   readonly vswitchdAnswers: boolean
   readonly dependencies: readonly Dependency[]
   readonly warnings: readonly string[]
+  /** The latest first. */
+  readonly recoveries: readonly Recovered[]
 }
 
 /** Looks at everything and writes nothing. What cannot be reached is told, not thrown. */
@@ -45,6 +48,7 @@ export async function checkOvs(host: Host, call: Call): Promise<Health> {
     vswitchdAnswers,
     dependencies: dependencies(host, facts, root?.ovs_version ?? '', { ovsdbConnected, vswitchdAnswers }),
     warnings: warnings(host, facts, tso),
+    recoveries: host.recoveries,
   }
 }
 

@@ -6,6 +6,7 @@ import type { NetflowCollectors } from './netflow-collectors.js'
 import type { Notice } from './notice.js'
 import type { DatapathType, OvsClient } from './ovs.js'
 import type { QosUpkeep } from './qos-upkeep.js'
+import type { Recovered } from './recovered.js'
 import type { DeviceRemovals } from './removals.js'
 import type { TapNames } from './tap-name.js'
 import type { TapRecords } from './tap-records.js'
@@ -31,6 +32,8 @@ export interface Host {
   readonly qos: QosUpkeep
   readonly netflows: NetflowCollectors
   readonly addresses: Addresses
+  /** What was put right in this run, the latest first; the last few. */
+  readonly recoveries: Recovered[]
   /** The process id of ovs-vswitchd, if it answers on its own socket: asked without a write to the database. */
   readonly askVswitchd: (signal: AbortSignal) => Promise<string | undefined>
   /** Aborts when the daemon ends. What outlives its call, such as undoing it, hangs on this. */

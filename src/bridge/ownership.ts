@@ -186,6 +186,11 @@ export function deviceAlias(instance: string): string {
   return `${prefix}${instance}`
 }
 
+/** IFLA_IFALIAS of the device of a bridge that we have made; ovs-vswitchd makes and removes it. */
+export function bridgeDeviceAlias(instance: string): string {
+  return `ovs-bridged-bridge:${instance}`
+}
+
 /** Instance that has marked a device as its own by {@link deviceAlias}; undefined: none. */
 export function aliasOwner(alias: string): string | undefined {
   return alias.startsWith(prefix) ? alias.slice(prefix.length) : undefined

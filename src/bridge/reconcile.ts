@@ -1,58 +1,100 @@
 import type { Link } from '../kernel/index.js'
 import type { Call } from './call.js'
-import { type CapturePorts, removeLeftCapturePorts } from './capture-port.js'
+import { type CapturePorts, isCaptureDevice, removeLeftCapturePorts } from './capture-port.js'
 import { linksNamed } from './device.js'
 import type { Host } from './host.js'
+import { restoreTaps } from './lost-devices.js'
+import { removeLostRows } from './lost-rows.js'
 import { restoreNetflows } from './netflow.js'
-import { deviceAlias } from './ownership.js'
+import { bridgeDeviceAlias, deviceAlias } from './ownership.js'
 import { openHostDevice } from './placement.js'
+import { reconfigure } from './realise.js'
 import { reapTaps } from './reap.js'
+import { type Occasion, type Recovered, type Repair, repairs } from './recovered.js'
 
-/** What a daemon that was killed had left. */
-export interface Recovered {
-  /** Defunct taps whose removal was finished. */
-  readonly reaped: readonly string[]
-  /** Devices with our mark that no tap had: made just before a crash. */
-  readonly orphans: readonly string[]
-  /** Host taps whose devices ovs-vswitchd had made anew, down. */
-  readonly opened: readonly string[]
-  /** Taps whose QoS was not what their records say. */
-  readonly requeued: readonly string[]
-  /** Bridges whose NetFlow is collected again. */
-  readonly netflows: readonly string[]
-  /** Ports by which bridges were captured. */
-  readonly uncaptured: readonly string[]
+export type { Occasion } from './recovered.js'
+
+/** What a comparison works on. */
+export interface Remains {
+  /** Those that are in use by captures of this run. */
+  readonly capturePorts: CapturePorts
+  /** Devices with our mark from before any call was served; none later, when a call may be making some. */
+  readonly marked: readonly Link[]
 }
 
 /** The devices that bear our mark. Those that are there before any call is served are all of an earlier run's making. */
 export async function markedDevices(host: Host, call: Call): Promise<Link[]> {
   const alias = deviceAlias(host.instance)
+  const bridgeAlias = bridgeDeviceAlias(host.instance)
   const links = await host.kernel.listLinks(call.signal)
-  return links.filter(link => link.alias === alias && (link.tun?.persistent === true || link.kind === 'veth'))
+  return links.filter(link => {
+    const isPersistent = link.tun?.persistent === true
+    return (
+      (link.alias === alias && (isPersistent || link.kind === 'veth')) ||
+      (isPersistent && (link.alias === bridgeAlias || isCaptureDevice(link.name)))
+    )
+  })
 }
 
-/** Finishes what was being destroyed and undoes what was being made when the last run of this instance ended. */
-export async function recover(
-  host: Host,
-  ports: CapturePorts,
-  marked: readonly Link[],
-  call: Call,
-): Promise<Recovered> {
-  // First: it needs no answer of ovs-vswitchd, and flows are being told all the while.
-  const netflows = await restoreNetflows(host, call)
-  const reaped = await reapTaps(host, call)
-  const { deleted } = await host.removals.remove(marked.filter(({ name }) => host.records.get(name) === undefined))
-  const opened = await reopenHostTaps(host, call)
-  const requeued = await host.qos.reconcile(call)
-  const uncaptured = await removeLeftCapturePorts(host, ports, call)
-  return { netflows, reaped, orphans: deleted, opened, requeued, uncaptured }
+/**
+ * Finishes what was being destroyed, undoes what was being made, and makes anew what has been lost, by the functions that
+ * the calls use. One kind of repair that fails, or has no time left, does not stop the others.
+ */
+export async function recover(host: Host, occasion: Occasion, remains: Remains, call: Call): Promise<Recovered> {
+  const repaired = new Map<Repair, readonly string[]>()
+  const failed: Repair[] = []
+  for (const repair of repairs) {
+    try {
+      const names = await put[repair](host, remains, call)
+      if (names.length > 0) repaired.set(repair, names)
+    } catch (error) {
+      failed.push(repair)
+      if (!host.lifetime.aborted) host.notice('warn', 'could not put everything right', { repair, error })
+    }
+  }
+  const recovered: Recovered = { occasion, atMs: Date.now(), repaired, failed }
+  host.recoveries.unshift(recovered)
+  host.recoveries.splice(keptCount)
+  return recovered
+}
+
+/** Recoveries that are told of. */
+const keptCount = 10
+
+type Step = (host: Host, remains: Remains, call: Call) => Promise<readonly string[]>
+
+/** In this order: NetFlow needs no answer of ovs-vswitchd, and flows are being told all the while; QoS needs the devices. */
+const put: Readonly<Record<Repair, Step>> = {
+  netflow: (host, _remains, call) => restoreNetflows(host, call),
+  orphan_device: removeOrphans,
+  defunct_tap: (host, _remains, call) => reapTaps(host, call),
+  lost_row: (host, _remains, call) => removeLostRows(host, call),
+  tap_device: (host, _remains, call) => restoreTaps(host, call),
+  host_tap: (host, _remains, call) => reopenHostTaps(host, call),
+  capture_port: (host, { capturePorts }, call) => removeLeftCapturePorts(host, capturePorts, call),
+  tap_qos: (host, _remains, call) => host.qos.reconcile(call),
+}
+
+/**
+ * Removes devices that nobody has: made just before a crash, or left by an ovs-vswitchd that was killed before it heard that
+ * their ports are gone; the userspace datapath's are persistent.
+ */
+async function removeOrphans(host: Host, { marked, capturePorts }: Remains, call: Call): Promise<readonly string[]> {
+  const isOrphan = ({ name }: Link) =>
+    host.records.get(name) === undefined &&
+    host.ovsdb.replica.find('Interface', 'name', name) === undefined &&
+    !capturePorts.has(name)
+  const strays = (await markedDevices(host, call)).filter(link => link.tun !== undefined && isOrphan(link))
+  // A call that had made its device by then has sent its row before this, and keeps it.
+  if (strays.length > 0) await reconfigure(host, call)
+  return (await host.removals.remove([...marked, ...strays].filter(isOrphan))).deleted
 }
 
 /**
  * Brings up the devices of host taps that are down: an ovs-vswitchd that starts makes them anew.
  * Answers with the names of those.
  */
-export async function reopenHostTaps(host: Host, call: Call): Promise<string[]> {
+async function reopenHostTaps(host: Host, call: Call): Promise<string[]> {
   const taps = [...host.records.all()].flatMap(({ record }) =>
     record.backing.kind === 'host' && record.bridge !== undefined && !record.defunct ? [record] : [],
   )

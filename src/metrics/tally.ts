@@ -17,10 +17,18 @@ export interface TransactionReading {
 }
 
 /** When what Open vSwitch and the kernel have was compared with what they should have. */
-export type Occasion = 'start' | 'vswitchd_restart'
+export type Occasion = 'start' | 'ovsdb_back' | 'vswitchd_restart'
 
 /** What was found not to be as it should, and put right. */
-export type Repair = 'defunct_tap' | 'orphan_device' | 'host_tap' | 'tap_qos' | 'capture_port'
+export type Repair =
+  | 'netflow'
+  | 'orphan_device'
+  | 'defunct_tap'
+  | 'lost_row'
+  | 'tap_device'
+  | 'host_tap'
+  | 'capture_port'
+  | 'tap_qos'
 
 /** Counts what happens, from the start of the daemon on. */
 export interface Tally {

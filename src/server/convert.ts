@@ -3,8 +3,9 @@ import { isIpv6 } from '../bridge/address-list.js'
 import type { Dependency, Health } from '../bridge/check.js'
 import type { Bridge, Tap, TapState } from '../bridge/inventory.js'
 import type { TapBacking } from '../bridge/ownership-tap.js'
+import type { Recovered } from '../bridge/recovered.js'
 import { Bridge as BridgeMessage } from '../gen/ovs/bridge/v1/bridge.js'
-import { CheckOvsResponse, Dependency as DependencyMessage } from '../gen/ovs/bridge/v1/check.js'
+import { CheckOvsResponse, Dependency as DependencyMessage, type Recovery } from '../gen/ovs/bridge/v1/check.js'
 import {
   type Address as AddressMessage,
   AddressSource,
@@ -101,5 +102,17 @@ export function healthMessage(health: Health): CheckOvsResponse {
     datapathTypes: [...health.datapathTypes],
     dependencies: health.dependencies.map((dependency: Dependency) => DependencyMessage.fromPartial(dependency)),
     warnings: [...health.warnings],
+    recoveries: health.recoveries.map(recoveryMessage),
   })
+}
+
+const toldNames = 100
+
+function recoveryMessage({ occasion, atMs, repaired, failed }: Recovered): Recovery {
+  const repairs = Array.from(repaired, ([what, names]) => ({
+    what,
+    names: names.slice(0, toldNames),
+    count: names.length,
+  }))
+  return { occasion, time: timestamp(atMs), repairs, failed: [...failed] }
 }

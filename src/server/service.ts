@@ -14,6 +14,7 @@ import {
 import { bulkTimeoutMs, type Calls } from './call.js'
 import { listCapturesOn, startCaptureOn, stopAllCapturesOn, stopCaptureOn, streamCaptureOn } from './capture.js'
 import { checkOvsOn } from './check.js'
+import { reportDriftOn } from './drift.js'
 import { createMirrorOn, destroyMirrorOn } from './mirror.js'
 import {
   addNetflowWriterOn,
@@ -53,6 +54,7 @@ export function bridgeService(
 ): BridgeServiceServer {
   return {
     checkOvs: calls.unary(checkOvsOn(host)),
+    reportDrift: calls.unary(reportDriftOn(host)),
     ensureBridge: calls.unary(ensureBridgeOn(host)),
     getBridge: calls.unary(getBridgeOn(host)),
     listBridges: calls.unary(listBridgesOn(host)),

@@ -120,7 +120,7 @@ const plans: Readonly<Record<string, Plan>> = {
     return { call: api => api.addTap({ tap: name, bridge, vlan }), tap: { ...tap, bridge, vlan } }
   }),
   qinq: onFreeTap((tap, caller, _owned, name) => {
-    const qinq = caller.choices.pick([undefined, 100, 200])
+    const qinq = caller.choices.pick([0, 100, 200]) || undefined
     return { call: api => api.setTapQinQ({ tap: name, outerVlan: qinq }), tap: { ...tap, qinq } }
   }),
   qos: onFreeTap((tap, caller, _owned, name) => {

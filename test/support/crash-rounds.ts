@@ -145,7 +145,10 @@ async function strikeAmid(world: World, fault: Fault, beliefs: readonly Belief[]
         await next.call(api)
       } catch (error) {
         if (!(error instanceof RpcError) || !progress.isStruck) {
-          throw new Error(`caller ${caller.number}: ${next.kind} of ${JSON.stringify(owned)}`, { cause: error })
+          progress.isOver = true
+          const told = world.daemon.stdout() + world.daemon.stderr()
+          const what = `caller ${caller.number}: ${next.kind} of ${JSON.stringify(owned)}, when it had said\n${told}`
+          throw new Error(what, { cause: error })
         }
         return { caller, possible: [next.after, owned], pending: `${next.kind} (${error.reason || error.code})` }
       }
@@ -156,27 +159,30 @@ async function strikeAmid(world: World, fault: Fault, beliefs: readonly Belief[]
   const callers = Promise.all(beliefs.map(work))
   const strike = async () => {
     const enough = choices.below(callsPerRound - callerCount)
-    await until('callers go on', () => progress.calls >= enough, { deadlineMs: 60_000, everyMs: 1 })
+    const isReady = () => progress.calls >= enough || progress.isOver
+    await until('callers go on', isReady, { deadlineMs: 60_000, everyMs: 1 })
+    if (progress.isOver) return
     await delay(choices.below(20))
     progress.isStruck = true
     await fault.strike(world)
     progress.isOver = true
   }
-  const struck = strike()
-  struck.catch(() => undefined)
-  // A caller that fails ends the round at once.
-  const held = await Promise.race([callers, callers.then(() => struck).then(() => callers)])
-  await struck
+  const [held] = await Promise.all([callers, strike()])
   return { calls: progress.calls, beliefs: held }
 }
 
 /** What each caller has, once all agree, and still do after what was undone meanwhile. */
 async function settle(world: World, beliefs: readonly Belief[], what: string): Promise<readonly Owned[]> {
-  const look = () => settledOn(beliefs, world.connection.api, world.bed.ovs)
-  const agreed = () => until(`all is as it was acknowledged in ${what}`, look, { deadlineMs: 60_000, everyMs: 100 })
+  const { api } = world.connection
+  const look = async () => {
+    // Those of a daemon that lives go on, rightly; of one that was killed nothing may be left that this would stop.
+    await api.stopAllCaptures()
+    return await settledOn(beliefs, api, world.bed.ovs)
+  }
+  const agreed = () => until(`all is as it was acknowledged in ${what}`, look, { deadlineMs: 40_000, everyMs: 100 })
   for (let former = await agreed(); ; ) {
     // Reaping takes its turn after all that was to be undone.
-    await world.connection.api.reapTaps()
+    await api.reapTaps()
     const settled = await agreed()
     if (settled.every((owned, i) => owned === former[i])) return settled
     former = settled

@@ -1,0 +1,129 @@
+import type { Link, Qdisc } from '../kernel/index.js'
+import { bondOf } from './bond-port.js'
+import type { Call } from './call.js'
+import type { Host } from './host.js'
+import { managedBridge } from './inventory.js'
+import { isMirror, mirrorsTo } from './mirror-row.js'
+import type { BridgeName } from './names.js'
+import { bridgeOf, type OvsRows, portOfInterface } from './ovs.js'
+import { ownerOf, type TapRecord, uplinkRoleOf } from './ownership.js'
+import { type PortVlans, portVlans } from './placement.js'
+import { formatQos } from './qos-parse.js'
+import { isSameQdisc, qdiscOf, qosOf } from './qos-qdisc.js'
+import { tunnelWarning } from './tunnel-route.js'
+
+export type DriftKind =
+  | 'missing-device'
+  | 'missing-port'
+  | 'wrong-tag'
+  | 'wrong-qdisc'
+  | 'dead-ifindex'
+  | 'interface-error'
+  | 'no-route'
+
+/** One thing of a port that is not as its record says. */
+export interface Drift {
+  readonly port: string
+  /** Where it is to be; undefined: it is detached. */
+  readonly bridge: string | undefined
+  readonly kind: DriftKind
+  /** Empty where the kind says all. */
+  readonly intended: string
+  readonly actual: string
+}
+
+interface Actual {
+  readonly links: ReadonlyMap<string, Link>
+  readonly qdiscs: ReadonlyMap<number, Qdisc>
+}
+
+/**
+ * Compares what OVSDB says we own with what Open vSwitch and the kernel have, and changes nothing. `bridge` undefined: all.
+ * Sorted by port. Errors: `not-found`.
+ */
+export async function reportDrift(host: Host, bridge: BridgeName | undefined, call: Call): Promise<Drift[]> {
+  if (bridge !== undefined) managedBridge(host, bridge)
+  const links = new Map((await host.kernel.listLinks(call.signal)).map(link => [link.name, link]))
+  const actual: Actual = { links, qdiscs: await host.kernel.listQdiscs(call.signal) }
+  const taps = [...host.records.all()].flatMap(({ record }) =>
+    record.defunct ? [] : [...tapDrifts(host, record, actual)],
+  )
+  const uplinks = [...host.ovsdb.replica.rows('Port')].flatMap(port => [...uplinkDrifts(host, port, actual)])
+  const drifts = [...taps, ...uplinks].filter(drift => bridge === undefined || drift.bridge === bridge)
+  return drifts.sort((a, b) => (`${a.port} ${a.kind}` < `${b.port} ${b.kind}` ? -1 : 1))
+}
+
+function* tapDrifts(host: Host, record: TapRecord, { links, qdiscs }: Actual): Iterable<Drift> {
+  const { name: port, bridge, backing } = record
+  const drift = (kind: DriftKind, intended = '', actual = ''): Drift => ({ port, bridge, kind, intended, actual })
+  const link = links.get(port)
+  if (link === undefined && (backing.kind !== 'host' || bridge !== undefined)) yield drift('missing-device')
+  if (link !== undefined && backing.kind !== 'host') {
+    const wanted = qdiscOf(record.qos, link.mtuBytes)
+    const found = qdiscs.get(link.index)
+    const isInForce = wanted === undefined ? found?.ours !== true : isSameQdisc(found?.spec, wanted)
+    if (!isInForce) yield drift('wrong-qdisc', describeQos(record), describeQdisc(found))
+  }
+  if (bridge === undefined) return
+  const row = portOfInterface(host.ovsdb.replica, port)
+  const on = row && bridgeOf(host.ovsdb.replica, row)?.name
+  if (row === undefined || on !== bridge) {
+    yield drift('missing-port', `on ${bridge}`, on === undefined ? '' : `on ${on}`)
+    return
+  }
+  const isDestination = mirrorsTo(host.ovsdb.replica, row).some(mirror => isMirror(host, mirror))
+  const [intended, actual] = [describeVlans(portVlans(record)), describeVlans(row)]
+  if (bondOf(host, port) === undefined && !isDestination && intended !== actual) {
+    yield drift('wrong-tag', intended, actual)
+  }
+  yield* interfaceDrifts(host, port, bridge, link)
+}
+
+/** Trunks and tunnels. */
+function* uplinkDrifts(host: Host, { name, external_ids }: OvsRows['Port'], { links }: Actual): Iterable<Drift> {
+  if (ownerOf(external_ids) !== host.instance) return
+  const role = uplinkRoleOf(host.instance, external_ids)
+  const row = host.ovsdb.replica.find('Port', 'name', name)
+  const bridge = row && bridgeOf(host.ovsdb.replica, row)?.name
+  if (role === undefined || bridge === undefined) return
+  const link = links.get(name)
+  if (role === 'trunk' && link === undefined) {
+    yield { port: name, bridge, kind: 'missing-device', intended: '', actual: '' }
+  }
+  const warning = role === 'tunnel' ? tunnelWarning(host.ovsdb.replica, name) : undefined
+  if (warning !== undefined) yield { port: name, bridge, kind: 'no-route', intended: '', actual: warning }
+  yield* interfaceDrifts(host, name, bridge, role === 'trunk' ? link : undefined)
+}
+
+function* interfaceDrifts(host: Host, port: string, bridge: string, link: Link | undefined): Iterable<Drift> {
+  const row = host.ovsdb.replica.find('Interface', 'name', port)
+  if (row === undefined) return
+  const { error = '', ofport, ifindex } = row
+  if (error !== '' || ofport === undefined || ofport === -1) {
+    const actual = error === '' ? 'it has no OpenFlow port' : error
+    yield { port, bridge, kind: 'interface-error', intended: '', actual }
+  } else if (link !== undefined && ifindex !== undefined && ifindex !== link.index) {
+    yield { port, bridge, kind: 'dead-ifindex', intended: String(link.index), actual: String(ifindex) }
+  }
+}
+
+function describeVlans({ tag, vlan_mode, trunks }: PortVlans): string {
+  const words = [vlan_mode ?? '', tag === undefined ? 'no tag' : `tag ${tag}`]
+  if (trunks.length > 0) words.push(`trunks ${trunks.join(',')}`)
+  return words.filter(word => word !== '').join(', ')
+}
+
+function describeQos({ qos }: TapRecord): string {
+  return describeFields(formatQos(qos))
+}
+
+function describeQdisc(qdisc: Qdisc | undefined): string {
+  if (qdisc?.spec === undefined) return qdisc?.kind ?? ''
+  return `${qdisc.kind}: ${describeFields(formatQos(qosOf(qdisc.spec)))}`
+}
+
+function describeFields(fields: Readonly<Record<string, string | undefined>>): string {
+  return Object.entries(fields)
+    .flatMap(([field, words]) => (words === undefined ? [] : [`${field} ${words}`]))
+    .join(', ')
+}

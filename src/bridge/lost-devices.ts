@@ -1,0 +1,80 @@
+import { bondOf } from './bond-port.js'
+import type { Call } from './call.js'
+import { linksNamed, makeDevices } from './device.js'
+import type { Host } from './host.js'
+import { mirrorsAt } from './mirror.js'
+import { moveTap } from './move.js'
+import type { TapRecord } from './ownership.js'
+import { reconfigure } from './realise.js'
+import { recordOf } from './tap-changes.js'
+import { undoingOnFailure } from './undo.js'
+
+/**
+ * Makes devices and ports of taps anew that their records tell of and that are gone, as after a start of the machine, which
+ * keeps the database alone. Answers with the names of those that are there again. A tap that cannot be, such as a
+ * container's without its namespace, is told and shows its `Interface.error`; the others do not wait for it.
+ */
+export async function restoreTaps(host: Host, call: Call): Promise<string[]> {
+  const taps = [...host.records.all()].flatMap(({ record }) => (record.defunct ? [] : [record]))
+  const own = taps.filter(({ backing }) => backing.kind === 'tuntap' || backing.kind === 'container')
+  const links = await linksNamed(
+    host,
+    own.map(tap => tap.name),
+    call,
+  )
+  const there = new Set(links.map(link => link.name))
+  const bare = own.filter(tap => !there.has(tap.name) && takesDevice(host, tap))
+  const made = await restoreEach(host, bare, call, tap => makeDevice(host, tap, call))
+  // It hears of the devices by itself, and may have looked away.
+  if (made.length > 0) await reconfigure(host, call)
+  await bringUp(host, made, call)
+  const lacking = taps.filter(tap => !bare.includes(tap) && lacksPort(host, tap, there))
+  const placed = await restoreEach(host, lacking, call, ({ name }) =>
+    moveTap(host, name, { bridge: undefined, vlan: undefined }, call),
+  )
+  return [...made, ...placed].sort()
+}
+
+/** Whether a device alone is missing: there is no port to open it, or one that could not open it and tries again. */
+function takesDevice(host: Host, { name, bridge }: TapRecord): boolean {
+  const row = host.ovsdb.replica.find('Interface', 'name', name)
+  if (bridge === undefined || (row !== undefined && (row.ofport ?? -1) <= 0)) return true
+  return bondOf(host, name) !== undefined || mirrorsAt(host, [name]).length > 0
+}
+
+/** Whether the port of a tap is gone, or goes on with a device that is. */
+function lacksPort(host: Host, { name, bridge, backing }: TapRecord, there: ReadonlySet<string>): boolean {
+  if (bridge === undefined || host.ovsdb.replica.find('Bridge', 'name', bridge) === undefined) return false
+  if (host.ovsdb.replica.find('Interface', 'name', name) === undefined) return true
+  return (backing.kind === 'tuntap' || backing.kind === 'container') && !there.has(name)
+}
+
+async function makeDevice(host: Host, { name, bridge }: TapRecord, call: Call): Promise<void> {
+  await undoingOnFailure(host, call, async undo => {
+    const record = recordOf(host, name)
+    await makeDevices(host, [{ ...record, bridge: bridge ?? host.defaultBridge }], call, undo)
+  })
+}
+
+/** An ovs-vswitchd that opens a device before it is up may write back the flags that it had seen, and take it down. */
+async function bringUp(host: Host, names: readonly string[], call: Call): Promise<void> {
+  const down = (await linksNamed(host, names, call)).filter(link => !link.up)
+  for (const { name } of down) await host.kernel.setLink(name, { up: true }, call.signal)
+}
+
+/** Those of the taps for which `restore` succeeded. */
+async function restoreEach(
+  host: Host,
+  taps: readonly TapRecord[],
+  call: Call,
+  restore: (tap: TapRecord) => Promise<unknown>,
+): Promise<string[]> {
+  const attempts = await Promise.allSettled(taps.map(restore))
+  call.signal.throwIfAborted()
+  return attempts.flatMap((attempt, i) => {
+    const name = taps[i]?.name
+    if (name === undefined || attempt.status === 'fulfilled') return name ?? []
+    host.notice('warn', 'a tap could not be made anew', { tap: name, error: attempt.reason })
+    return []
+  })
+}

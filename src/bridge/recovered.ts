@@ -1,0 +1,26 @@
+/** When what Open vSwitch and the kernel have is compared with what they should have. */
+export type Occasion = 'start' | 'ovsdb_back' | 'vswitchd_restart'
+
+/** What is found not to be as it should, and is put right. */
+export const repairs = [
+  'netflow',
+  'orphan_device',
+  'defunct_tap',
+  'lost_row',
+  'tap_device',
+  'host_tap',
+  'capture_port',
+  'tap_qos',
+] as const
+
+export type Repair = (typeof repairs)[number]
+
+/** What one comparison has put right. */
+export interface Recovered {
+  readonly occasion: Occasion
+  readonly atMs: number
+  /** Names, of each kind that there was something of. */
+  readonly repaired: ReadonlyMap<Repair, readonly string[]>
+  /** Kinds that could not be gone through to their end. */
+  readonly failed: readonly Repair[]
+}
