@@ -71,12 +71,17 @@ function* tapDrifts(host: Host, record: TapRecord, { links, qdiscs }: Actual): I
     yield drift('missing-port', `on ${bridge}`, on === undefined ? '' : `on ${on}`)
     return
   }
-  const isDestination = mirrorsTo(host.ovsdb.replica, row).some(mirror => isMirror(host, mirror))
-  const [intended, actual] = [describeVlans(portVlans(record)), describeVlans(row)]
-  if (bondOf(host, port) === undefined && !isDestination && intended !== actual) {
-    yield drift('wrong-tag', intended, actual)
+  if (hasWrongVlans(host, record, row)) {
+    yield drift('wrong-tag', describeVlans(portVlans(record)), describeVlans(row))
   }
   yield* interfaceDrifts(host, port, bridge, link)
+}
+
+/** Whether a tap's port is in another VLAN than its record says. A bond and a mirror see to that of what they hold. */
+export function hasWrongVlans(host: Host, record: TapRecord, port: OvsRows['Port']): boolean {
+  if (bondOf(host, record.name) !== undefined) return false
+  if (mirrorsTo(host.ovsdb.replica, port).some(mirror => isMirror(host, mirror))) return false
+  return describeVlans(portVlans(record)) !== describeVlans(port)
 }
 
 /** Trunks and tunnels. */

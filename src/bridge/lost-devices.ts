@@ -1,9 +1,11 @@
 import { bondOf } from './bond-port.js'
 import type { Call } from './call.js'
 import { linksNamed, makeDevices } from './device.js'
+import { hasWrongVlans } from './drift.js'
 import type { Host } from './host.js'
 import { mirrorsAt } from './mirror.js'
 import { moveTap } from './move.js'
+import { portOfInterface } from './ovs.js'
 import type { TapRecord } from './ownership.js'
 import { reconfigure } from './realise.js'
 import { recordOf } from './tap-changes.js'
@@ -42,10 +44,12 @@ function takesDevice(host: Host, { name, bridge }: TapRecord): boolean {
   return bondOf(host, name) !== undefined || mirrorsAt(host, [name]).length > 0
 }
 
-/** Whether the port of a tap is gone, or goes on with a device that is. */
-function lacksPort(host: Host, { name, bridge, backing }: TapRecord, there: ReadonlySet<string>): boolean {
+/** Whether the port of a tap is gone, is in another VLAN, or goes on with a device that is gone. */
+function lacksPort(host: Host, tap: TapRecord, there: ReadonlySet<string>): boolean {
+  const { name, bridge, backing } = tap
   if (bridge === undefined || host.ovsdb.replica.find('Bridge', 'name', bridge) === undefined) return false
-  if (host.ovsdb.replica.find('Interface', 'name', name) === undefined) return true
+  const port = portOfInterface(host.ovsdb.replica, name)
+  if (port === undefined || hasWrongVlans(host, tap, port)) return true
   return (backing.kind === 'tuntap' || backing.kind === 'container') && !there.has(name)
 }
 

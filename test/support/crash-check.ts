@@ -157,7 +157,11 @@ async function assertWhole(owned: readonly Owned[], beliefs: readonly Belief[], 
     if (bridge !== '') assert.equal(row?.['ingress_policing_rate'], policed === '' ? 0 : 30_000, `policing of ${name}`)
     if (link !== undefined) assert.equal(rootQdisc(name)?.ours === true, rate !== '', `the qdisc of ${name}`)
   }
-  const known = new Set(taps.map(({ name }) => name))
+  const known = new Set([
+    sharedBridge,
+    ...bridges.map(({ caller }) => bridgeNameOf(caller)),
+    ...taps.map(({ name }) => name),
+  ])
   const left = [...links.values()].filter(({ name, alias }) => isMarked(alias) && !known.has(name))
   assert.deepEqual(
     left.map(({ name }) => name),
@@ -172,7 +176,7 @@ async function assertWhole(owned: readonly Owned[], beliefs: readonly Belief[], 
 }
 
 function isMarked(alias: string): boolean {
-  return alias.startsWith('ovs-bridged:')
+  return alias.startsWith('ovs-bridged')
 }
 
 /** The name of a port that bears our marks; those of tunnels are generated. */
