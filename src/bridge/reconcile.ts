@@ -1,4 +1,4 @@
-import type { Link } from '../kernel/index.js'
+import { isBornFor, type Link } from '../kernel/index.js'
 import type { Call } from './call.js'
 import { type CapturePorts, isCaptureDevice, removeLeftCapturePorts } from './capture-port.js'
 import { linksNamed } from './device.js'
@@ -27,13 +27,12 @@ export async function markedDevices(host: Host, call: Call): Promise<Link[]> {
   const alias = deviceAlias(host.instance)
   const bridgeAlias = bridgeDeviceAlias(host.instance)
   const links = await host.kernel.listLinks(call.signal)
-  return links.filter(link => {
-    const isPersistent = link.tun?.persistent === true
-    return (
-      (link.alias === alias && (isPersistent || link.kind === 'veth')) ||
-      (isPersistent && (link.alias === bridgeAlias || isCaptureDevice(link.name)))
-    )
-  })
+  const isOurs = (link: Link) => {
+    if (link.kind === 'veth') return link.alias === alias || (link.alias === '' && isBornFor(alias, link))
+    if (link.tun?.persistent !== true) return false
+    return link.alias === alias || link.alias === bridgeAlias || isCaptureDevice(link.name)
+  }
+  return links.filter(isOurs)
 }
 
 /**

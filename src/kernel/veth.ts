@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:os'
+import { birthMac } from './birth-mac.js'
 import { removeLinks } from './deletion.js'
 import { KernelError, type Where } from './errors.js'
 import type { Link, Veth, VethSpec } from './link.js'
@@ -69,7 +70,7 @@ function createAndMove(context: WorkerContext, spec: VethSpec, mac: MacAddress, 
 
 function requestPair(context: WorkerContext, spec: VethSpec, far: LinkSettings): NetlinkAnswer {
   const mtu = spec.mtuBytes === undefined ? {} : { mtuBytes: spec.mtuBytes }
-  const payload = encodeVeth({ ...far, ...mtu }, { name: spec.name, ...mtu })
+  const payload = encodeVeth({ ...far, ...mtu }, { name: spec.name, mac: birthMac(spec), ...mtu })
   return context.route.request({ type: RTM_NEWLINK, flags: NLM_F_CREATE | NLM_F_EXCL, payload })
 }
 

@@ -7,7 +7,7 @@ import { startTestbed } from '../support/testbed.js'
 const asked = Number(process.env['OVS_BRIDGED_CRASH_ROUNDS'] ?? 0)
 
 function crashTest(title: string, fault: Fault, rounds: number, options: { readonly only?: 'userspace' } = {}): void {
-  const times = asked > 0 ? asked : rounds
+  const times = fault === faults.daemonKilled && asked > 0 ? asked : rounds
   laneTest(title, { ...options, timeoutMs: 300_000 + times * 10_000 }, async context => {
     const seed = seedOfRun()
     context.diagnostic(`OVS_BRIDGED_TEST_SEED=${seed}`)
