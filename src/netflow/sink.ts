@@ -14,9 +14,19 @@ export interface Sink extends AsyncDisposable {
 /** Nobody waits longer for a peer that says nothing. */
 const connectTimeoutMs = 10_000
 
+/** A file that is open for appending. Of a write that fails nothing stays, so that what was written can be read. */
 export function fileSink(file: FileHandle): Sink {
   return {
-    write: bytes => file.appendFile(bytes),
+    write: async bytes => {
+      const { size } = await file.stat()
+      try {
+        await file.appendFile(bytes)
+      } catch (error) {
+        // A disk that is full takes the first part.
+        await file.truncate(size).catch(() => undefined)
+        throw error
+      }
+    },
     failure: undefined,
     [Symbol.asyncDispose]: () => file.close(),
   }

@@ -8,10 +8,11 @@ export const streamingMethods: readonly string[] = Object.values(BridgeServiceSe
 
 /** ovs.bridge.v1.BridgeService as it is served: a message that goes to many subscribers is encoded once. */
 export function bridgeServiceDefinition(): typeof BridgeServiceService {
-  const { watchTaps, watchTapStats } = BridgeServiceService
+  const { watchTaps, watchAddresses, watchTapStats } = BridgeServiceService
   return {
     ...BridgeServiceService,
     watchTaps: { ...watchTaps, responseSerialize: remembered(watchTaps.responseSerialize) },
+    watchAddresses: { ...watchAddresses, responseSerialize: remembered(watchAddresses.responseSerialize) },
     watchTapStats: { ...watchTapStats, responseSerialize: remembered(watchTapStats.responseSerialize) },
   }
 }

@@ -1,0 +1,213 @@
+import assert from 'node:assert/strict'
+import { createSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { join } from 'node:path'
+import type { Netflow, NetflowWriter } from '../../src/gen/ovs/bridge/v1/netflow.js'
+import { decodeDatagram, type Engine } from '../../src/netflow/index.js'
+import { lane, laneTest } from '../support/lane.js'
+import { mountTmpfs } from '../support/mounts.js'
+import { captureDirectory, makeDatagram } from '../support/netflow.js'
+import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+import { until } from '../support/until.js'
+
+/** Of a datagram that is full. */
+const flowsPerDatagram = 30
+const datagramBytes = 24 + flowsPerDatagram * 48
+
+/** Datagrams of the test's own making towards the collector of br0. */
+interface Exporter extends Disposable {
+  readonly engine: Engine
+  /** Flows sent so far by {@link sendFull}. */
+  readonly sentFlows: number
+  send(bytes: Buffer): Promise<void>
+  /** As many flows as a datagram holds, which follow those before. */
+  sendFull(): Promise<void>
+  /** What is counted, once it accounts for every flow that was sent. */
+  counted(): Promise<Netflow>
+}
+
+/** Has br0 a NetFlow; the first flow that is sent has the number `firstFlow`. */
+async function openExporter({ api, ovs }: ServedTestbed, firstFlow = 0): Promise<Exporter> {
+  const { netflow: created } = await api.createNetflow()
+  const [row] = await ovs.select('NetFlow')
+  const engine = { type: Number(row?.['engine_type']), id: Number(row?.['engine_id']) }
+  const socket = createSocket('udp4')
+  socket.connect(Number(created?.collector.split(':')[1]), '127.0.0.1')
+  await once(socket, 'connect')
+  const send = (bytes: Buffer) =>
+    new Promise<void>((resolve, reject) => {
+      socket.send(bytes, error => (error === null ? resolve() : reject(error)))
+    })
+  let sentFlows = 0
+  return {
+    engine,
+    get sentFlows() {
+      return sentFlows
+    },
+    send,
+    sendFull: async () => {
+      await send(makeDatagram({ engine, firstFlow: firstFlow + sentFlows, count: flowsPerDatagram }))
+      sentFlows += flowsPerDatagram
+    },
+    counted: () =>
+      until(`all of ${sentFlows} flows are counted`, async () => {
+        const { netflow } = await api.getNetflow({ bridge: 'br0' })
+        return netflow && netflow.flows + netflow.lostFlows === BigInt(sentFlows) ? netflow : undefined
+      }),
+    [Symbol.dispose]: () => void socket.close(),
+  }
+}
+
+laneTest(
+  'broken and foreign datagrams are counted, numbers may wrap, and who does not read learns what was lost',
+  {},
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { api } = bed
+    using idle = api.watchFlows()
+    await idle.next('the subscription')
+    using exporter = await openExporter(bed, 2 ** 32 - flowsPerDatagram / 2)
+    const { engine } = exporter
+    const good = makeDatagram({ engine, firstFlow: 1, count: 2 })
+    const ofVersion9 = Buffer.from(good)
+    ofVersion9.writeUInt16BE(9, 0)
+    const broken = [Buffer.from('not NetFlow'), Buffer.alloc(0), good.subarray(0, -1), good.subarray(0, 23), ofVersion9]
+    for (const bytes of broken) await exporter.send(bytes)
+    await exporter.send(makeDatagram({ engine: { type: engine.type ^ 1, id: engine.id }, firstFlow: 1 }))
+    await exporter.send(makeDatagram({ engine: { type: engine.type, id: engine.id ^ 1 }, firstFlow: 1 }))
+
+    // The number of flows passes 2^32 within the first of these.
+    await exporter.sendFull()
+    await exporter.sendFull()
+    const wrapped = await exporter.counted()
+    assert.deepEqual([wrapped.flows, wrapped.lostFlows], [2n * BigInt(flowsPerDatagram), 0n])
+    assert.deepEqual([wrapped.malformedDatagrams, wrapped.foreignDatagrams], [BigInt(broken.length), 2n])
+
+    const netflow = await until('far more is told than a queue holds, and what was lost is known', async () => {
+      for (let i = 0; i < (exporter.sentFlows < 120_000 ? 100 : 1); i++) await exporter.sendFull()
+      const { netflow } = await api.getNetflow({ bridge: 'br0' })
+      const sent = exporter.sentFlows
+      return sent > 120_000 && netflow && netflow.flows + netflow.lostFlows === BigInt(sent) ? netflow : undefined
+    })
+    let [told, lost] = [0n, 0n]
+    await until('flows and losses are all that was told', async () => {
+      const message = await idle.next()
+      told += BigInt(message.flows.length)
+      lost += message.lost
+      return told + lost === netflow.flows
+    })
+    assert.ok(lost > 0n && told >= 10_000n, `${told} told, ${lost} lost`)
+  },
+)
+
+/** A TCP peer that takes a connection, and nothing of what comes over it. */
+async function listenWithoutReading(): Promise<AsyncDisposable & { readonly port: number }> {
+  const sockets: Socket[] = []
+  const server = createServer(socket => {
+    socket.on('error', () => {})
+    sockets.push(socket.pause())
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    port: (server.address() as AddressInfo).port,
+    [Symbol.asyncDispose]: async () => {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}
+
+const flowsPerSecond = 50_000
+const floodSeconds = 10
+
+/** Sends what is due every few milliseconds, and on a slow machine all of it later. */
+async function flood(exporter: Exporter): Promise<void> {
+  const beganAt = performance.now()
+  await until(
+    `${flowsPerSecond} flows a second for ${floodSeconds} s are sent`,
+    async () => {
+      const due = Math.min((performance.now() - beganAt) / 1_000, floodSeconds) * flowsPerSecond
+      while (exporter.sentFlows < due) await exporter.sendFull()
+      return exporter.sentFlows >= floodSeconds * flowsPerSecond
+    },
+    { deadlineMs: 120_000 },
+  )
+}
+
+/** All flows of a file that a raw writer has written; fails for one that is cut. */
+function readRaw(path: string): number {
+  const bytes = readFileSync(path)
+  assert.equal(bytes.length % datagramBytes, 0, `${path} has ${bytes.length} bytes`)
+  for (let at = 0; at < bytes.length; at += datagramBytes) {
+    assert.ok(decodeDatagram(bytes.subarray(at, at + datagramBytes)).ok, `a datagram at ${at}`)
+  }
+  return (bytes.length / datagramBytes) * flowsPerDatagram
+}
+
+laneTest(
+  'of 50,000 flows a second each is counted or said to be lost, and a TCP peer that is stuck costs the file nothing',
+  { timeoutMs: lane === 'userspace' ? 180_000 : 400_000 },
+  async context => {
+    using captures = captureDirectory()
+    await using bed = await startServedTestbed(context.signal, ...captures.flags)
+    const { api } = bed
+    await using stuck = await listenWithoutReading()
+    using exporter = await openExporter(bed)
+    await api.addNetflowWriter({ writer: `tcp:127.0.0.1:${stuck.port}` })
+    await api.addNetflowWriter({ writer: 'file:flows' })
+    await flood(exporter)
+    const writers = ({ writers }: Netflow) => {
+      const find = (name: string) => writers.find(writer => writer.name.startsWith(name))
+      const [tcp, file] = [find('tcp:'), find('file:')]
+      assert.ok(tcp && file)
+      return { tcp, file }
+    }
+    // What the buffers of the kernel take is taken, and some machines have large ones.
+    const netflow = await until('the stuck writer drops, and the file has all', async () => {
+      const netflow = await exporter.counted()
+      const { tcp, file } = writers(netflow)
+      if (tcp.droppedFlows === 0n) for (let i = 0; i < 1_000; i++) await exporter.sendFull()
+      return tcp.droppedFlows > 0n && file.flows + file.droppedFlows === netflow.flows ? netflow : undefined
+    })
+    const { tcp, file } = writers(netflow)
+    context.diagnostic(
+      `${netflow.flows} flows, ${netflow.lostFlows} lost, ${tcp.droppedFlows} dropped for the stuck peer`,
+    )
+    assert.deepEqual([file.droppedFlows, file.problem], [0n, ''])
+    assert.equal(readRaw(join(captures.path, 'flows')), Number(file.flows))
+    assert.equal(tcp.flows + tcp.droppedFlows + tcp.queuedFlows, netflow.flows)
+  },
+)
+
+laneTest(
+  'a file on a full disk holds whole datagrams only, and goes on when there is room',
+  { only: 'userspace' },
+  async context => {
+    using captures = captureDirectory()
+    using _disk = mountTmpfs(captures.path, 256 * 1_024)
+    await using bed = await startServedTestbed(context.signal, ...captures.flags)
+    const { api } = bed
+    using exporter = await openExporter(bed)
+    await api.addNetflowWriter({ writer: 'file:flows' })
+    const other = join(captures.path, 'other')
+    writeFileSync(other, Buffer.alloc(128 * 1_024))
+    const settled = (what: string, isReached: (writer: NetflowWriter) => boolean) =>
+      until(what, async () => {
+        const [writer] = (await exporter.counted()).writers
+        if (writer !== undefined && writer.queuedFlows === 0n && isReached(writer)) return writer
+        // More than a page of 4 KiB, into which no number of datagrams fits.
+        if (writer?.queuedFlows === 0n) for (let i = 0; i < 20; i++) await exporter.sendFull()
+        return undefined
+      })
+    await settled('it says why it does not write', ({ problem }) => problem.startsWith('ENOSPC'))
+    const full = await settled('it has dropped some', ({ droppedFlows }) => droppedFlows > 0n)
+    assert.equal(readRaw(join(captures.path, 'flows')), Number(full.flows))
+    rmSync(other)
+    const after = await settled('it goes on', ({ flows }) => flows > full.flows + 1_000n)
+    assert.equal(readRaw(join(captures.path, 'flows')), Number(after.flows))
+  },
+)
