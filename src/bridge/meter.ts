@@ -95,8 +95,17 @@ interface Series {
   readonly total: Counters
   /** Oldest first. */
   readonly rates: readonly Rate[]
+  /** Idle intervals that the source had ever had by then. */
+  readonly idle: number
   /** The device was out of sight meanwhile: what it counted there belongs to no interval. */
   readonly gap: boolean
+}
+
+/** A reading that is being taken in. */
+export interface Taking {
+  add(reading: Reading): void
+  /** Those that were not named are forgotten. */
+  end(): void
 }
 
 /**
@@ -106,46 +115,55 @@ interface Series {
 export class Meter {
   readonly #bases: CounterBases
   readonly #series = new Map<string, Series>()
-  #idleIntervals = 0
+  /** Intervals that were idle, ever. */
+  #idle = 0
 
   constructor(bases: CounterBases) {
     this.#bases = bases
   }
 
-  /**
-   * Takes in a reading of all taps; those that are not named are forgotten. `intervalMs` is that of the source, for
-   * {@link idle}.
-   */
-  take(readings: readonly Reading[], at: Moment, intervalMs: number): void {
-    const idle = this.#idleIntervals
-    this.#idleIntervals = 0
-    const ids = new Set(readings.map(({ id }) => id))
-    for (const id of this.#series.keys()) if (!ids.has(id)) this.#series.delete(id)
-    for (const { id, device, counted } of readings) {
-      const before = this.#series.get(id)
-      if (device !== undefined) {
-        const base = this.#bases.take(id, device, counted)
-        this.#series.set(
-          id,
-          before === undefined ? begin(device, base, at) : go(before, idle, intervalMs, device, base, at),
-        )
-      } else if (before !== undefined) this.#series.set(id, { ...before, rates: [], gap: true })
+  /** Takes in a reading of all taps; those that are not named are forgotten. As {@link begin}. */
+  take(readings: Iterable<Reading>, at: Moment, intervalMs: number): void {
+    const taking = this.begin(at, intervalMs)
+    for (const reading of readings) taking.add(reading)
+    taking.end()
+  }
+
+  /** Begins a reading of all taps, tap by tap. `intervalMs` is that of the source, for {@link idle}. */
+  begin(at: Moment, intervalMs: number): Taking {
+    const idle = this.#idle
+    const ids = new Set<string>()
+    return {
+      add: ({ id, device, counted }) => {
+        ids.add(id)
+        const before = this.#series.get(id)
+        if (device !== undefined) {
+          const base = this.#bases.take(id, device, counted)
+          const begins = before === undefined
+          this.#series.set(id, begins ? begin(device, base, at, idle) : go(before, idle, intervalMs, device, base, at))
+        } else if (before !== undefined) this.#series.set(id, { ...before, rates: [], idle, gap: true })
+      },
+      end: () => {
+        for (const id of this.#series.keys()) if (!ids.has(id)) this.#series.delete(id)
+      },
     }
   }
 
   /** The source is well, and had nothing to tell for one interval: the counters stand still. */
-  idle(readings: readonly Reading[], at: Moment): void {
-    this.#idleIntervals++
-    for (const { id, device, counted } of readings) {
-      if (device === undefined || this.#series.has(id)) continue
-      this.#series.set(id, begin(device, this.#bases.take(id, device, counted), at))
-    }
+  idle(readings: Iterable<Reading>, at: Moment): void {
+    this.#idle++
+    for (const reading of readings) this.greet(reading, at)
+  }
+
+  /** Takes in a tap of which nothing is known so far, while the source has nothing to tell. */
+  greet({ id, device, counted }: Reading, at: Moment): void {
+    if (device === undefined || this.#series.has(id)) return
+    this.#series.set(id, begin(device, this.#bases.take(id, device, counted), at, this.#idle))
   }
 
   /** The source is silent for an unknown reason: nobody knows a rate. */
   silent(): void {
-    this.#idleIntervals = 0
-    for (const [id, series] of this.#series) this.#series.set(id, { ...series, rates: [] })
+    for (const [id, series] of this.#series) this.#series.set(id, { ...series, rates: [], idle: this.#idle })
   }
 
   /** All that a tap has counted; undefined: nothing is known of it. */
@@ -156,18 +174,18 @@ export class Meter {
   measured(id: string): Measured {
     const series = this.#series.get(id)
     if (series === undefined) return unmeasured
-    const { at, total, rates } = series
-    const rested = series.gap ? rates : [...rates, ...zeroes(this.#idleIntervals)]
+    const { at, total, rates, idle } = series
+    const rested = series.gap ? rates : [...rates, ...zeroes(this.#idle - idle)]
     return { epochMs: at.epochMs, total, ...average(rested) }
   }
 }
 
-function begin(device: DeviceReading, base: Counters, at: Moment): Series {
-  return { device, lost: noCounters, at, total: sum(base, device.counters), rates: [], gap: false }
+function begin(device: DeviceReading, base: Counters, at: Moment, idle: number): Series {
+  return { device, lost: noCounters, at, total: sum(base, device.counters), rates: [], idle, gap: false }
 }
 
 /**
- * One reading more, after `idle` intervals in which nothing was counted. The last of these is none when the reading came
+ * One reading more, after intervals in which nothing was counted; `idle` is how many there ever were. The last of these is none when the reading came
  * so soon after it that it only was late.
  */
 function go(
@@ -179,7 +197,7 @@ function go(
   at: Moment,
 ): Series {
   const elapsedMs = at.steadyMs - before.at.steadyMs
-  const rested = Math.max(Math.min(idle, Math.floor(elapsedMs / intervalMs - 0.5)), 0)
+  const rested = Math.max(Math.min(idle - before.idle, Math.floor(elapsedMs / intervalMs - 0.5)), 0)
   const isSame = before.device.ifindex === device.ifindex
   const restarted = isSame && hasShrunk(before.device.counters, device.counters)
   const lost = restarted ? sum(before.lost, before.device.counters) : before.lost
@@ -200,6 +218,7 @@ function go(
     at,
     total,
     rates: [...before.rates, ...zeroes(rested), ...rate].slice(-maxIntervals),
+    idle,
     gap: false,
   }
 }

@@ -1,5 +1,6 @@
 import { type AbortScope, abortScope, cancelled, raceAbort, sleep } from '../lib/abort.js'
 import { type Tick, Ticker } from '../lib/fanout.js'
+import { inTurns } from '../lib/turns.js'
 import type { Change } from '../ovsdb/index.js'
 import type { Part } from './commit.js'
 import { type Counters, countedFrom, readStatistics, seenByEndpoint } from './counters.js'
@@ -7,7 +8,17 @@ import { onlyStatistics } from './events.js'
 import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
 import { type LinkDump, newLinkDumps } from './link-dumps.js'
-import { CounterBases, type DeviceReading, type Measured, Meter, now, type Rate, type Reading } from './meter.js'
+import {
+  CounterBases,
+  type DeviceReading,
+  type Measured,
+  Meter,
+  type Moment,
+  now,
+  type Rate,
+  type Reading,
+  type Taking,
+} from './meter.js'
 import type { BridgeName, PortName } from './names.js'
 import { bridgeOf, type OvsRows, rootOf } from './ovs.js'
 import { countedMark, type TapRecord } from './ownership-tap.js'
@@ -54,6 +65,7 @@ export class Stats implements Disposable {
   readonly #scope: AbortScope
   readonly #following: Disposable
   #lastTickMs = performance.now()
+  #working = Promise.resolve()
   #keeping = false
 
   constructor(host: Host) {
@@ -121,15 +133,27 @@ export class Stats implements Disposable {
   /** ovs-vswitchd has written what its counters are now. */
   #report(): void {
     this.#lastTickMs = performance.now()
-    this.#meter.take(readReplica(this.#host), now(), reportIntervalMs(this.#host))
-    this.#publish()
+    const at = now()
+    void this.#next(async () => {
+      const host = this.#host
+      await takeInTurns(this.#meter.begin(at, reportIntervalMs(host)), host, tap => readReplica(host, tap))
+      await this.#publish()
+    })
   }
 
-  #publish(): void {
+  /** One reading is worked through after the other, with thousands of taps over many turns of the loop. */
+  #next(work: () => Promise<void>): Promise<void> {
+    this.#working = this.#working.then(work).catch((error: unknown) => {
+      if (!this.#scope.signal.aborted) this.#host.notice('warn', 'statistics were not read; trying again', { error })
+    })
+    return this.#working
+  }
+
+  async #publish(): Promise<void> {
     const taps = present(this.#host)
     this.#bases.keepOnly(new Set(taps.map(({ id }) => id)))
     void this.#keepBases(taps)
-    this.#ticker.publish(taps.map(tap => ({ tap, ...this.#meter.measured(tap.id) })))
+    this.#ticker.publish(await tickOf(taps, this.#meter))
   }
 
   /** Into the records, for the next run of the service: without it the counters would fall back at a restart. */
@@ -181,13 +205,20 @@ export class Stats implements Disposable {
           host.ovsdb.status.state === 'ready' && (await host.askVswitchd(signal).catch(() => undefined)) !== undefined
         if (this.#lastTickMs !== lastMs) continue
         this.#lastTickMs = dueMs
-        if (lives) this.#meter.idle(readReplica(host), now())
-        else this.#meter.silent()
-        this.#publish()
+        await this.#next(async () => {
+          if (lives) await this.#idle(now())
+          else this.#meter.silent()
+          await this.#publish()
+        })
       } catch (error) {
         if (!signal.aborted) host.notice('warn', 'statistics were not read; trying again', { error })
       }
     }
+  }
+
+  async #idle(at: Moment): Promise<void> {
+    this.#meter.idle([], at)
+    await inTurns(present(this.#host), tap => this.#meter.greet(readReplica(this.#host, tap), at))
   }
 
   #begin(intervalMs: number): OtherInterval {
@@ -206,8 +237,8 @@ export class Stats implements Disposable {
     while (!signal.aborted) {
       try {
         const { links, at } = await raceAbort(this.#dumps.latest(), signal)
-        meter.take(readLinks(host, links), at, intervalMs)
-        ticker.publish(present(host).map(tap => ({ tap, ...meter.measured(tap.id) })))
+        await takeInTurns(meter.begin(at, intervalMs), host, tap => readLink(host, links, tap))
+        ticker.publish(await tickOf(present(host), meter))
       } catch (error) {
         if (!signal.aborted) host.notice('warn', 'the counters of the links were not read; trying again', { error })
       }
@@ -246,8 +277,19 @@ function present(host: Host): TapRecord[] {
   return taps.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
 }
 
-function readReplica(host: Host): Reading[] {
-  return present(host).map(tap => ({ id: tap.id, counted: tap.counted, device: reportedDevice(host, tap) }))
+async function takeInTurns(taking: Taking, host: Host, read: (tap: TapRecord) => Reading): Promise<void> {
+  await inTurns(present(host), tap => taking.add(read(tap)))
+  taking.end()
+}
+
+async function tickOf(taps: readonly TapRecord[], meter: Meter): Promise<StatsTick> {
+  const tick: TapStats[] = []
+  await inTurns(taps, tap => tick.push({ tap, ...meter.measured(tap.id) }))
+  return tick
+}
+
+function readReplica(host: Host, tap: TapRecord): Reading {
+  return { id: tap.id, counted: tap.counted, device: reportedDevice(host, tap) }
 }
 
 function reportedDevice(host: Host, tap: TapRecord): DeviceReading | undefined {
@@ -264,13 +306,11 @@ function datapathTypeOf(host: Host, tap: TapRecord): string {
   return type === undefined || type === '' ? 'system' : type
 }
 
-function readLinks(host: Host, links: LinkDump['links']): Reading[] {
-  return present(host).map(tap => {
-    const link = links.get(tap.name)
-    if (link === undefined || tap.bridge === undefined) return { id: tap.id, device: undefined }
-    const type = host.ovsdb.replica.find('Interface', 'name', tap.name)?.type ?? ''
-    const from = countedFrom('kernel', type, datapathTypeOf(host, tap))
-    const device = { ifindex: link.index, counters: seenByEndpoint(link.statistics, from) }
-    return { id: tap.id, counted: tap.counted, device }
-  })
+function readLink(host: Host, links: LinkDump['links'], tap: TapRecord): Reading {
+  const link = links.get(tap.name)
+  if (link === undefined || tap.bridge === undefined) return { id: tap.id, device: undefined }
+  const type = host.ovsdb.replica.find('Interface', 'name', tap.name)?.type ?? ''
+  const from = countedFrom('kernel', type, datapathTypeOf(host, tap))
+  const device = { ifindex: link.index, counters: seenByEndpoint(link.statistics, from) }
+  return { id: tap.id, counted: tap.counted, device }
 }

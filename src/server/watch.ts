@@ -1,3 +1,4 @@
+import { setImmediate as otherWork } from 'node:timers/promises'
 import { type AddressEntry, isNews } from '../bridge/address-entry.js'
 import type { Addresses } from '../bridge/addresses.js'
 import { addressViewOf, isNewRival, scopeId, type TapFeed, viewOf } from '../bridge/events.js'
@@ -48,7 +49,9 @@ export function watchTapsOn({ log }: TapFeed): StreamHandler<WatchTapsRequest, W
 }
 
 /** As {@link watchTapsOn}. */
-export function watchAddressesOn({ log }: Addresses): StreamHandler<WatchAddressesRequest, WatchAddressesResponse> {
+export function watchAddressesOn({
+  log,
+}: Pick<Addresses, 'log'>): StreamHandler<WatchAddressesRequest, WatchAddressesResponse> {
   const messageOf = remembered((batch: Batch<AddressEntry>) => addressesMessage(log.epoch, batch))
   return async function* (request, { signal }) {
     const view = addressViewOf(takeFields(scopeFields(request)))
@@ -59,8 +62,11 @@ export function watchAddressesOn({ log }: Addresses): StreamHandler<WatchAddress
 }
 
 /** As {@link watchTapsOn}; only who reads slowly gets a message of its own. */
-export function watchTapStatsOn(stats: Stats): StreamHandler<WatchTapStatsRequest, WatchTapStatsResponse> {
-  const sharedOf = remembered((_: StatsTick) => new Map<string, readonly WatchTapStatsResponse[]>())
+export function watchTapStatsOn(
+  stats: Pick<Stats, 'watch'>,
+): StreamHandler<WatchTapStatsRequest, WatchTapStatsResponse> {
+  const sharedOf = remembered((_: StatsTick) => new Map<string, readonly StatsTick[]>())
+  const messageOf = remembered(statsMessage)
   return async function* (request, { signal }) {
     const { interval, ...scope } = takeFields({
       ...scopeFields(request),
@@ -69,10 +75,12 @@ export function watchTapStatsOn(stats: Stats): StreamHandler<WatchTapStatsReques
     const id = scopeId(scope)
     for await (const { value, skipped } of stats.watch(interval ?? usualIntervalMs, signal)) {
       const shared = sharedOf(value)
-      const messages = shared.get(id) ?? statsMessages(value, scope)
-      shared.set(id, messages)
-      for (const [index, message] of messages.entries()) {
-        yield index > 0 || skipped === 0 ? message : { ...message, skippedTicks: BigInt(skipped) }
+      const parts = shared.get(id) ?? split(value, scope)
+      shared.set(id, parts)
+      for (const [index, part] of parts.entries()) {
+        // Of thousands of taps each message takes a while to make.
+        if (index > 0) await otherWork()
+        yield index > 0 || skipped === 0 ? messageOf(part) : { ...messageOf(part), skippedTicks: BigInt(skipped) }
       }
     }
   }
@@ -160,20 +168,23 @@ function addressEvent(type: AddressEventType, { name, bridge, address }: Address
   return { type, tap: name, bridge: bridge ?? '', address: addressMessage(address), otherTap: '' }
 }
 
-const maxTapsPerMessage = 1_000
+const maxTapsPerMessage = 500
 
-/** At least one: a tick is told, whatever there is. */
-function statsMessages(tick: StatsTick, scope: TapScope): WatchTapStatsResponse[] {
+/** Into what goes into a message each; at least one: a tick is told, whatever there is. */
+function split(tick: StatsTick, scope: TapScope): StatsTick[] {
   const wanted = tick.filter(({ tap }) => isWithin(scope, tap))
-  const messages: WatchTapStatsResponse[] = []
+  const parts: StatsTick[] = []
   for (let start = 0; start === 0 || start < wanted.length; start += maxTapsPerMessage) {
-    const stats = wanted.slice(start, start + maxTapsPerMessage).map(statsMessage)
-    messages.push({ stats, skippedTicks: 0n })
+    parts.push(wanted.slice(start, start + maxTapsPerMessage))
   }
-  return messages
+  return parts
 }
 
-function statsMessage({ tap, epochMs, total, rate, intervals }: TapStats): TapStatsMessage {
+function statsMessage(part: StatsTick): WatchTapStatsResponse {
+  return { stats: part.map(tapStatsMessage), skippedTicks: 0n }
+}
+
+function tapStatsMessage({ tap, epochMs, total, rate, intervals }: TapStats): TapStatsMessage {
   return {
     bridge: tap.bridge ?? '',
     tap: tap.name,

@@ -7,6 +7,7 @@ import { openTap } from '../support/frame-socket.js'
 import { holdAddresses } from '../support/held-addresses.js'
 import { laneTest } from '../support/lane.js'
 import { connectTo } from '../support/rpc.js'
+import { startServedTestbed } from '../support/service.js'
 import { startTestbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
 
@@ -63,5 +64,49 @@ laneTest(
       `${flood.sent} frames; learned after ${median(delaysMs).toFixed(1)} ms (at most ${Math.max(...delaysMs).toFixed(1)}), ` +
         `calls ${median(callsMs).toFixed(1)} ms (at most ${Math.max(...callsMs).toFixed(1)}), ${grown.toFixed(1)} MiB`,
     )
+  },
+)
+
+/** Packet sockets of this namespace, proc_pid_net(5). */
+function packetSockets(): number {
+  return readFileSync('/proc/thread-self/net/packet', 'utf8').trimEnd().split('\n').length - 1
+}
+
+laneTest(
+  'a tap that says too much is only counted for a moment, by a socket of its own, and heard again afterwards',
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { api, service } = bed
+    for (const tap of ['noisy', 'quiet']) await api.createTap({ tap })
+    const held = bed.use(await holdAddresses(api))
+    const quiet = bed.use(openTap('quiet'))
+    const { addresses } = service.daemon.host
+    const heard = () => addresses.counters.learned + addresses.counters.overLimit
+    const before = packetSockets()
+    const flood = startArpFlood('noisy', 20_000)
+    try {
+      await until('the tap is muted', () => packetSockets() === before + 1)
+      quiet.send(arp({ source: '02:00:00:00:00:02', ip: '10.1.0.1' }))
+      await held.learned('quiet 0 10.1.0.1', 'ARP')
+      await until('far more was counted than heard', () => addresses.counters.framesLost > 20_000)
+    } finally {
+      await flood[Symbol.asyncDispose]()
+    }
+    const { framesLost } = addresses.counters
+    assert.ok(
+      heard() > 0 && heard() < flood.sent / 2,
+      `${heard()} of ${flood.sent} frames were heard, ${framesLost} lost`,
+    )
+    context.diagnostic(`${heard()} of ${flood.sent} frames were heard, ${framesLost} were counted only`)
+
+    const noisy = bed.use(openTap('noisy'))
+    const ip = (await api.getTap({ tap: 'noisy' })).tap?.ip4 ?? ''
+    const source = '02:00:00:00:00:01'
+    await until('the tap is heard again', async () => {
+      noisy.send(arp({ source, ip }))
+      const { tap } = await api.getTap({ tap: 'noisy' })
+      return tap?.addresses.find(address => address.ip === ip)?.mac === source
+    })
   },
 )

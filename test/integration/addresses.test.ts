@@ -47,6 +47,9 @@ laneTest(
     machine.send(ndp({ source, type: 'solicitation', from: 'fe80::1', target: 'fd00::2', mac: source }))
     machine.send(ndp({ source, type: 'advertisement', from: 'fe80::1', target: 'fe80::1', mac: source }))
     machine.send(ndp({ source, type: 'solicitation', from: '::', target: 'fe80::1' }))
+    machine.send(ndp({ source, type: 'solicitation', from: '::', target: '::', mac: source }))
+    machine.send(ndp({ source, type: 'advertisement', from: 'fe80::1', target: '::', mac: source }))
+    machine.send(ndp({ source, type: 'advertisement', from: '::', target: '::', mac: source }))
     const mac = host.address?.mac ?? ''
     machine.send(arp({ source: mac, ip: '10.0.0.3' }))
     const stolen = await held.learned('vm 0 10.0.0.3', 'ARP')

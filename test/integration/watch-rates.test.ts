@@ -25,6 +25,9 @@ const senders: Readonly<Record<TapName, TapName>> = { ct: 'vm', host0: 'ct', vm:
 
 const tolerance = 0.05
 
+/** What iperf3 tells is over so long at least. */
+const flowSeconds = 20
+
 function isNear(measured: number, wanted: number): boolean {
   return Math.abs(measured - wanted) <= wanted * tolerance
 }
@@ -107,6 +110,7 @@ laneTest(
   async context => {
     await using bed = await startServedTestbed(context.signal)
     const flows = await startRing(bed)
+    const beganAt = performance.now()
     const onWire = (payload: number) => (payload / payloadBytes) * wireBytes
     const each = async (rate: (tap: TapName) => number | Promise<number>): Promise<Rates> => ({
       vm: onWire(await rate('vm')),
@@ -118,7 +122,15 @@ laneTest(
     await bed.service[Symbol.asyncDispose]()
     const { api } = bed.use(await startService(bed))
     const anew = await bandwidths(api, asked)
-    const sent = await each(tap => flows[tap].end())
+    await until('iperf3 has sent for a while', () => performance.now() > beganAt + flowSeconds * 1_000, {
+      deadlineMs: flowSeconds * 1_000,
+      everyMs: 100,
+    })
+    const sent = await each(async tap => {
+      const { seconds, bytesPerSecond } = await flows[tap].end()
+      assert.ok(seconds >= flowSeconds, `${tap} has sent for ${seconds} s`)
+      return bytesPerSecond
+    })
     const told = JSON.stringify({ sent, ten, anew }, (_, value: unknown) =>
       typeof value === 'number' ? Math.round(value) : value,
     )

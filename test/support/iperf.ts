@@ -5,14 +5,20 @@ import { within } from './until.js'
 
 /** A flow of UDP at a steady rate, from one namespace to another; iperf3(1). */
 export interface Flow extends AsyncDisposable {
-  /** Ends it; resolves to the rate at which iperf3 itself says it has sent, in payload bytes a second. */
-  end(): Promise<number>
+  /** Ends it; resolves to what iperf3 itself says. */
+  end(): Promise<Sent>
+}
+
+export interface Sent {
+  readonly seconds: number
+  /** Of payload. */
+  readonly bytesPerSecond: number
 }
 
 type Place = Pick<Namespace, 'run'>
 
 interface IperfReport {
-  readonly end: { readonly sum_sent: { readonly bits_per_second: number } }
+  readonly end: { readonly sum_sent: { readonly seconds: number; readonly bits_per_second: number } }
 }
 
 /** Resolves when the flow has begun. `megabits` of payload a second, in datagrams of `payloadBytes`. */
@@ -35,7 +41,8 @@ export async function startFlow(
     end: async () => {
       client.kill('SIGINT')
       const { end } = JSON.parse(await within('the report of iperf3', 30_000, report)) as IperfReport
-      return end.sum_sent.bits_per_second / 8
+      const { seconds, bits_per_second } = end.sum_sent
+      return { seconds, bytesPerSecond: bits_per_second / 8 }
     },
     [Symbol.asyncDispose]: async () => {
       for (const child of [client, server]) {

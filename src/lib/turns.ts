@@ -1,0 +1,24 @@
+import { setImmediate as otherWork } from 'node:timers/promises'
+
+/** How long work may hold the thread at a time, so that no call waits for it noticeably. */
+const turnMs = 1
+
+/** More items than this are not worked on without a look at the clock. */
+const itemsPerLook = 64
+
+/** Works through many items, and lets other work go first every millisecond; then `onTurn` is called before. */
+export async function inTurns<T>(
+  items: Iterable<T>,
+  work: (item: T) => void,
+  onTurn: () => void = () => {},
+): Promise<void> {
+  let count = 0
+  let turnAt = performance.now()
+  for (const item of items) {
+    work(item)
+    if (++count % itemsPerLook !== 0 || performance.now() - turnAt < turnMs) continue
+    onTurn()
+    await otherWork()
+    turnAt = performance.now()
+  }
+}
