@@ -10,7 +10,17 @@ import { removeMirrors } from './mirror.js'
 import { type BridgeName, parseBridgeName } from './names.js'
 import { netflowOf } from './netflow-row.js'
 import { bridgeOf, type OvsReplica, type OvsRows, portsOf, rootOf } from './ovs.js'
-import { adoptedBridgeMarks, bridgeDeviceAlias, idOf, madeMarks, ourKeys, ownerOf, portMarks, preExisted, randomId } from './ownership.js'
+import {
+  adoptedBridgeMarks,
+  bridgeDeviceAlias,
+  idOf,
+  madeMarks,
+  ourKeys,
+  ownerOf,
+  portMarks,
+  preExisted,
+  randomId,
+} from './ownership.js'
 import { type TapRecord } from './ownership-tap.js'
 import { BridgeError, bridgeNotFound, nameTaken, notOwned } from './problem.js'
 import { problemOf } from './problem-of.js'

@@ -4,7 +4,8 @@ import type { Host } from './host.js'
 import { removeMirrors } from './mirror.js'
 import { isMirror } from './mirror-row.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
-import { ownerOf, recordedTap, roleOf } from './ownership.js'
+import { ownerOf, roleOf } from './ownership.js'
+import { recordedTap } from './ownership-tap.js'
 import { removePorts } from './remove-ports.js'
 
 /** Rows of ours that no operation of ours would leave alone: somebody has removed what they belonged to. */

@@ -16,6 +16,7 @@ export const bridgeRoles = {
   watchFlows: 'viewer',
   watchAddresses: 'viewer',
   listCaptures: 'viewer',
+  reportDrift: 'viewer',
 
   startCapture: 'capture',
   stopCapture: 'capture',

@@ -8,13 +8,11 @@ import {
   preExisted,
   readBondRecord,
   readNetflowRecord,
-  readTapRecord,
-  recordedTap,
   roleOf,
   uplinkRoleOf,
   writeBondRecord,
-  writeTapRecord,
 } from '../../src/bridge/ownership.js'
+import { readTapRecord, recordedTap, writeTapRecord } from '../../src/bridge/ownership-tap.js'
 import { isRecord } from '../../src/lib/json-rpc.js'
 import { checkout } from '../support/readme.js'
 
