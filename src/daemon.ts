@@ -146,10 +146,8 @@ async function removeLeftLinks(
 ): Promise<readonly string[]> {
   const wanted = new Set(names)
   const links = await kernel.listLinks(signal)
-  const aliases = ['', bridgeDeviceAlias(instance)]
-  const left = links.filter(
-    link => wanted.has(link.name) && link.tun?.persistent === true && aliases.includes(link.alias),
-  )
+  const aliases = new Set(['', bridgeDeviceAlias(instance)])
+  const left = links.filter(link => wanted.has(link.name) && link.tun?.persistent === true && aliases.has(link.alias))
   return (await kernel.deleteLinks(left, signal)).deleted
 }
 

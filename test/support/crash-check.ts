@@ -102,7 +102,7 @@ async function seenNetflow(api: Api, bridge: string) {
 
 /** What the service shows when all is as a caller has it. */
 function visible(caller: Caller, { bridge, taps }: Owned): unknown {
-  const shown = Object.entries(taps).map(([name, { bridge: on, vlan, kind, qinq, rate }]) => [
+  const shown = Object.entries(taps).map(([name, { bridge: on, vlan, kind, qinq, rate }]): [string, object] => [
     name,
     { bridge: on, vlan, kind: kinds[kind], qinq, rate, ovsError: '' },
   ])
