@@ -74,7 +74,7 @@ function packetSockets(): number {
 
 laneTest(
   'a tap that says too much is only counted for a moment, by a socket of its own, and heard again afterwards',
-  { only: 'userspace' },
+  { looksInside: true, only: 'userspace' },
   async context => {
     await using bed = await startServedTestbed(context.signal)
     const { api, service } = bed
