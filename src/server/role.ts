@@ -4,6 +4,7 @@ import type { Role } from './door.js'
 /** The role that each RPC takes. The only such table: an RPC that is not in it does not compile. */
 export const bridgeRoles = {
   checkOvs: 'viewer',
+  reportDrift: 'viewer',
   getBridge: 'viewer',
   listBridges: 'viewer',
   getTap: 'viewer',

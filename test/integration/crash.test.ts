@@ -23,8 +23,8 @@ function crashTest(title: string, fault: Fault, rounds: number, options: { reado
 crashTest(
   'a daemon that is killed at any instant keeps what it has acknowledged, and leaves nothing else',
   faults.daemonKilled,
-  lane === 'userspace' ? 20 : 8,
+  lane === 'userspace' ? 15 : 4,
 )
-crashTest('so it is when ovs-vswitchd is killed', faults.vswitchdKilled, 4, { only: 'userspace' })
-crashTest('so it is when ovsdb-server is killed', faults.ovsdbKilled, 4, { only: 'userspace' })
+crashTest('so it is when ovs-vswitchd is killed', faults.vswitchdKilled, 2, { only: 'userspace' })
+crashTest('so it is when ovsdb-server is killed', faults.ovsdbKilled, 2, { only: 'userspace' })
 crashTest('so it is when both are stopped for a while', faults.bothStopped, 1, { only: 'userspace' })
