@@ -23,7 +23,7 @@ function crashTest(title: string, fault: Fault, rounds: number, options: { reado
 crashTest(
   'a daemon that is killed at any instant keeps what it has acknowledged, and leaves nothing else',
   faults.daemonKilled,
-  lane === 'userspace' ? 15 : 4,
+  lane === 'userspace' ? 15 : 8,
 )
 crashTest('so it is when ovs-vswitchd is killed', faults.vswitchdKilled, 2, { only: 'userspace' })
 crashTest('so it is when ovsdb-server is killed', faults.ovsdbKilled, 2, { only: 'userspace' })
