@@ -11,10 +11,11 @@ import { startServedTestbed, startService } from '../support/service.js'
 import type { Testbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
 
-/** As a machine that starts anew: no device is there, and the database is as it was. */
+/** As a machine that starts anew: no device of a tap is there, and the database is as it was. */
 async function reboot(bed: Testbed): Promise<void> {
   await bed.ovs.vswitchd.kill()
-  for (const { name, index } of listLinks()) if (name !== 'lo' && findLink(name)?.index === index) deleteLink(index)
+  // Those of the kernel's datapath go with it alone.
+  for (const { kind, index } of listLinks()) if (kind === 'tun' || kind === 'veth') deleteLink(index)
   await bed.ovs.vswitchd.restart()
 }
 
