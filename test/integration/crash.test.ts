@@ -1,5 +1,5 @@
 import { type Fault, faults, surviveFaults } from '../support/crash-rounds.js'
-import { lane, laneTest } from '../support/lane.js'
+import { laneTest } from '../support/lane.js'
 import { seedOfRun } from '../support/random.js'
 import { startTestbed } from '../support/testbed.js'
 
@@ -23,7 +23,8 @@ function crashTest(title: string, fault: Fault, rounds: number, options: { reado
 crashTest(
   'a daemon that is killed at any instant keeps what it has acknowledged, and leaves nothing else',
   faults.daemonKilled,
-  lane === 'userspace' ? 15 : 8,
+  15,
+  { only: 'userspace' },
 )
 crashTest('so it is when ovs-vswitchd is killed', faults.vswitchdKilled, 2, { only: 'userspace' })
 crashTest('so it is when ovsdb-server is killed', faults.ovsdbKilled, 2, { only: 'userspace' })

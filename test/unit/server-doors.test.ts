@@ -34,7 +34,7 @@ test('every RPC has a role', () => {
 test('what looks is for viewers, payload is for capture, the ways out of the host are for admins', () => {
   for (const { key, path } of methods) {
     const role = roleOfMethod(path)
-    const looks = /^(?:get|list|check|watch|report)/.test(key)
+    const looks = /^(?:get|list|check|report|watch)/.test(key)
     const isForAdmins = /Unmanaged|All|Config|Trunk|Tunnel/.test(key) && !looks
     const isPayload = key.endsWith('Capture')
     const expected = looks ? 'viewer' : isForAdmins ? 'admin' : isPayload ? 'capture' : 'operator'
