@@ -21,7 +21,7 @@ import {
   preExisted,
   randomId,
 } from './ownership.js'
-import { type TapRecord } from './ownership-tap.js'
+import type { TapRecord } from './ownership-tap.js'
 import { BridgeError, bridgeNotFound, nameTaken, notOwned } from './problem.js'
 import { problemOf } from './problem-of.js'
 import { realised, reconfigure } from './realise.js'

@@ -11,7 +11,7 @@ import type { BridgeName, MacAddress, PortName, VlanId } from './names.js'
 import { untagged } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
 import { aliasOwner, ownerOf, randomId } from './ownership.js'
-import { type TapRecord } from './ownership-tap.js'
+import type { TapRecord } from './ownership-tap.js'
 import {
   awaitPlaced,
   keepRecord,

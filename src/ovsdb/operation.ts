@@ -1,7 +1,7 @@
 import { assertNever } from '../lib/assert-never.js'
 import { OvsdbError, type OvsdbProblem, protocolError } from './errors.js'
 import { isArray, isRecord, type Json } from './json.js'
-import { type NamedUuid, type Uuid } from './notation.js'
+import type { NamedUuid, Uuid } from './notation.js'
 import { decodeUuid } from './row.js'
 
 export type RowRef = Uuid | NamedUuid

@@ -12,7 +12,7 @@ import {
   refusal,
   tableOf,
 } from './checking.js'
-import { type Json } from './json.js'
+import type { Json } from './json.js'
 import type { NamedUuid, Uuid } from './notation.js'
 import type { JsonRow, Operation, RowRef } from './operation.js'
 import { columnReader, decodeRow, typed } from './row.js'

@@ -17,7 +17,6 @@ export const bridgeRoles = {
   watchFlows: 'viewer',
   watchAddresses: 'viewer',
   listCaptures: 'viewer',
-  reportDrift: 'viewer',
 
   startCapture: 'capture',
   stopCapture: 'capture',
