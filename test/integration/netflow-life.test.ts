@@ -213,6 +213,7 @@ const refusals: Readonly<Record<string, Refusal>> = {
 
 laneTest('what is refused of NetFlow leaves all as it was', userspace, async context => {
   using captures = captureDirectory()
+  using elsewhere = captureDirectory()
   await using bed = await startServedTestbed(context.signal, ...captures.flags)
   const { api } = bed
   await api.ensureBridge({ bridge: 'bare' })
@@ -221,8 +222,8 @@ laneTest('what is refused of NetFlow leaves all as it was', userspace, async con
   const at = (name: string) => join(captures.path, name)
   writeFileSync(at('theirs'), 'theirs')
   mkdirSync(at('folder'))
-  symlinkSync('/tmp', at('away'))
-  symlinkSync('/tmp/nothing', at('link'))
+  symlinkSync(elsewhere.path, at('away'))
+  symlinkSync(join(elsewhere.path, 'nothing'), at('link'))
   const before = await stateOf(bed)
   const files = readdirSync(captures.path, { recursive: true })
   for (const [what, { call, code, reason }] of Object.entries(refusals)) {
