@@ -20,15 +20,18 @@ export interface TransactionReading {
 export type Occasion = 'start' | 'ovsdb_back' | 'vswitchd_restart'
 
 /** What was found not to be as it should, and put right. */
-export type Repair =
-  | 'netflow'
-  | 'orphan_device'
-  | 'defunct_tap'
-  | 'lost_row'
-  | 'tap_device'
-  | 'host_tap'
-  | 'capture_port'
-  | 'tap_qos'
+const repairKinds = [
+  'netflow',
+  'orphan_device',
+  'defunct_tap',
+  'lost_row',
+  'tap_device',
+  'host_tap',
+  'capture_port',
+  'tap_qos',
+] as const
+
+export type Repair = (typeof repairKinds)[number]
 
 /** Counts what happens, from the start of the daemon on. */
 export interface Tally {
@@ -99,6 +102,8 @@ export function newTally({ version }: { readonly version: string }): Tally {
     labelNames: ['what'],
     registers,
   })
+  // What has not happened yet is told as 0: an increase is seen from the first time on.
+  for (const what of repairKinds) repairs.inc({ what }, 0)
   const vswitchdUp = new Gauge({
     name: 'ovs_bridged_vswitchd_up',
     help: 'Whether ovs-vswitchd answers; it is asked every 2 s.',
