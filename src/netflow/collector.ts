@@ -17,7 +17,7 @@ export interface CollectorCounters {
   readonly lostFlows: number
   /** Datagrams that are none of NetFlow version 5, or not whole. */
   readonly malformedDatagrams: number
-  /** Datagrams of somebody else's engine. */
+  /** Datagrams of somebody else's engine, or of a writer of its own. */
   readonly foreignDatagrams: number
 }
 
@@ -55,7 +55,7 @@ export class Collector implements AsyncDisposable {
   constructor(socket: Socket, options: CollectorOptions) {
     this.#socket = socket
     this.#options = options
-    socket.on('message', bytes => this.#take(bytes))
+    socket.on('message', (bytes, { port }) => this.#take(bytes, port))
     // Errors that earlier datagrams of the loopback left behind.
     socket.on('error', () => undefined)
   }
@@ -97,7 +97,7 @@ export class Collector implements AsyncDisposable {
     await Promise.all(Array.from(this.writers.values(), writer => writer[Symbol.asyncDispose]()))
   }
 
-  #take(bytes: Buffer): void {
+  #take(bytes: Buffer, port: number): void {
     const decoded = decodeDatagram(bytes)
     if (!decoded.ok) {
       this.#counters.malformedDatagrams++
@@ -105,13 +105,18 @@ export class Collector implements AsyncDisposable {
     }
     const datagram = decoded.value
     const { engine } = this.#options
-    if (datagram.engine.type !== engine.type || datagram.engine.id !== engine.id) {
+    if (datagram.engine.type !== engine.type || datagram.engine.id !== engine.id || this.#isOwn(port)) {
       this.#counters.foreignDatagrams++
       return
     }
     this.#count(datagram)
     for (const writer of this.writers.values()) writer.offer(datagram)
     this.#options.onDatagram(datagram)
+  }
+
+  /** Whether a writer sends from there: one that sends to this collector would be fed by itself for ever. */
+  #isOwn(port: number): boolean {
+    return [...this.writers.values()].some(writer => writer.localPort === port)
   }
 
   #count({ bytes, firstFlow, flows }: Datagram): void {

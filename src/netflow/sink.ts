@@ -9,6 +9,8 @@ export interface Sink extends AsyncDisposable {
   write(bytes: Buffer): Promise<void>
   /** What ended it, where somebody else did. */
   readonly failure: Error | undefined
+  /** Where its datagrams come from; only of one that sends some. */
+  readonly localPort?: number
 }
 
 /** Nobody waits longer for a peer that says nothing. */
@@ -80,7 +82,9 @@ export async function connectUdp(host: string, port: number, signal: AbortSignal
       failure ??= error
       reject(error)
     })
-    socket.connect(port, host, resolve)
+    socket.once('connect', resolve)
+    // Without a callback, which would be called with an error too.
+    socket.connect(port, host)
   })
   try {
     await raceAbort(connected, scope.signal)
@@ -89,6 +93,7 @@ export async function connectUdp(host: string, port: number, signal: AbortSignal
     throw error
   }
   return {
+    localPort: socket.address().port,
     write: bytes =>
       new Promise((resolve, reject) => {
         socket.send(bytes, error => (error === null ? resolve() : reject(error)))

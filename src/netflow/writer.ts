@@ -51,6 +51,7 @@ export class Writer implements AsyncDisposable {
   readonly #queue: Datagram[] = []
   readonly #scope: AbortScope = abortScope()
   readonly #done: Promise<void>
+  #sink: Sink | undefined
   #closing = false
   #wake: () => void = () => {}
   #flows = 0
@@ -74,6 +75,11 @@ export class Writer implements AsyncDisposable {
       queuedFlows: this.#queuedFlows,
       problem: this.#problem,
     }
+  }
+
+  /** Where the datagrams that it sends come from. */
+  get localPort(): number | undefined {
+    return this.#sink?.localPort
   }
 
   offer(datagram: Datagram): void {
@@ -103,6 +109,7 @@ export class Writer implements AsyncDisposable {
       let sink: Sink | undefined
       try {
         sink = await open(signal)
+        this.#sink = sink
         this.#problem = ''
         await raceAbort(this.#feed(sink), signal)
         return

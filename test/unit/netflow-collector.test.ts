@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { test } from 'node:test'
-import { type Collector, openCollector } from '../../src/netflow/index.js'
+import { type Collector, connectUdp, openCollector, Writer } from '../../src/netflow/index.js'
 import { makeDatagram } from '../support/netflow.js'
 import { until } from '../support/until.js'
 
@@ -64,6 +64,19 @@ test('what comes is counted as what it is, and nothing but the own engine goes o
     malformedDatagrams: 5,
     foreignDatagrams: 3,
   })
+})
+
+test('a writer that sends to the collector that feeds it does not go round in a circle', async () => {
+  await using collector = await openCollector({ engine, onDatagram: () => {} })
+  using sender = await openSender(collector)
+  const port = Number(collector.address.split(':')[1])
+  for (const host of ['127.0.0.1', 'localhost']) {
+    const spec = { target: { kind: 'udp', host, port }, format: 'raw', gzip: false } as const
+    collector.add(new Writer({ spec, open: signal => connectUdp('127.0.0.1', port, signal) }))
+  }
+  for (let i = 0; i < 3; i++) await sender.send(makeDatagram({ engine, firstFlow: i, count: 1 }))
+  await until('all that was sent on has come back', () => collector.counters.foreignDatagrams === 6)
+  assert.equal(collector.counters.flows, 3)
 })
 
 test('50,000 flows a second are taken in, or said to be lost', async () => {

@@ -206,6 +206,10 @@ test('a UDP peer gets each datagram as it was, or lines that fit a frame', async
   peer.close()
 })
 
+test('a UDP peer that cannot be found fails to open', async () => {
+  await assert.rejects(connectUdp('no-such-host.invalid', 9, AbortSignal.timeout(10_000)), /no-such-host\.invalid/)
+})
+
 test('what fails to open is tried again, drops what there is no room for, and says why', async () => {
   const problems: string[] = []
   let attempts = 0
