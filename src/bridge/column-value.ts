@@ -133,7 +133,7 @@ function readAtom({ type }: BaseType, text: string): Parsed<PlainAtom> {
     }
     case 'real':
       // strtod(3) would take hexadecimal too; no column of Open vSwitch is a real.
-      return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) && Number.isFinite(Number(text))
+      return /^[+-]?(\d+(?:\.\d*)?|\.\d+)(e[+-]?\d+)?$/i.test(text) && Number.isFinite(Number(text))
         ? parsed(Number(text))
         : got
     case 'boolean':

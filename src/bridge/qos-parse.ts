@@ -74,8 +74,8 @@ export function fieldsMissingDelay(qos: Qos): QosField[] {
 
 export const delayMissing = 'is nothing without a delay'
 
-/** A number without sign or exponent, and the unit that follows it at once. */
-const numberAndUnit = /^(\d+\.?\d*|\.\d+)([a-z%]*)$/i
+/** A number without sign or exponent, and the unit that follows it at once. Each character can be of one part only. */
+const numberAndUnit = /^(\d+(?:\.\d*)?|\.\d+)([a-z%]*)$/i
 
 function split(text: string): { readonly value: number; readonly unit: string } | undefined {
   const [, digits = '', unit = ''] = numberAndUnit.exec(text) ?? []

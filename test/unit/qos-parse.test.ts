@@ -48,6 +48,7 @@ const refused: readonly (readonly [QosField, string, RegExp])[] = [
   ['rate', '-1mbit', /not a rate/],
   ['rate', '0mbit', /less than 1kbit/],
   ['rate', '1001gbit', /more than 1000gbit/],
+  ['rate', `${'9'.repeat(1_000_000)}!`, /not a rate/],
   ['rate', `${'9'.repeat(400)}gbit`, /more than 1000gbit/],
   ['loss', '100.0000001', /more than 100%/],
   ['loss', '0.00000001', /less than/],
