@@ -26,7 +26,7 @@ export interface WriterOptions {
   readonly retryMs?: number
 }
 
-/** Datagrams of one writer that wait; some 6 MB at most. */
+/** Datagrams of one writer that wait, with the flows in them. */
 export const maxQueuedDatagrams = 4_096
 
 /** At once, to what takes a stream of bytes. */
