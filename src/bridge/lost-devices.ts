@@ -60,10 +60,10 @@ async function makeDevice(host: Host, { name, bridge }: TapRecord, call: Call): 
   })
 }
 
-/** An ovs-vswitchd that opens a device before it is up may write back the flags that it had seen, and take it down. */
+/** Somebody may have taken it down; so does an ovs-vswitchd that writes back the flags it had seen before the device was up. */
 async function bringUp(host: Host, names: readonly string[], call: Call): Promise<void> {
   const down = (await linksNamed(host, names, call)).filter(link => !link.up)
-  for (const { name } of down) await host.kernel.setLink(name, { up: true }, call.signal)
+  for (const { name } of down) await host.kernel.setLink(name, { up: true, promiscuous: true }, call.signal)
 }
 
 /** Those of the taps for which `restore` succeeded. */

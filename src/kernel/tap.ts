@@ -7,6 +7,7 @@ import { encodeLinkChange, RTM_SETLINK } from './netlink/link-message.js'
 import {
   consented,
   findLink,
+  forSwitch,
   type Outcome,
   readLink,
   refusalOf,
@@ -69,7 +70,7 @@ function createTap(context: WorkerContext, spec: TapSpec, where: Where): Link {
     return born.index
   })
   try {
-    consented(route.request({ type: RTM_SETLINK, payload: encodeLinkChange(index, { up: true }) }), where)
+    consented(route.request({ type: RTM_SETLINK, payload: encodeLinkChange(index, forSwitch) }), where)
     return readLink(context, index, where)
   } catch (error) {
     removeLinks({ syscalls, route }, [{ name: spec.name, index }])

@@ -12,6 +12,7 @@ import { withNetns } from './netns.js'
 import {
   consented,
   findLink,
+  forSwitch,
   type Outcome,
   readLink,
   refused,
@@ -83,7 +84,7 @@ function nearEnd(link: Link | undefined, spec: VethSpec): Link {
 function bringUp(context: WorkerContext, index: number, spec: VethSpec): Link {
   const where: Where = { operation, device: spec.name }
   setSilently(context, index, { alias: spec.alias }, where)
-  consented(context.route.request({ type: RTM_SETLINK, payload: encodeLinkChange(index, { up: true }) }), where)
+  consented(context.route.request({ type: RTM_SETLINK, payload: encodeLinkChange(index, forSwitch) }), where)
   return readLink(context, index, where)
 }
 

@@ -100,6 +100,12 @@ function linksIn(answer: NetlinkAnswer): Link[] {
 /** Below this, the minimum of RFC 8200 §5, the kernel takes IPv6 off a device. */
 const minIpv6MtuBytes = 1280
 
+/**
+ * How a device goes to Open vSwitch. ovs-vswitchd makes each of its ports promiscuous, by reading the flags and writing them
+ * back: one more link event, for each of which it walks over all its ports, and an IFF_UP of ours in between would be lost.
+ */
+export const forSwitch = { up: true, promiscuous: true } as const
+
 /** Sets up a device and keeps the host's own protocols off it, as far as the host has them. */
 export function setSilently({ route }: WorkerContext, index: number, settings: LinkSettings, where: Where): void {
   const set = (silent: 'ip' | 'ipv4-only') =>

@@ -101,15 +101,16 @@ laneTest('a tap is made as it was asked for', anyKernel, () =>
     const spec = tap('tap0', { mtuBytes: 1400, ownerUid: 1234, multiQueue: true, alias: 'für 0' })
     const [made] = await kernel.createTaps([spec], deadline())
     assert.ok(made !== undefined)
-    const { name: n, kind, tun, mtuBytes, up, alias, group } = made
+    const { name: n, kind, tun, mtuBytes, up, promiscuous, alias, group } = made
     assert.deepEqual(
-      { n, kind, tun, mtuBytes, up, alias, group },
+      { n, kind, tun, mtuBytes, up, promiscuous, alias, group },
       {
         n: 'tap0',
         kind: 'tun',
         tun: { ownerUid: 1234, persistent: true, multiQueue: true },
         mtuBytes: 1400,
         up: true,
+        promiscuous: true,
         alias: 'für 0',
         group: 0,
       },
