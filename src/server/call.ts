@@ -245,7 +245,9 @@ export class Calls {
     } finally {
       surface.off('cancelled', onCancelled)
       const heard = { agent: agentOf(surface), ...(this.#isAudited(path) && { audit: summaryOf(surface.request) }) }
-      this.#record({ kind, path, caller: name, durationMs: performance.now() - startedAt, heard }, failed)
+      const ended = { kind, path, caller: name, durationMs: performance.now() - startedAt, heard }
+      // The answer leaves with the event loop's own immediates, which run before this: no client waits for the log.
+      setImmediate(() => this.#record(ended, failed))
     }
   }
 
