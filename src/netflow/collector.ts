@@ -1,6 +1,6 @@
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
-import { type Datagram, decodeDatagram, type Engine, missingBefore } from './datagram.js'
+import { type Datagram, decodeDatagram, type Engine, missingBetween, type Place } from './datagram.js'
 import type { Writer } from './writer.js'
 import { writerName } from './writer-spec.js'
 
@@ -17,7 +17,7 @@ export interface CollectorCounters {
   readonly lostFlows: number
   /** Datagrams that are none of NetFlow version 5, or not whole. */
   readonly malformedDatagrams: number
-  /** Datagrams of somebody else's engine, or of a writer of its own. */
+  /** Datagrams from elsewhere than 127.0.0.1, of somebody else's engine, or of a writer of its own. */
   readonly foreignDatagrams: number
 }
 
@@ -28,8 +28,16 @@ export interface CollectorOptions {
   readonly onDatagram: (datagram: Datagram) => void
 }
 
+const loopback = '127.0.0.1'
+
 /** Bounded by net.core.rmem_max, socket(7). */
 const receiveBufferBytes = 4 * 1024 * 1024
+
+/** Where a datagram comes from. */
+interface Source {
+  readonly address: string
+  readonly port: number
+}
 
 const none: CollectorCounters = {
   flows: 0,
@@ -48,14 +56,14 @@ export class Collector implements AsyncDisposable {
   readonly #options: CollectorOptions
   readonly #socket: Socket
   readonly #counters = { ...none }
-  #expected: number | undefined
+  #latest: Place | undefined
   #closed: Promise<void> | undefined
 
   /** Takes over a bound socket. */
   constructor(socket: Socket, options: CollectorOptions) {
     this.#socket = socket
     this.#options = options
-    socket.on('message', (bytes, { port }) => this.#take(bytes, port))
+    socket.on('message', (bytes, from) => this.#take(bytes, from))
     // Errors that earlier datagrams of the loopback left behind.
     socket.on('error', () => undefined)
   }
@@ -97,15 +105,14 @@ export class Collector implements AsyncDisposable {
     await Promise.all(Array.from(this.writers.values(), writer => writer[Symbol.asyncDispose]()))
   }
 
-  #take(bytes: Buffer, port: number): void {
+  #take(bytes: Buffer, from: Source): void {
     const decoded = decodeDatagram(bytes)
     if (!decoded.ok) {
       this.#counters.malformedDatagrams++
       return
     }
     const datagram = decoded.value
-    const { engine } = this.#options
-    if (datagram.engine.type !== engine.type || datagram.engine.id !== engine.id || this.#isOwn(port)) {
+    if (!this.#isOfExporter(datagram, from)) {
       this.#counters.foreignDatagrams++
       return
     }
@@ -114,15 +121,18 @@ export class Collector implements AsyncDisposable {
     this.#options.onDatagram(datagram)
   }
 
-  /** Whether a writer sends from there: one that sends to this collector would be fed by itself for ever. */
-  #isOwn(port: number): boolean {
-    return [...this.writers.values()].some(writer => writer.localPort === port)
+  #isOfExporter(datagram: Datagram, { address, port }: Source): boolean {
+    const { engine } = this.#options
+    if (address !== loopback || datagram.engine.type !== engine.type || datagram.engine.id !== engine.id) return false
+    // A writer that sends to this collector would be fed by itself for ever.
+    return [...this.writers.values()].every(writer => writer.localPort !== port)
   }
 
-  #count({ bytes, firstFlow, flows }: Datagram): void {
+  #count({ bytes, firstFlow, flows, uptimeMs }: Datagram): void {
     const counters = this.#counters
-    if (this.#expected !== undefined) counters.lostFlows += missingBefore(this.#expected, firstFlow)
-    this.#expected = (firstFlow + flows.length) >>> 0
+    const place = { firstFlow, uptimeMs, count: flows.length, atMs: performance.now() }
+    if (this.#latest !== undefined) counters.lostFlows += missingBetween(this.#latest, place)
+    this.#latest = place
     counters.datagrams++
     counters.datagramBytes += bytes.length
     counters.flows += flows.length
@@ -136,7 +146,7 @@ export class Collector implements AsyncDisposable {
 /** Opens a collector on a free port of 127.0.0.1. */
 export async function openCollector(options: CollectorOptions): Promise<Collector> {
   const socket = createSocket({ type: 'udp4', recvBufferSize: receiveBufferBytes })
-  socket.bind({ address: '127.0.0.1', port: 0, exclusive: true })
+  socket.bind({ address: loopback, port: 0, exclusive: true })
   // Rejects when the socket says 'error' instead.
   await once(socket, 'listening')
   return new Collector(socket, options)

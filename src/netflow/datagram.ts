@@ -34,6 +34,8 @@ export interface Datagram {
   /** As it was on the wire. */
   readonly bytes: Buffer
   readonly engine: Engine
+  /** How long the exporter had been there; modulo 2^32, which is 49 days. */
+  readonly uptimeMs: number
   /** Number of its first flow among all that the exporter has told; modulo 2^32. */
   readonly firstFlow: number
   readonly flows: readonly Flow[]
@@ -58,7 +60,7 @@ export function decodeDatagram(bytes: Buffer): Parsed<Datagram> {
   const engine = { type: bytes.readUInt8(20), id: bytes.readUInt8(21) }
   // Open vSwitch writes the number of the last flow into the header, where Cisco has that of the first.
   const firstFlow = (bytes.readUInt32BE(16) - count + 1) >>> 0
-  return parsed({ bytes, engine, firstFlow, flows })
+  return parsed({ bytes, engine, uptimeMs: bytes.readUInt32BE(4), firstFlow, flows })
 }
 
 function decodeFlow(bytes: Buffer, at: number): Flow {
@@ -87,12 +89,24 @@ function timeOf(header: Buffer, uptimeMs: number): number {
   return epochMs - agoMs
 }
 
-/**
- * How many flows are missing between the number that was expected and the one that came, modulo 2^32. A step back is no
- * loss: the exporter has begun anew. On a loopback no datagram overtakes another.
- */
-export function missingBefore(expected: number, came: number): number {
-  const gap = (came - expected) >>> 0
+/** What tells of flows that never came: where a datagram stands among those of its exporter. */
+export interface Place extends Pick<Datagram, 'firstFlow' | 'uptimeMs'> {
+  /** Of the flows in it. */
+  readonly count: number
+  /** When it came, by a clock that is never set. */
+  readonly atMs: number
+}
+
+/** Longer than a datagram waits to be read. */
+const readLateMs = 86_400_000
+
+/** How many flows are missing between two datagrams of one exporter. On a loopback no datagram overtakes another. */
+export function missingBetween(former: Place, next: Place): number {
+  // The exporter has begun anew when its uptime goes back, which modulo 2^32 is farther on than time has passed.
+  const advanceMs = (next.uptimeMs - former.uptimeMs) >>> 0
+  if (advanceMs > next.atMs - former.atMs + readLateMs) return next.firstFlow
+  const gap = (next.firstFlow - former.firstFlow - former.count) >>> 0
+  // A step back: the exporter was gone for longer than it had been there.
   return gap < 2 ** 31 ? gap : 0
 }
 

@@ -35,15 +35,18 @@ export interface MadeDatagram {
   readonly count?: number
   readonly packets?: number
   readonly octets?: number
+  /** Of the exporter; 10 s if not given. */
+  readonly uptimeMs?: number
 }
 
 /** A NetFlow datagram of version 5 whose flows are alike: each of a second that ended half a second before it was sent. */
-export function makeDatagram({ engine, firstFlow, count = 1, packets = 1, octets = 98 }: MadeDatagram): Buffer {
+export function makeDatagram(made: MadeDatagram): Buffer {
+  const { engine, firstFlow, count = 1, packets = 1, octets = 98, uptimeMs = 10_000 } = made
   const bytes = Buffer.alloc(24 + count * 48)
   const nowMs = Date.now()
   bytes.writeUInt16BE(5, 0)
   bytes.writeUInt16BE(count, 2)
-  bytes.writeUInt32BE(10_000, 4)
+  bytes.writeUInt32BE(uptimeMs, 4)
   bytes.writeUInt32BE(Math.floor(nowMs / 1_000), 8)
   bytes.writeUInt32BE((nowMs % 1_000) * 1_000_000, 12)
   bytes.writeUInt32BE((firstFlow + count - 1) >>> 0, 16)
@@ -55,8 +58,8 @@ export function makeDatagram({ engine, firstFlow, count = 1, packets = 1, octets
     bytes.writeUInt16BE(4, at + 14)
     bytes.writeUInt32BE(packets, at + 16)
     bytes.writeUInt32BE(octets, at + 20)
-    bytes.writeUInt32BE(8_500, at + 24)
-    bytes.writeUInt32BE(9_500, at + 28)
+    bytes.writeUInt32BE((uptimeMs - 1_500) >>> 0, at + 24)
+    bytes.writeUInt32BE((uptimeMs - 500) >>> 0, at + 28)
     bytes.writeUInt16BE(1, at + 32)
     bytes.writeUInt16BE(2, at + 34)
     bytes.writeUInt8(0x12, at + 37)
@@ -106,10 +109,10 @@ export async function startNfcapd(port: number, signal: AbortSignal): Promise<Nf
   const directory = mkdtempSync(join(tmpdir(), 'nfcapd-'))
   const child = spawn('nfcapd', ['-4', '-b', '127.0.0.1', '-p', `${port}`, '-l', directory], { stdio: 'ignore' })
   const ended = once(child, 'close')
-  await until('nfcapd listens', () => waitingBytes(port) !== undefined, { deadlineMs: 30_000 })
+  await until('nfcapd listens', () => udpSocket(port) !== undefined, { deadlineMs: 30_000 })
   return {
     summary: async () => {
-      await until('nfcapd has read all', () => waitingBytes(port) === 0, { deadlineMs: 30_000 })
+      await until('nfcapd has read all', () => udpSocket(port)?.waitingBytes === 0, { deadlineMs: 30_000 })
       child.kill('SIGTERM')
       await within('nfcapd ends', 30_000, ended)
       const text = await output(signal, 'nfdump', '-R', directory, '-I')
@@ -128,12 +131,21 @@ async function end(child: ChildProcess, ended: Promise<unknown>): Promise<void> 
   await ended
 }
 
-/** Bytes that wait in the socket on that UDP port of 127.0.0.1, proc(5); undefined: there is none. */
-function waitingBytes(port: number): number | undefined {
+/** What the kernel says of a socket. */
+export interface UdpSocket {
+  /** That its process has not read yet. */
+  readonly waitingBytes: number
+  /** Datagrams for which it had no room. */
+  readonly drops: number
+}
+
+/** The socket on that UDP port of 127.0.0.1 in this namespace, proc(5); undefined: there is none. */
+export function udpSocket(port: number): UdpSocket | undefined {
   const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`
   const rows = readFileSync('/proc/thread-self/net/udp', 'utf8')
     .split('\n')
     .map(line => line.trim().split(/\s+/))
-  const queues = rows.find(row => row[1] === local)?.[4]
-  return queues === undefined ? undefined : Number.parseInt(queues.split(':')[1] ?? '', 16)
+  const row = rows.find(row => row[1] === local)
+  if (row === undefined) return undefined
+  return { waitingBytes: Number.parseInt(row[4]?.split(':')[1] ?? '', 16), drops: Number(row.at(-1)) }
 }

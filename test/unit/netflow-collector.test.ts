@@ -12,8 +12,10 @@ interface Sender extends Disposable {
   send(bytes: Buffer): Promise<void>
 }
 
-async function openSender(to: Collector): Promise<Sender> {
+async function openSender(to: Collector, from = '127.0.0.1'): Promise<Sender> {
   const socket: Socket = createSocket('udp4')
+  socket.bind(0, from)
+  await once(socket, 'listening')
   const port = Number(to.address.split(':')[1])
   socket.connect(port, '127.0.0.1')
   await once(socket, 'connect')
@@ -44,6 +46,8 @@ test('what comes is counted as what it is, and nothing but the own engine goes o
   ]) {
     await sender.send(makeDatagram({ engine: foreign, firstFlow: 77 }))
   }
+  using elsewhere = await openSender(collector, '127.0.0.2')
+  await elsewhere.send(makeDatagram({ engine, firstFlow: 77 }))
   // Two flows each, over the wrap, and six are missing.
   const numbers = [0xfffffffd, 0xffffffff, 1, 9, 11]
   for (const firstFlow of numbers) {
@@ -62,8 +66,19 @@ test('what comes is counted as what it is, and nothing but the own engine goes o
     datagramBytes: 5 * 120 + 2 * 72,
     lostFlows: 6,
     malformedDatagrams: 5,
-    foreignDatagrams: 3,
+    foreignDatagrams: 4,
   })
+})
+
+test('an exporter that begins anew after 2^31 flows has lost none', async () => {
+  let told = 0
+  await using collector = await openCollector({ engine, onDatagram: () => told++ })
+  using sender = await openSender(collector)
+  await sender.send(makeDatagram({ engine, firstFlow: 0x90000000, uptimeMs: 5_000_000 }))
+  await sender.send(makeDatagram({ engine, firstFlow: 0, uptimeMs: 2_000 }))
+  await sender.send(makeDatagram({ engine, firstFlow: 1, uptimeMs: 3_000 }))
+  await until('all have come', () => told === 3)
+  assert.equal(collector.counters.lostFlows, 0)
 })
 
 test('a writer that sends to the collector that feeds it does not go round in a circle', async () => {

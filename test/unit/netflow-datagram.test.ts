@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { decodeDatagram, formatFlow, missingBefore } from '../../src/netflow/datagram.js'
+import { decodeDatagram, formatFlow, missingBetween } from '../../src/netflow/datagram.js'
 import { makeDatagram } from '../support/netflow.js'
 
 const engine = { type: 7, id: 9 }
@@ -44,6 +44,7 @@ test('a datagram is read byte by byte', () => {
   const { bytes: _, ...datagram } = decode(sample)
   assert.deepEqual(datagram, {
     engine,
+    uptimeMs: 50_000,
     firstFlow: 42,
     flows: [
       {
@@ -122,6 +123,33 @@ test('a gap in the numbers is counted over their wrap, and a step back is none',
     [0x90000000, 0, 0x70000000],
     [0x70000000, 0, 0],
   ]
-  for (const [expected, came, missing] of cases)
-    assert.equal(missingBefore(expected, came), missing, `${expected} ${came}`)
+  for (const [expected, came, missing] of cases) {
+    const former = { firstFlow: (expected - 30) >>> 0, count: 30, uptimeMs: 10_000, atMs: 5_000 }
+    const next = { firstFlow: came, count: 1, uptimeMs: 11_000, atMs: 6_000 }
+    assert.equal(missingBetween(former, next), missing, `${expected} ${came}`)
+  }
+})
+
+test('an exporter that begins anew is known by its uptime, whatever its numbers had come to', () => {
+  const dayMs = 86_400_000
+  const former = { firstFlow: 0x90000000, count: 1, uptimeMs: 40 * dayMs, atMs: dayMs }
+  const cases: readonly (readonly [
+    what: string,
+    uptimeMs: number,
+    atMs: number,
+    firstFlow: number,
+    missing: number,
+  ])[] = [
+    ['at once', 0, dayMs + 500, 0, 0],
+    ['and the first of it are lost', 4_000, dayMs + 5_000, 90, 90],
+    ['after a day of silence', 0.5 * dayMs, 2 * dayMs, 3, 3],
+    ['not: it has gone on', 40 * dayMs + 500, dayMs + 500, 0x90000002, 1],
+    ['not: it was read late', 40 * dayMs + 600_000, dayMs + 1, 0x90000001, 0],
+    ['not: its uptime has passed 2^32', (41 * dayMs + 10 * dayMs) % 2 ** 32, 12 * dayMs, 0x90000011, 16],
+  ]
+  for (const [what, uptimeMs, atMs, firstFlow, missing] of cases) {
+    assert.equal(missingBetween(former, { firstFlow, count: 1, uptimeMs, atMs }), missing, what)
+  }
+  const young = { firstFlow: 0x90000000, count: 1, uptimeMs: 5_000, atMs: 0 }
+  assert.equal(missingBetween(young, { firstFlow: 0, count: 1, uptimeMs: 1_000, atMs: 2_000 }), 0)
 })
