@@ -7,8 +7,8 @@ import { abortScope, raceAbort } from '../lib/abort.js'
 export interface Sink extends AsyncDisposable {
   /** Resolves when the kernel has them all; rejects when it will not. One at a time. */
   write(bytes: Buffer): Promise<void>
-  /** What ended it, where somebody else did. */
-  readonly failure: Error | undefined
+  /** Aborts with an Error when somebody else has ended it. */
+  readonly ended: AbortSignal
   /** Where its datagrams come from; only of one that sends some. */
   readonly localPort?: number
 }
@@ -16,11 +16,15 @@ export interface Sink extends AsyncDisposable {
 /** Nobody waits longer for a peer that says nothing. */
 const connectTimeoutMs = 10_000
 
+/** An open connection that says nothing for so long is asked whether it still is one. */
+const keepAliveMs = 30_000
+
 /** A file that is open for appending. Of a write that fails nothing stays, so that what was written can be read. */
 export function fileSink(file: FileHandle): Sink {
   return {
     write: async bytes => {
-      const { size } = await file.stat()
+      const { size, nlink } = await file.stat()
+      if (nlink === 0) throw new Error('the file was removed')
       try {
         await file.appendFile(bytes)
       } catch (error) {
@@ -29,7 +33,7 @@ export function fileSink(file: FileHandle): Sink {
         throw error
       }
     },
-    failure: undefined,
+    ended: new AbortController().signal,
     [Symbol.asyncDispose]: () => file.close(),
   }
 }
@@ -37,16 +41,16 @@ export function fileSink(file: FileHandle): Sink {
 /** Connects over TCP. What the peer says is not looked at. */
 export async function connectTcp(host: string, port: number, signal: AbortSignal): Promise<Sink> {
   using scope = abortScope({ deadline: Date.now() + connectTimeoutMs, parents: [signal] })
-  const socket = connect({ host, port })
-  let failure: Error | undefined
+  const socket = connect({ host, port, keepAlive: true, keepAliveInitialDelay: keepAliveMs })
+  const ended = new AbortController()
   socket.resume()
-  socket.on('end', () => {
-    failure ??= new Error('the peer closed the connection')
-  })
+  for (const event of ['end', 'close']) {
+    socket.on(event, () => ended.abort(new Error('the peer closed the connection')))
+  }
   const connected = new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve)
     socket.on('error', error => {
-      failure ??= error
+      ended.abort(error)
       reject(error)
     })
   })
@@ -61,9 +65,7 @@ export async function connectTcp(host: string, port: number, signal: AbortSignal
       new Promise((resolve, reject) => {
         socket.write(bytes, error => (error ? reject(error) : resolve()))
       }),
-    get failure() {
-      return failure
-    },
+    ended: ended.signal,
     [Symbol.asyncDispose]: async () => {
       socket.destroySoon()
       // What a peer does not take is not waited for.
@@ -76,10 +78,10 @@ export async function connectTcp(host: string, port: number, signal: AbortSignal
 export async function connectUdp(host: string, port: number, signal: AbortSignal): Promise<Sink> {
   using scope = abortScope({ deadline: Date.now() + connectTimeoutMs, parents: [signal] })
   const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4')
-  let failure: Error | undefined
+  const ended = new AbortController()
   const connected = new Promise<void>((resolve, reject) => {
     socket.on('error', error => {
-      failure ??= error
+      ended.abort(error)
       reject(error)
     })
     socket.once('connect', resolve)
@@ -98,9 +100,7 @@ export async function connectUdp(host: string, port: number, signal: AbortSignal
       new Promise((resolve, reject) => {
         socket.send(bytes, error => (error === null ? resolve() : reject(error)))
       }),
-    get failure() {
-      return failure
-    },
+    ended: ended.signal,
     [Symbol.asyncDispose]: () => new Promise(resolve => socket.close(resolve)),
   }
 }

@@ -1,7 +1,7 @@
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
-import { type AbortScope, abortScope, raceAbort, shuttingDown, sleep } from '../lib/abort.js'
-import { type Datagram, formatFlow } from './datagram.js'
+import { type AbortScope, abortReason, abortScope, raceAbort, shuttingDown, sleep } from '../lib/abort.js'
+import { type Datagram, decodeDatagram, formatFlow } from './datagram.js'
 import type { Sink } from './sink.js'
 import type { WriterSpec } from './writer-spec.js'
 
@@ -10,7 +10,7 @@ export interface WriterCounters {
   readonly flows: number
   /** As they left, compressed or not. */
   readonly bytes: number
-  /** Flows that found the queue full, or were lost in a write that failed. */
+  /** Flows that found the queue full, were lost in a write that failed, or were still in the queue when it was closed. */
   readonly droppedFlows: number
   /** Flows in the queue or being written. */
   readonly queuedFlows: number
@@ -26,8 +26,14 @@ export interface WriterOptions {
   readonly retryMs?: number
 }
 
-/** Datagrams of one writer that wait, with the flows in them. */
+/** Datagrams of one writer that wait: some 7 MB of full ones. */
 export const maxQueuedDatagrams = 4_096
+
+/** A datagram that waits. Its flows are decoded again when they are written: decoded they are five times as large. */
+interface Queued {
+  readonly bytes: Buffer
+  readonly flowCount: number
+}
 
 /** At once, to what takes a stream of bytes. */
 const maxBatchBytes = 65_536
@@ -48,11 +54,12 @@ const compress = promisify(gzip)
 export class Writer implements AsyncDisposable {
   readonly spec: WriterSpec
   readonly #options: WriterOptions
-  readonly #queue: Datagram[] = []
+  readonly #queue: Queued[] = []
   readonly #scope: AbortScope = abortScope()
   readonly #done: Promise<void>
   #sink: Sink | undefined
   #closing = false
+  #closed = false
   #wake: () => void = () => {}
   #flows = 0
   #bytes = 0
@@ -82,13 +89,14 @@ export class Writer implements AsyncDisposable {
     return this.#sink?.localPort
   }
 
-  offer(datagram: Datagram): void {
+  offer({ bytes, flows }: Datagram): void {
+    const flowCount = flows.length
     if (this.#closing || this.#queue.length >= maxQueuedDatagrams) {
-      this.#droppedFlows += datagram.flows.length
+      this.#droppedFlows += flowCount
       return
     }
-    this.#queue.push(datagram)
-    this.#queuedFlows += datagram.flows.length
+    this.#queue.push({ bytes, flowCount })
+    this.#queuedFlows += flowCount
     this.#wake()
   }
 
@@ -100,6 +108,15 @@ export class Writer implements AsyncDisposable {
     await raceAbort(this.#done, flush.signal).catch(() => undefined)
     this.#scope.abort(shuttingDown('the writer was closed'))
     await this.#done
+    this.#discard()
+  }
+
+  /** What was not written by now never will be. */
+  #discard(): void {
+    this.#closed = true
+    this.#queue.length = 0
+    this.#droppedFlows += this.#queuedFlows
+    this.#queuedFlows = 0
   }
 
   async #run(): Promise<void> {
@@ -137,15 +154,15 @@ export class Writer implements AsyncDisposable {
     while (!this.#scope.signal.aborted) {
       if (this.#queue.length === 0) {
         if (this.#closing) return
-        await new Promise<void>(resolve => (this.#wake = resolve))
+        await raceAbort(new Promise<void>(resolve => (this.#wake = resolve)), sink.ended)
         continue
       }
-      if (sink.failure !== undefined) throw sink.failure
+      if (sink.ended.aborted) throw abortReason(sink.ended)
       await this.#write(sink, this.#take())
     }
   }
 
-  #take(): Datagram[] {
+  #take(): Queued[] {
     if (this.spec.target.kind === 'udp') return this.#queue.splice(0, 1)
     let count = 0
     for (let bytes = 0; bytes < maxBatchBytes && count < this.#queue.length; count++) {
@@ -154,21 +171,25 @@ export class Writer implements AsyncDisposable {
     return this.#queue.splice(0, count)
   }
 
-  async #write(sink: Sink, batch: readonly Datagram[]): Promise<void> {
-    const flows = batch.reduce((sum, datagram) => sum + datagram.flows.length, 0)
+  async #write(sink: Sink, batch: readonly Queued[]): Promise<void> {
+    const flows = batch.reduce((sum, { flowCount }) => sum + flowCount, 0)
+    let written = false
     try {
       for (const plain of encode(this.spec, batch)) {
         const bytes = this.spec.gzip ? await compress(plain) : plain
-        await sink.write(bytes)
+        await raceAbort(sink.write(bytes), sink.ended)
         this.#bytes += bytes.length
       }
-      this.#flows += flows
-    } catch (error) {
-      this.#droppedFlows += flows
-      throw error
+      written = true
     } finally {
-      this.#queuedFlows -= flows
+      if (!this.#closed) this.#settle(flows, written)
     }
+  }
+
+  #settle(flows: number, written: boolean): void {
+    this.#queuedFlows -= flows
+    if (written) this.#flows += flows
+    else this.#droppedFlows += flows
   }
 }
 
@@ -180,10 +201,16 @@ async function closed(sink: Sink | undefined): Promise<void> {
 }
 
 /** What is written of a batch, write by write. */
-export function encode({ format, target }: WriterSpec, batch: readonly Datagram[]): Buffer[] {
+function encode({ format, target }: WriterSpec, batch: readonly Queued[]): Buffer[] {
   if (format === 'raw') return [Buffer.concat(batch.map(({ bytes }) => bytes))]
-  const lines = batch.flatMap(({ flows }) => flows.map(formatFlow))
+  const lines = batch.flatMap(({ bytes }) => linesOf(bytes))
   return target.kind === 'udp' ? packLines(lines) : [Buffer.from(lines.join(''))]
+}
+
+/** Of a datagram that was taken. */
+function linesOf(bytes: Buffer): string[] {
+  const decoded = decodeDatagram(bytes)
+  return decoded.ok ? decoded.value.flows.map(formatFlow) : []
 }
 
 function packLines(lines: readonly string[]): Buffer[] {

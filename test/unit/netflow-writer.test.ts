@@ -6,6 +6,8 @@ import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { gunzipSync } from 'node:zlib'
 import { createFileBelow, reopenFileBelow } from '../../src/lib/safe-file.js'
 import {
@@ -46,6 +48,7 @@ function peerTarget(kind: PeerTarget['kind'], port: number): PeerTarget {
 
 interface FileWriter extends AsyncDisposable {
   readonly writer: Writer
+  readonly path: string
   /** The file as it is. */
   content(): Buffer
 }
@@ -64,6 +67,7 @@ function openFileWriter(format: WriterFormat, gzip: boolean): FileWriter {
   })
   return {
     writer,
+    path: join(directory, 'flows'),
     content: () => readFileSync(join(directory, 'flows')),
     [Symbol.asyncDispose]: async () => {
       await writer[Symbol.asyncDispose]()
@@ -167,11 +171,11 @@ test('TCP is connected to again when the peer comes back, and what waited goes o
   writer.offer(one)
   await until('the first has come', () => received === one.bytes.length)
   first[Symbol.dispose]()
-  await until('it is noticed', () => {
-    writer.offer(one)
-    return writer.counters.problem !== ''
-  })
+  // Without a flow that would have to be written.
+  await until('it is noticed', () => writer.counters.problem !== '')
   assert.match(writer.counters.problem, /ECONNREFUSED|ECONNRESET|EPIPE|closed the connection/)
+  assert.equal(writer.counters.droppedFlows, 0)
+  for (let i = 0; i < 10; i++) writer.offer(one)
   const [before, { flows }] = [received, writer.counters]
   using _second = await listen(take, first.port)
   await until('the queue is empty', () => writer.counters.queuedFlows === 0)
@@ -225,7 +229,7 @@ test('what fails to open is tried again, drops what there is no room for, and sa
       if (broken) throw new Error('ENOSPC: no space left on device')
       return {
         write: async bytes => void written.push(bytes),
-        failure: undefined,
+        ended: new AbortController().signal,
         [Symbol.asyncDispose]: async () => {},
       }
     },
@@ -238,4 +242,67 @@ test('what fails to open is tried again, drops what there is no room for, and sa
   await until('all that waited is written', () => writer.counters.flows === maxQueuedDatagrams)
   assert.equal(writer.counters.problem, '')
   assert.deepEqual(problems, ['ENOSPC: no space left on device'])
+})
+
+test('a TCP peer that comes back is connected to before there is anything to write', async () => {
+  const first = await listen(() => {})
+  await using writer = openTcpWriter(first.port, { format: 'raw', gzip: false })
+  await until('it is connected', () => first.connections.length === 1)
+  first[Symbol.dispose]()
+  await until('it says so', () => writer.counters.problem !== '')
+  using second = await listen(() => {}, first.port)
+  await until('it is connected again', () => second.connections.length === 1 && writer.counters.problem === '')
+  // A peer that closes one connection, and goes on listening.
+  second.connections[0]?.end()
+  await until('it is connected once more', () => second.connections.length === 2)
+  assert.deepEqual(writer.counters, { flows: 0, bytes: 0, droppedFlows: 0, queuedFlows: 0, problem: '' })
+})
+
+test('a file that was removed is not written on, and what is lost is counted', async () => {
+  await using file = openFileWriter('raw', false)
+  const { writer } = file
+  writer.offer(datagram(0))
+  await until('the first is written', () => writer.counters.flows === 30)
+  rmSync(file.path)
+  writer.offer(datagram(30))
+  await until('it says why', () => writer.counters.problem !== '')
+  assert.equal(writer.counters.flows, 30)
+  await writer[Symbol.asyncDispose]()
+  assert.deepEqual(
+    { ...writer.counters, bytes: 0, problem: '' },
+    { flows: 30, bytes: 0, droppedFlows: 30, queuedFlows: 0, problem: '' },
+  )
+})
+
+test('what a writer throws away when it is closed counts as dropped', async () => {
+  using peer = await listen(socket => void socket.pause())
+  await using stuck = openTcpWriter(peer.port, { format: 'raw', gzip: false })
+  let offered = 0
+  await until('it is stuck', () => {
+    for (let i = 0; i < 1_000; i++, offered += 30) stuck.offer(datagram(offered))
+    return stuck.counters.droppedFlows > 0
+  })
+  await stuck[Symbol.asyncDispose]()
+  const { flows, droppedFlows, queuedFlows } = stuck.counters
+  assert.deepEqual([flows + droppedFlows, queuedFlows], [offered, 0])
+  stuck.offer(datagram(0))
+  assert.equal(stuck.counters.droppedFlows, droppedFlows + 30)
+})
+
+test('a queue that is full holds some 7 MB of datagrams, and not their flows', async () => {
+  setFlagsFromString('--expose-gc')
+  const heldBytes = () => {
+    runInNewContext('gc(); gc()')
+    const { heapUsed, arrayBuffers } = process.memoryUsage()
+    return heapUsed + arrayBuffers
+  }
+  const writer = new Writer({
+    spec: { target: fileTarget('flows'), format: 'ascii', gzip: false },
+    open: async () => await new Promise(() => {}),
+  })
+  const before = heldBytes()
+  for (let i = 0; i < maxQueuedDatagrams + 100; i++) writer.offer(datagram(i * 30))
+  assert.equal(writer.counters.queuedFlows, maxQueuedDatagrams * 30)
+  const held = heldBytes() - before
+  assert.ok(held < 9e6, `${held} bytes`)
 })
