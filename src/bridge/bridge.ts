@@ -187,7 +187,7 @@ export async function destroyBridge(host: Host, name: BridgeName, call: Call): P
   const receipt = await host.committer.commit(demolition(host, name), call)
   const { taps, leftInPlace } = receipt.result
   await host.committer.applied(receipt, call)
-  await host.netflows.ended(call.signal)
+  await host.netflows.ended(name, call.signal)
   await removeDevices(host, taps, call)
   await reap(
     host,

@@ -13,7 +13,7 @@ import { managedBridge } from './inventory.js'
 import type { BridgeName } from './names.js'
 import { freeEngine, type KeptNetflow, keptNetflow, netflowOf, refuseNetflow } from './netflow-row.js'
 import type { OvsRows } from './ovs.js'
-import { netflowMarks, ownerOf, randomId, writerMark } from './ownership.js'
+import { netflowMarks, ownerOf, randomId, writerKeys, writerMarks } from './ownership.js'
 import { BridgeError, writerExists, writerNotFound } from './problem.js'
 import { committing, undoingOnFailure } from './undo.js'
 
@@ -57,7 +57,7 @@ export async function createNetflow(host: Host, spec: NetflowSpec, call: Call): 
   const id = randomId()
   const engine = freeEngine(host.ovsdb.replica)
   return await undoingOnFailure(host, call, async undo => {
-    const collector = await host.netflows.open(id, bridge, engine)
+    const collector = await host.netflows.open({ id, bridge, engine, activeTimeoutS: spec.activeTimeoutS })
     undo(async () => host.netflows.end(id))
     const columns = {
       targets: [collector.address],
@@ -141,7 +141,7 @@ export async function destroyNetflow(host: Host, bridge: BridgeName, call: Call)
   })
   const receipt = await host.committer.commit(part, call)
   await host.committer.applied(receipt, call)
-  await host.netflows.ended(call.signal)
+  await host.netflows.ended(bridge, call.signal)
   return netflowView(bridge, kept, collector)
 }
 
@@ -166,24 +166,23 @@ function changing(bridge: string, reconfigures: boolean, write: (transaction: Ov
 export async function addNetflowWriter(host: Host, bridge: BridgeName, spec: WriterSpec, call: Call): Promise<Netflow> {
   const { record } = keptNetflow(host, bridge)
   const name = writerName(spec.target)
-  const [key, value] = writerMark(spec)
   const collector = collectorOf(host, bridge, record.id)
   refuseWriter(host, bridge, name)
   return await undoingOnFailure(host, call, async undo => {
-    const writer = await host.netflows.openWriter(bridge, spec)
+    const { writer, file } = await host.netflows.openWriter(bridge, spec)
     undo(async () => {
       await writer[Symbol.asyncDispose]()
       await host.netflows.forgetFile(spec)
     })
     const part = changing(bridge, false, transaction => {
       const { row } = refuseWriter(host, bridge, name)
-      transaction.setKeys('NetFlow', row._uuid, 'external_ids', new Map([[key, value]]))
+      transaction.setKeys('NetFlow', row._uuid, 'external_ids', writerMarks(spec, file))
     })
     await committing(host, part, call, undo, (transaction, replica) => {
       const row = replica.find('Bridge', 'name', bridge)
       const kept = row && netflowOf(host, row)
       if (kept?.record.id !== record.id || !kept.record.writers.has(name)) return
-      transaction.setKeys('NetFlow', kept.row._uuid, 'external_ids', new Map([[key, undefined]]))
+      transaction.setKeys('NetFlow', kept.row._uuid, 'external_ids', writerKeys(name))
     })
     collector.add(writer)
     return getNetflow(host, bridge)
@@ -230,20 +229,18 @@ export async function removeNetflowWriter(
     reconfigures: record.endWithLastWriter,
     write: transaction => {
       const kept = keptNetflow(host, bridge)
-      const spec = kept.record.writers.get(name)
-      if (spec === undefined) throw writerNotFound(name, bridge)
+      if (!kept.record.writers.has(name)) throw writerNotFound(name, bridge)
       const writers = new Map([...kept.record.writers].filter(([other]) => other !== name))
       const ended = kept.record.endWithLastWriter && writers.size === 0
-      const [key] = writerMark(spec)
       if (ended) endNetflow(transaction, managedBridge(host, bridge))
-      else transaction.setKeys('NetFlow', kept.row._uuid, 'external_ids', new Map([[key, undefined]]))
+      else transaction.setKeys('NetFlow', kept.row._uuid, 'external_ids', writerKeys(name))
       return () => ({ kept: { row: kept.row, record: { ...kept.record, writers } }, ended })
     },
   }
   const receipt = await host.committer.commit(part, call)
   await host.committer.applied(receipt, call)
   const { kept, ended } = receipt.result
-  await raceAbort(Promise.all([collector?.remove(name), host.netflows.ended(call.signal)]), call.signal)
+  await raceAbort(Promise.all([collector?.remove(name), host.netflows.ended(bridge, call.signal)]), call.signal)
   return { netflow: netflowView(bridge, kept, collector), ended }
 }
 
@@ -265,9 +262,10 @@ export async function restoreNetflows(host: Host, call: Call): Promise<string[]>
 }
 
 async function restoreNetflow(host: Host, bridge: string, { row, record }: KeptNetflow, call: Call): Promise<void> {
+  const { id, writers, files } = record
   const engine = { type: row.engine_type ?? 0, id: row.engine_id ?? 0 }
-  const collector = await host.netflows.open(record.id, bridge, engine)
-  for (const spec of record.writers.values()) collector.add(host.netflows.resumeWriter(bridge, spec))
+  const collector = await host.netflows.open({ id, bridge, engine, activeTimeoutS: Number(row.active_timeout) })
+  for (const [name, spec] of writers) collector.add(host.netflows.resumeWriter(bridge, spec, files.get(name)))
   const part = changing(bridge, true, transaction =>
     transaction.update('NetFlow', row._uuid, { targets: [collector.address] }),
   )

@@ -21,6 +21,7 @@ export const stateKey = `${prefix}state`
 export const addressesKey = `${prefix}addresses`
 export const configPrefix = `${prefix}config:`
 export const writerPrefix = `${prefix}writer:`
+export const writerFilePrefix = `${prefix}writer-file:`
 export const lastWriterKey = `${prefix}end-with-last-writer`
 
 /** Version of the keys and their values. */

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { type FileIdentity, parseFileIdentity } from '../lib/safe-file.js'
 import { parseWriterTarget, type WriterSpec, writerName } from '../netflow/index.js'
 import { type MacAddress, parseVlanId, type VlanId } from './names.js'
 import {
@@ -12,6 +13,7 @@ import {
   preExistKey,
   prefix,
   roleKey,
+  writerFilePrefix,
   writerPrefix,
 } from './ownership-keys.js'
 
@@ -152,17 +154,29 @@ export interface NetflowRecord {
   readonly endWithLastWriter: boolean
   /** By name, sorted. */
   readonly writers: ReadonlyMap<string, WriterSpec>
+  /** Those that writers have made, by the writer's name. */
+  readonly files: ReadonlyMap<string, FileIdentity>
 }
 
 /** Marks of a NetFlow without writers. */
-export function netflowMarks(instance: string, { id, endWithLastWriter }: Omit<NetflowRecord, 'writers'>) {
+export function netflowMarks(instance: string, { id, endWithLastWriter }: Omit<NetflowRecord, 'writers' | 'files'>) {
   const ids = madeMarks(instance, id)
   return endWithLastWriter ? ids.set(lastWriterKey, 'true') : ids
 }
 
-/** The key of a writer, with its value. */
-export function writerMark({ target, format, gzip }: WriterSpec): [key: string, value: string] {
-  return [writerPrefix + writerName(target), gzip ? `${format},gzip` : format]
+/** Marks of a writer, and of the file that it has made. */
+export function writerMarks({ target, format, gzip }: WriterSpec, file: FileIdentity | undefined): Map<string, string> {
+  const name = writerName(target)
+  const marks = new Map([[writerPrefix + name, gzip ? `${format},gzip` : format]])
+  return file === undefined ? marks : marks.set(writerFilePrefix + name, file)
+}
+
+/** The keys that a NetFlow loses with a writer. */
+export function writerKeys(name: string): Map<string, undefined> {
+  return new Map([
+    [writerPrefix + name, undefined],
+    [writerFilePrefix + name, undefined],
+  ])
 }
 
 /** Reads a NetFlow's keys; undefined when it is not this instance's. A writer that somebody has damaged is left out. */
@@ -178,6 +192,12 @@ export function readNetflowRecord(instance: string, ids: ExternalIds): NetflowRe
     id: ids.get(idKey) ?? '',
     endWithLastWriter: ids.get(lastWriterKey) === 'true',
     writers: new Map(writers.sort(([a], [b]) => (a < b ? -1 : 1))),
+    files: new Map(
+      writers.flatMap(([name]): [string, FileIdentity][] => {
+        const identity = parseFileIdentity(ids.get(writerFilePrefix + name) ?? '')
+        return identity.ok ? [[name, identity.value]] : []
+      }),
+    ),
   }
 }
 

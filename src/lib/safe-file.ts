@@ -56,6 +56,20 @@ export async function reopenFileBelow(directory: string, path: PathBelow): Promi
   })
 }
 
+/** Tells a file from a later one in its place: inode number, and time of birth in nanoseconds since the epoch; `12:1700000000000000000`. */
+export type FileIdentity = Brand<string, 'FileIdentity'>
+
+export function parseFileIdentity(text: string): Parsed<FileIdentity> {
+  return /^\d+:\d+$/.test(text) ? parsed(text as FileIdentity) : refused('is not INODE:BIRTH')
+}
+
+/** Of an open file. Its device is left out: it may have another number when the host has started anew. */
+export async function identityOf(file: FileHandle): Promise<FileIdentity> {
+  // Inode numbers alone are given again at once. Where a file system knows no time of birth, it is 0. statx(2).
+  const { ino, birthtimeNs } = await file.stat({ bigint: true })
+  return `${ino}:${birthtimeNs}` as FileIdentity
+}
+
 /** Removes what {@link createFileBelow} created. */
 export async function removeFileBelow(directory: string, path: PathBelow): Promise<void> {
   await inFolder(directory, path, (folder, name) => unlink(`${folder}/${name}`))
