@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { type Flow, NetflowFormat } from '../../src/gen/ovs/bridge/v1/netflow.js'
+import { output as outputOf } from '../support/command.js'
 import { spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
 import type { Namespace } from '../support/namespace.js'
@@ -23,9 +24,10 @@ function isEcho(flow: Flow): boolean {
   return flow.source === '10.0.0.1' && flow.protocol === 1 && flow.destinationPort === 8 * 256
 }
 
-function secondsOf({ startTime, endTime }: Flow): number {
-  const at = (time: Flow['startTime']) => Number(time?.seconds) + (time?.nanos ?? 0) / 1e9
-  return at(endTime) - at(startTime)
+/** Seconds between the ends of what was told of red's pings one after the other. */
+function gapsOf(flows: readonly Flow[]): number[] {
+  const ends = flows.filter(isEcho).map(({ endTime }) => Number(endTime?.seconds) + (endTime?.nanos ?? 0) / 1e9)
+  return ends.slice(1).map((end, i) => end - (ends[i] ?? 0))
 }
 
 /** Pings five times a second until disposed. */
@@ -40,70 +42,100 @@ function keepPinging(from: Namespace, address: string): Disposable {
   }
 }
 
-laneTest('a flow that goes on is told every second, and every ten once the timeout is changed', {}, async context => {
-  await using bed = await startServedTestbed(context.signal)
-  const red = await plug(bed, 'red', '10.0.0.1/24')
-  await plug(bed, 'blue', '10.0.0.2/24')
-  using stream = bed.api.watchFlows({ bridge: 'br0' })
-  await stream.next('the subscription')
-  await bed.api.createNetflow({ activeTimeout: seconds(1) })
+laneTest('a kill costs no collector, target or writer; flows are told as often as is asked', {}, async context => {
+  using captures = captureDirectory()
+  const at = (name: string) => join(captures.path, name)
+  await using bed = await startTestbed(context.signal)
+  const first = bed.use(await spawnDaemon(bed.ovs, { flags: ['--default-bridge', 'br0', ...captures.flags] }))
+  const { api } = bed.use(connectTo(first.address))
+  await api.ensureBridge()
+  const red = await plug({ ...bed, api }, 'red', '10.0.0.1/24')
+  await plug({ ...bed, api }, 'blue', '10.0.0.2/24')
+  const { netflow: created } = await api.createNetflow({ endWithLastWriter: true })
+  assert.deepEqual(created?.activeTimeout, seconds(10))
+  assert.equal((await bed.ovs.select('NetFlow'))[0]?.['active_timeout'], 10)
+  await api.addNetflowWriter({ writer: 'file:flows.txt', format: NetflowFormat.ASCII })
+  await api.addNetflowWriter({ writer: 'file:replaced' })
+  await api.addNetflowWriter({ writer: 'udp:127.0.0.1:9', gzip: true })
+  const { netflow: before } = await api.setNetflowTimeout({ bridge: 'br0', activeTimeout: seconds(1) })
   using _pings = keepPinging(red, '10.0.0.2')
-  const isShort = (flow: Flow) => isEcho(flow) && secondsOf(flow) < 5
-  await flowsUntil(stream, 'three records', flows => flows.filter(isShort).length >= 3)
-  const { netflow } = await bed.api.setNetflowTimeout({ bridge: 'br0', activeTimeout: seconds(10) })
-  assert.deepEqual(netflow?.activeTimeout, seconds(10))
-  const later = await flowsUntil(stream, 'a long one', flows => flows.some(flow => isEcho(flow) && secondsOf(flow) > 8))
+  const file = () => readFileSync(at('flows.txt'), 'utf8')
+  await until('it is in the file', () => /\t10\.0\.0\.1:0\t/.test(file()), { deadlineMs: 40_000 })
+  await first.end('SIGKILL')
+  const written = file()
+  rmSync(at('replaced'))
+  writeFileSync(at('replaced'), 'theirs')
+
+  const { api: next } = bed.use(await startService(bed, ...captures.flags))
+  const { netflow: after } = await next.getNetflow({ bridge: 'br0' })
+  const settings = (netflow: typeof after) => [
+    netflow?.activeTimeout,
+    netflow?.endWithLastWriter,
+    netflow?.writers.map(({ name, format, gzip }) => [name, format, gzip]),
+  ]
+  assert.deepEqual(settings(after), settings(before))
+  assert.notEqual(after?.collector, before?.collector)
+  assert.deepEqual((await bed.ovs.select('NetFlow'))[0]?.['targets'], after?.collector)
+  using stream = next.watchFlows({ bridge: 'br0' })
+  await stream.next('the subscription')
+  const isShort = (gap: number) => gap < 3
+  const flows = await flowsUntil(stream, 'once a second', all => gapsOf(all).filter(isShort).length >= 3)
+  assert.equal(flows.find(isEcho)?.input, 'red')
+  await until('the file goes on', () => file().length > written.length)
+  assert.ok(file().startsWith(written))
+  const { netflow: writing } = await next.getNetflow({ bridge: 'br0' })
+  const problems = writing?.writers.filter(({ name }) => name.startsWith('file:')).map(({ problem }) => problem)
+  assert.deepEqual(problems, ['', 'another file is in its place'])
+  assert.equal(readFileSync(at('replaced'), 'utf8'), 'theirs')
+
+  const { netflow: slower } = await next.setNetflowTimeout({ bridge: 'br0', activeTimeout: seconds(10) })
+  assert.deepEqual(slower?.activeTimeout, seconds(10))
+  const gaps = (more: readonly Flow[]) => gapsOf([...flows, ...more]).slice(gapsOf(flows).length)
+  const later = await flowsUntil(stream, 'every ten', all => gaps(all).some(gap => gap > 8.5 && gap < 13))
   // One or two were on their way.
-  assert.ok(later.filter(isShort).length <= 2, `${later.filter(isShort).length} short ones`)
+  const short = gaps(later).filter(isShort).length
+  assert.ok(short <= 2, `${short} short ones`)
+
+  for (const writer of ['udp:127.0.0.1:9', 'file:replaced']) {
+    assert.equal((await next.removeNetflowWriter({ bridge: 'br0', writer })).ended, false)
+  }
+  assert.equal((await next.removeNetflowWriter({ bridge: 'br0', writer: 'file:flows.txt' })).ended, true)
+  assert.deepEqual(await bed.ovs.select('NetFlow'), [])
+  assert.equal((await refusalOf('a NetFlow that has ended', next.getNetflow({ bridge: 'br0' }))).reason, 'NO_NETFLOW')
 })
 
-laneTest(
-  'after a kill the next start has collector, target and writers again, and the last writer ends it',
-  userspace,
-  async context => {
-    using captures = captureDirectory()
-    await using bed = await startTestbed(context.signal)
-    const first = bed.use(await spawnDaemon(bed.ovs, { flags: ['--default-bridge', 'br0', ...captures.flags] }))
-    const { api } = bed.use(connectTo(first.address))
-    await api.ensureBridge()
-    const red = await plug({ ...bed, api }, 'red', '10.0.0.1/24')
-    await plug({ ...bed, api }, 'blue', '10.0.0.2/24')
-    await api.createNetflow({ activeTimeout: seconds(1), endWithLastWriter: true })
-    await api.addNetflowWriter({ writer: 'file:flows.txt', format: NetflowFormat.ASCII })
-    await api.addNetflowWriter({ writer: 'udp:127.0.0.1:9', gzip: true })
-    const { netflow: before } = await api.getNetflow({ bridge: 'br0' })
-    await ping(red, '10.0.0.2')
-    const file = () => readFileSync(join(captures.path, 'flows.txt'), 'utf8')
-    await until('it is in the file', () => /\t10\.0\.0\.1:0\t/.test(file()), { deadlineMs: 40_000 })
-    const written = file()
-    await first.end('SIGKILL')
-
-    const { api: next } = bed.use(await startService(bed, ...captures.flags))
-    const { netflow: after } = await next.getNetflow({ bridge: 'br0' })
-    const settings = (netflow: typeof after) => [
-      netflow?.activeTimeout,
-      netflow?.endWithLastWriter,
-      netflow?.writers.map(({ name, format, gzip }) => [name, format, gzip]),
-    ]
-    assert.deepEqual(settings(after), settings(before))
-    assert.notEqual(after?.collector, before?.collector)
-    assert.deepEqual((await bed.ovs.select('NetFlow'))[0]?.['targets'], after?.collector)
-    using stream = next.watchFlows()
-    await stream.next('the subscription')
-    await ping(red, '10.0.0.2')
-    const flows = await flowsUntil(stream, 'a ping', all => all.some(isEcho))
-    assert.equal(flows.find(isEcho)?.input, 'red')
-    await until('the file goes on', () => file().length > written.length)
-    assert.ok(file().startsWith(written))
-
-    const { ended } = await next.removeNetflowWriter({ bridge: 'br0', writer: 'udp:127.0.0.1:9' })
-    assert.equal(ended, false)
-    const last = await next.removeNetflowWriter({ bridge: 'br0', writer: 'file:flows.txt' })
-    assert.equal(last.ended, true)
-    assert.deepEqual(await bed.ovs.select('NetFlow'), [])
-    assert.equal((await refusalOf('a NetFlow that has ended', next.getNetflow({ bridge: 'br0' }))).reason, 'NO_NETFLOW')
-  },
-)
+laneTest('where a flow goes out is told as far as Open vSwitch tells it', userspace, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const { api, ovs } = bed
+  const red = await plug(bed, 'red', '10.0.0.1/24')
+  for (const [tap, address] of [
+    ['blue', '10.0.0.2/24'],
+    ['green', '10.0.0.3/24'],
+  ] as const) {
+    await plug(bed, tap, address)
+  }
+  await ping(red, '10.0.0.2')
+  await api.createNetflow({ activeTimeout: seconds(1) })
+  const manage = join(dirname(ovs.endpoint.slice('unix:'.length)), 'br0.mgmt')
+  using stream = api.watchFlows({ bridge: 'br0' })
+  await stream.next('the subscription')
+  using _pings = keepPinging(red, '10.0.0.2')
+  for (const [actions, output] of [
+    ['normal', 'blue'],
+    ['flood', ''],
+    ['output:blue,output:green', 'br0'],
+  ] as const) {
+    await outputOf(
+      context.signal,
+      'ovs-ofctl',
+      'add-flow',
+      `unix:${manage}`,
+      `priority=1,in_port=red,icmp,actions=${actions}`,
+    )
+    const isSo = (flow: Flow) => isEcho(flow) && flow.input === 'red' && flow.output === output
+    await flowsUntil(stream, `${actions} is told as ${output || 'nothing'}`, all => all.some(isSo))
+  }
+})
 
 laneTest('a NetFlow goes with its bridge, and a bridge that stays is as it was', userspace, async context => {
   await using bed = await startServedTestbed(context.signal)

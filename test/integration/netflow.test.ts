@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { type Flow, NetflowFormat } from '../../src/gen/ovs/bridge/v1/netflow.js'
@@ -75,6 +76,9 @@ laneTest(
     await api.addNetflowWriter({ writer: 'udp:127.0.0.1:9995' })
     await api.addNetflowWriter({ writer: 'file:flows.txt', format: NetflowFormat.ASCII })
     await api.addNetflowWriter({ writer: 'file:flows.gz', gzip: true })
+    const [lines, zipped] = [bed.use(await openPeer()), bed.use(await openPeer())]
+    await api.addNetflowWriter({ writer: lines.name, format: NetflowFormat.ASCII })
+    await api.addNetflowWriter({ writer: zipped.name, gzip: true })
 
     const pings = 20
     using pinger = openPinger(red, '10.0.0.2')
@@ -123,9 +127,12 @@ laneTest(
       assert.deepEqual([writer.flows, writer.droppedFlows, writer.problem], [netflow.flows, 0n, ''], writer.name)
     }
     assert.deepEqual(await nfcapd.summary(), total)
-    assert.deepEqual(readAscii(join(captures.path, 'flows.txt')), total)
+    const ascii = readFileSync(join(captures.path, 'flows.txt'), 'utf8')
+    assert.deepEqual(readAscii(ascii), total)
+    assert.equal((await lines.received()).toString(), ascii)
     const raw = gunzipSync(readFileSync(join(captures.path, 'flows.gz')))
     assert.equal(BigInt(raw.length), netflow.monitorBytes)
+    assert.deepEqual(gunzipSync(await zipped.received()), raw)
   },
 )
 
@@ -139,8 +146,31 @@ function toIperf(flows: readonly Flow[], protocol: number): Flow[] {
   return flows.filter(flow => flow.protocol === protocol && flow.destinationPort === 5201)
 }
 
-function readAscii(path: string) {
-  const lines = readFileSync(path, 'utf8').split('\n').slice(0, -1)
+/** A TCP server that takes one connection. */
+async function openPeer() {
+  const chunks: Buffer[] = []
+  const server = createServer()
+  const ended = new Promise<void>(resolve => {
+    server.on('connection', socket => {
+      socket.on('data', chunk => chunks.push(chunk))
+      socket.on('close', () => resolve())
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    name: `tcp:127.0.0.1:${(server.address() as AddressInfo).port}`,
+    /** All that came, once the connection has been closed. */
+    received: async () => {
+      await within('the writer has closed the connection', 10_000, ended)
+      return Buffer.concat(chunks)
+    },
+    [Symbol.dispose]: () => void server.close(),
+  }
+}
+
+function readAscii(text: string) {
+  const lines = text.split('\n').slice(0, -1)
   const fields = lines.map(line => {
     const found = /^\d{4}-\d\d-\d\dT[\d:.]{12}Z\t[\d.]+s\t\d+\t[\d.]+:\d+\t<->\t[\d.]+:\d+\t(\d+)\t(\d+)$/.exec(line)
     assert.ok(found, line)
