@@ -10,7 +10,7 @@ import { ownerOf, uplinkRoleOf } from './ownership.js'
 import type { TapRecord } from './ownership-tap.js'
 import { type PortVlans, portVlans } from './placement.js'
 import { formatQos } from './qos-parse.js'
-import { isSameQdisc, qdiscOf, qosOf } from './qos-qdisc.js'
+import { isInForce, qdiscOf, qosOf } from './qos-qdisc.js'
 import { tunnelWarning } from './tunnel-route.js'
 
 export type DriftKind =
@@ -62,8 +62,7 @@ function* tapDrifts(host: Host, record: TapRecord, { links, qdiscs }: Actual): I
   if (link !== undefined && backing.kind !== 'host') {
     const wanted = qdiscOf(record.qos, link.mtuBytes)
     const found = qdiscs.get(link.index)
-    const isInForce = wanted === undefined ? found?.ours !== true : isSameQdisc(found?.spec, wanted)
-    if (!isInForce) yield drift('wrong-qdisc', describeQos(record), describeQdisc(found))
+    if (!isInForce(wanted, found)) yield drift('wrong-qdisc', describeQos(record), describeQdisc(found))
   }
   if (bridge === undefined) return
   const row = portOfInterface(host.ovsdb.replica, port)

@@ -21,6 +21,7 @@ import {
   placing,
   writePlacements,
 } from './placement.js'
+import { refuseUnpoliced } from './policing.js'
 import { BridgeError, deviceNotFound, invalid, nameTaken, notOwned } from './problem.js'
 import { noQos } from './qos-parse.js'
 import { removePorts, removeTaps } from './remove-ports.js'
@@ -128,12 +129,15 @@ function refuseHeld(host: Host, before: TapRecord, after: { readonly bridge: Bri
 /** Makes a tap of ours be as `after` says, or leaves it as `before` says. */
 async function relocate(host: Host, before: TapRecord, after: PlacedRecord, call: Call): Promise<Tap> {
   return await undoingOnFailure(host, call, async undo => {
-    refuseHeld(host, before, after)
-    const placement = await withDevice(host, before, after, call, undo)
-    const part = placing(host, [placement], () => {
+    const refuse = () => {
       refuseChanged(host, before)
       refuseHeld(host, before, after)
-    })
+      // A limit may have been set or taken away since: it does not wait for those who move the tap.
+      refuseUnpoliced(recordOf(host, after.name).policedKbps, after.name, managedBridge(host, after.bridge))
+    }
+    refuse()
+    const placement = await withDevice(host, before, after, call, undo)
+    const part = placing(host, [placement], refuse)
     const receipt = await committing(host, part, call, undo, putBack(host, before, placement.record))
     return await awaitPlaced(host, receipt, placement, call)
   })

@@ -2,9 +2,9 @@ import type { Kernel } from '../kernel/index.js'
 import { raceAbort } from '../lib/abort.js'
 import type { Call } from './call.js'
 import type { Committer, OvsTransaction, Part } from './commit.js'
-import { bridgeOf, type OvsClient, type OvsReplica, portOfInterface } from './ovs.js'
+import { bridgeOf, type DatapathType, type OvsClient, type OvsReplica, type OvsRows, portOfInterface } from './ovs.js'
 import { type TapRecord, writeTapRecord } from './ownership-tap.js'
-import { BridgeError, tapNotFound } from './problem.js'
+import { type BridgeError, tapNotFound, unsupported } from './problem.js'
 import type { TapRecords } from './tap-records.js'
 
 /** What policing works on. */
@@ -83,13 +83,43 @@ export async function ensurePoliced(
 ): Promise<void> {
   refuseUserspace(on.ovsdb.replica, name)
   if (await isPoliced(on.kernel, index, policedKbps, call.signal)) return
+  await refuseWithoutModule(on.kernel, name, call.signal)
   // ovs-vswitchd does not do again what it has done once: it has to see another value in between, whatever ends the call.
   const setTo = (kbps: number) => on.committer.commit(setting(name, kbps), { ...call, signal: on.lifetime })
   const [, receipt] = await raceAbort(Promise.all([setTo(0), setTo(policedKbps)]), call.signal)
   await on.committer.applied(receipt, call)
   if (await isPoliced(on.kernel, index, policedKbps, call.signal)) return
-  const message = `the kernel does not police what comes from ${name}: it lacks act_police, cls_basic or sch_ingress`
-  throw unsupported(message, 'modprobe -a act_police cls_basic sch_ingress')
+  throw notPoliced(name, 'act_police, cls_basic or sch_ingress', 'modprobe -a act_police cls_basic sch_ingress')
+}
+
+/** Throws `unsupported` where Open vSwitch would try in vain: it takes what was there away before it does. */
+async function refuseWithoutModule(kernel: Kernel, name: string, signal: AbortSignal): Promise<void> {
+  const { police, netAdmin } = await kernel.probe(signal)
+  if (netAdmin && !police) throw notPoliced(name, 'act_police', 'modprobe act_police')
+}
+
+function notPoliced(name: string, lacking: string, remedy: string): BridgeError {
+  return unsupported(`the kernel does not police what comes from ${name}: it lacks ${lacking}`, remedy)
+}
+
+/**
+ * Throws `unsupported` for a limit that could not come into force: without the kernel's module, on the userspace datapath,
+ * and for a detached tap where every bridge is of the userspace datapath.
+ */
+export async function refuseUnpoliceable(
+  { kernel, ovsdb, datapathType }: Pick<PolicingGrounds, 'kernel' | 'ovsdb'> & { readonly datapathType: DatapathType },
+  { name, bridge }: TapRecord,
+  signal: AbortSignal,
+): Promise<void> {
+  const bridges = [...ovsdb.replica.rows('Bridge')]
+  if (bridge !== undefined) refuseUserspace(ovsdb.replica, name)
+  else if (datapathType === 'netdev' && bridges.every(row => row.datapath_type === 'netdev')) throw onUserspace(name)
+  await refuseWithoutModule(kernel, name, signal)
+}
+
+/** Throws `unsupported` when a tap with a limit is to go where it would be without effect. */
+export function refuseUnpoliced(policedKbps: number, name: string, bridge: OvsRows['Bridge']): void {
+  if (policedKbps > 0 && bridge.datapath_type === 'netdev') throw onUserspace(name)
 }
 
 function setting(name: string, kbps: number): Part<void> {
@@ -108,10 +138,10 @@ function setting(name: string, kbps: number): Part<void> {
 export function refuseUserspace(replica: OvsReplica, name: string): void {
   const port = portOfInterface(replica, name)
   if (port === undefined || bridgeOf(replica, port)?.datapath_type !== 'netdev') return
-  const message = `what comes from ${name} cannot be policed: the userspace datapath takes it before the kernel would`
-  throw unsupported(message, 'serve with --datapath system')
+  throw onUserspace(name)
 }
 
-function unsupported(message: string, remedy: string): BridgeError {
-  return new BridgeError({ kind: 'unsupported', reason: 'UNSUPPORTED', message, metadata: { remedy } })
+function onUserspace(name: string): BridgeError {
+  const message = `what comes from ${name} cannot be policed: the userspace datapath takes it before the kernel would`
+  return unsupported(message, 'a bridge of the kernel datapath (--datapath system), or no limit from the endpoint')
 }

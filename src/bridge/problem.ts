@@ -145,6 +145,11 @@ export function tunnelExists(name: string, what: string): BridgeError {
   return new BridgeError({ kind: 'already-exists', reason: 'TUNNEL_EXISTS', message, metadata: { tunnel: name } })
 }
 
+/** What this kernel or datapath cannot do; `remedy` is a command or a setting. */
+export function unsupported(message: string, remedy: string): BridgeError {
+  return new BridgeError({ kind: 'unsupported', reason: 'UNSUPPORTED', message, metadata: { remedy } })
+}
+
 /** `why` goes on from the name: “is a port of the instance other”. */
 export function notOwned(name: string, why: string): BridgeError {
   return new BridgeError({ kind: 'not-owned', reason: 'NOT_OWNED', message: `${name} ${why}` })

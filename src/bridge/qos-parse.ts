@@ -25,6 +25,11 @@ export const noQos: Qos = {
   reorderPercent: 0,
 }
 
+/** Whether nothing is asked for. */
+export function isPlain(qos: Qos): boolean {
+  return Object.values(qos).every(value => value === 0)
+}
+
 /** The fields' names, as tc and the wire spell them. */
 export type QosField = 'rate' | 'loss' | 'delay' | 'jitter' | 'duplicate' | 'corrupt' | 'reorder'
 
@@ -95,10 +100,15 @@ function parseRate(text: string): Parsed<number> {
   const scale = read && bitsPerRateUnit.get(read.unit)
   if (read === undefined || scale === undefined)
     return refused(`is ${quoted(text)}, not a rate like 10mbit (kbit, mbit, gbit)`)
-  const bitsPerSecond = Math.round(read.value * scale)
+  const bitsPerSecond = inWholeBytes(Math.round(read.value * scale))
   if (bitsPerSecond < minBitsPerSecond) return refused(`is ${quoted(text)}, less than 1kbit`)
   if (bitsPerSecond > maxBitsPerSecond) return refused(`is ${quoted(text)}, more than 1000gbit`)
   return parsed(bitsPerSecond)
+}
+
+/** The kernel counts bytes a second; as tc does, the rest is cut off. */
+function inWholeBytes(bitsPerSecond: number): number {
+  return Math.floor(bitsPerSecond / 8) * 8
 }
 
 function formatRate(bitsPerSecond: number): string {

@@ -1,13 +1,16 @@
 import type { Link, Qdisc, QdiscEvent, QdiscSpec } from '../kernel/index.js'
-import { abortScope, raceAbort, sleep } from '../lib/abort.js'
+import { abortScope, sleep } from '../lib/abort.js'
 import { assertNever } from '../lib/assert-never.js'
+import { OneAtATime } from '../lib/one-at-a-time.js'
 import type { Call } from './call.js'
 import type { OvsRows } from './ovs.js'
 import { recordedTap, type TapRecord } from './ownership-tap.js'
 import { ensurePoliced, isPoliced, type PolicingGrounds } from './policing.js'
 import { deviceNotFound } from './problem.js'
-import type { Qos } from './qos-parse.js'
-import { isSameQdisc, qdiscOf } from './qos-qdisc.js'
+import { isPlain, type Qos } from './qos-parse.js'
+import { isInForce, isSameQdisc, mayHideMore, qdiscOf } from './qos-qdisc.js'
+import { noDevice, Standings } from './qos-standing.js'
+import { attempted, failed, noRestorations, notBeforeMs, type Restorations, succeeded } from './restorations.js'
 
 /** What the upkeep works on. */
 export interface UpkeepGrounds extends PolicingGrounds {
@@ -16,18 +19,11 @@ export interface UpkeepGrounds extends PolicingGrounds {
   readonly notice: (level: 'info' | 'warn', message: string, details: Readonly<Record<string, unknown>>) => void
 }
 
-/** What is to be in force on a device, by its index. */
-interface Standing {
-  readonly index: number
-  readonly mtuBytes: number
-  /** Towards the endpoint; undefined: nothing. */
-  readonly wanted: QdiscSpec | undefined
-  /** From the endpoint; 0: nothing. */
-  readonly policedKbps: number
-}
+/** Until there is a device, which may have another. */
+const usualMtuBytes = 1_500
 
-/** A tap's QoS is put back at most this often: whoever takes it away again and again is not answered blow for blow. */
-const restoreIntervalMs = 1_000
+/** ovs-vswitchd takes a policer away for a moment to set it anew; and how long to wait before trying to listen again. */
+const graceMs = 1_000
 
 /** While ovs-vswitchd does not answer, calls must get their turn; it polices by itself when it comes back. */
 const restoreWithinMs = 10_000
@@ -39,12 +35,12 @@ const restoreWithinMs = 10_000
 export class QosUpkeep implements Disposable {
   readonly #grounds: UpkeepGrounds
   readonly #subscription: Disposable
-  readonly #standing = new Map<string, Standing>()
-  readonly #names = new Map<number, string>()
-  /** The end of the last piece of work on each tap. */
-  readonly #turns = new Map<string, Promise<unknown>>()
+  readonly #standing = new Standings()
+  readonly #turns = new OneAtATime()
   readonly #due = new Set<string>()
-  readonly #restored = new Map<string, { readonly times: number; readonly atMs: number }>()
+  readonly #restorations = new Map<string, Restorations>()
+  /** Devices of which somebody else may have changed our netem in a way that the kernel does not show. */
+  readonly #tampered = new Set<number>()
   #watching = false
 
   constructor(grounds: UpkeepGrounds) {
@@ -54,8 +50,9 @@ export class QosUpkeep implements Disposable {
         if (change.table === 'Interface' && change.kind !== 'delete') this.#compare(change.after)
         if (change.table === 'QoS' && change.kind === 'modify') this.#recordChanged(change.after)
       }
-      for (const [name] of this.#standing) if (grounds.records.get(name) === undefined) this.#forget(name)
-      for (const [name] of this.#restored) if (grounds.records.get(name) === undefined) this.#restored.delete(name)
+      const isGone = (name: string) => grounds.records.get(name) === undefined
+      for (const name of this.#standing.names()) if (isGone(name)) this.#forget(name)
+      for (const name of this.#restorations.keys()) if (isGone(name)) this.#restorations.delete(name)
     })
   }
 
@@ -65,31 +62,51 @@ export class QosUpkeep implements Disposable {
 
   /** How often the QoS of a tap was put back in this run. */
   timesRestored(name: string): number {
-    return this.#restored.get(name)?.times ?? 0
+    return this.#restorationsOf(name).times
   }
 
   /** Runs `work` when no other work on this tap's QoS is under way. */
   async exclusive<T>(name: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    const former = this.#turns.get(name) ?? Promise.resolve()
-    const turn = raceAbort(former, signal).then(work)
-    // Who comes next waits for both: this one may have given up waiting for its turn.
-    const end = Promise.allSettled([former, turn])
-    this.#turns.set(name, end)
-    void end.then(() => {
-      if (this.#turns.get(name) === end) this.#turns.delete(name)
-    })
-    return await turn
+    return await this.#turns.run(name, signal, work)
   }
 
   /** Makes the kernel do `qos` on a device. Whoever calls it has the tap exclusively. Errors: those of `setQdisc`, nothing is changed then. */
   async put(link: Link, qos: Qos, signal: AbortSignal): Promise<void> {
+    await this.#put(link, qos, this.#tampered.has(link.index), signal)
+  }
+
+  async #put(link: Link, qos: Qos, afresh: boolean, signal: AbortSignal): Promise<void> {
     const { kernel } = this.#grounds
     const wanted = qdiscOf(qos, link.mtuBytes)
     const policedKbps = this.#standing.get(link.name)?.policedKbps ?? 0
     await this.#noting(link, wanted, policedKbps, async () => {
       if (wanted === undefined) await kernel.removeQdisc(link.index, signal)
-      else await kernel.setQdisc(link.index, wanted, signal)
+      else await kernel.setQdisc(link.index, wanted, afresh, signal)
     })
+    if (afresh || wanted === undefined) this.#tampered.delete(link.index)
+  }
+
+  /** Has `qos` and a limit done once there is a device of this name. Whoever calls it has the tap exclusively. */
+  putLater(name: string, qos: Qos, policedKbps: number): void {
+    this.#note({ name, index: noDevice, mtuBytes: usualMtuBytes }, qdiscOf(qos, usualMtuBytes), policedKbps)
+  }
+
+  /**
+   * Makes the kernel follow a tap's record as it stands by now, after a change that failed half-way: who has lost the database
+   * in the midst of a commit does not know which it is. What fails is tried again. Whoever calls it has the tap exclusively.
+   */
+  async settle(name: string): Promise<void> {
+    const { kernel, lifetime, records } = this.#grounds
+    try {
+      const link = await kernel.getLink(name, lifetime)
+      // It is noted in the same turn, so that no change of the record goes unheard in between.
+      const record = records.get(name)?.record
+      if (record === undefined) return
+      if (link === undefined) this.putLater(name, record.qos, record.policedKbps)
+      else await this.put(link, record.qos, lifetime)
+    } catch (error) {
+      this.#failed(name, error)
+    }
   }
 
   /**
@@ -114,7 +131,8 @@ export class QosUpkeep implements Disposable {
       if (record === undefined) return
       const link = await this.#grounds.kernel.getLink(name, call.signal)
       if (link === undefined) throw deviceNotFound(name)
-      await this.#putBoth(link, record, call)
+      await this.put(link, record.qos, call.signal)
+      await this.police(link, record, call)
     })
   }
 
@@ -133,22 +151,27 @@ export class QosUpkeep implements Disposable {
 
   /** Compares all taps with the kernel, for the start; answers with those whose QoS had to be set or taken away. */
   async reconcile(call: Call): Promise<string[]> {
-    const { kernel, records, notice } = this.#grounds
+    const { kernel, records } = this.#grounds
     const links = new Map((await kernel.listLinks(call.signal)).map(link => [link.name, link]))
     const qdiscs = await kernel.listQdiscs(call.signal)
     const changed: string[] = []
     for (const { record } of records.all()) {
       const { name } = record
       const link = links.get(name)
-      if (link === undefined || record.defunct || record.backing.kind === 'host') continue
+      if (record.defunct || record.backing.kind === 'host') continue
+      if (link === undefined) {
+        this.putLater(name, record.qos, record.policedKbps)
+        continue
+      }
       this.#note(link, qdiscOf(record.qos, link.mtuBytes), record.policedKbps)
       try {
-        if (await this.#isAsRecorded(link, record, qdiscs.get(link.index), call.signal)) continue
-        await this.exclusive(name, call.signal, () => this.#putBoth(link, record, call))
+        const actual = qdiscs.get(link.index)
+        if (await this.#isAsRecorded(link, record, actual, call.signal)) continue
+        await this.exclusive(name, call.signal, () => this.#putBoth(link, record, actual, call))
         changed.push(name)
       } catch (error) {
         call.signal.throwIfAborted()
-        notice('warn', 'the QoS of a tap could not be put back', { tap: name, error })
+        this.#failed(name, error)
       }
     }
     return changed
@@ -156,19 +179,23 @@ export class QosUpkeep implements Disposable {
 
   #concerns(name: string): boolean {
     const record = this.#grounds.records.get(name)?.record
-    if (this.#standing.has(name)) return true
-    return record !== undefined && (record.policedKbps > 0 || Object.values(record.qos).some(value => value > 0))
+    if (this.#standing.get(name) !== undefined) return true
+    return record !== undefined && (record.policedKbps > 0 || !isPlain(record.qos))
   }
 
   /** Whether both directions are as the record says. What a detached tap sends goes nowhere. */
   async #isAsRecorded(link: Link, record: TapRecord, actual: Qdisc | undefined, signal: AbortSignal): Promise<boolean> {
-    if (!isInForce(qdiscOf(record.qos, link.mtuBytes), actual)) return false
+    if (!isInForce(qdiscOf(record.qos, link.mtuBytes), actual) || this.#tampered.has(link.index)) return false
     if (record.policedKbps === 0 || record.bridge === undefined) return true
     return await isPoliced(this.#grounds.kernel, link.index, record.policedKbps, signal)
   }
 
-  async #putBoth(link: Link, record: TapRecord, call: Call): Promise<void> {
-    await this.put(link, record.qos, call.signal)
+  /** What others have made of our qdisc goes with it; a qdisc of their own is replaced as it stands. */
+  async #putBoth(link: Link, record: TapRecord, actual: Qdisc | undefined, call: Call): Promise<void> {
+    const wanted = qdiscOf(record.qos, link.mtuBytes)
+    const isIn = isInForce(wanted, actual) && !this.#tampered.has(link.index)
+    if (isIn) this.#note(link, wanted, this.#standing.get(link.name)?.policedKbps ?? 0)
+    else await this.#put(link, record.qos, actual?.ours === true, call.signal)
     await this.police(link, record, call)
   }
 
@@ -184,35 +211,30 @@ export class QosUpkeep implements Disposable {
     try {
       await work()
     } catch (error) {
-      if (former === undefined) this.#forget(link.name)
-      else this.#keep(link.name, former)
+      this.#standing.set(link.name, former)
       throw error
     }
   }
 
-  #note({ name, index, mtuBytes }: Link, wanted: QdiscSpec | undefined, policedKbps: number): void {
-    if (wanted === undefined && policedKbps === 0) this.#forget(name)
-    else this.#keep(name, { index, mtuBytes, wanted, policedKbps })
-  }
-
-  #keep(name: string, standing: Standing): void {
-    this.#forget(name)
-    this.#standing.set(name, standing)
-    this.#names.set(standing.index, name)
-    void this.#watch()
+  #note(
+    { name, ...device }: Pick<Link, 'name' | 'index' | 'mtuBytes'>,
+    wanted: QdiscSpec | undefined,
+    policedKbps: number,
+  ) {
+    const { index, mtuBytes } = device
+    this.#standing.set(name, { index, mtuBytes, wanted, policedKbps })
+    if (this.#standing.get(name) !== undefined) void this.#watch()
   }
 
   #forget(name: string): void {
-    const standing = this.#standing.get(name)
-    if (standing === undefined) return
-    this.#standing.delete(name)
-    this.#names.delete(standing.index)
+    this.#tampered.delete(this.#standing.get(name)?.index ?? noDevice)
+    this.#standing.set(name, undefined)
   }
 
   /** ovs-vswitchd tells of a device made anew, and of its MTU. */
   #compare(row: OvsRows['Interface']): void {
     const standing = this.#standing.get(row.name)
-    if (standing === undefined || row.ifindex === undefined) return
+    if (standing === undefined || (row.ifindex ?? noDevice) === noDevice) return
     if (row.ifindex !== standing.index || (row.mtu ?? standing.mtuBytes) !== standing.mtuBytes) this.#check(row.name)
   }
 
@@ -240,7 +262,7 @@ export class QosUpkeep implements Disposable {
         if (lifetime.aborted) return
         notice('warn', 'the kernel no longer tells of qdiscs; trying again', { error })
       }
-      await sleep(restoreIntervalMs, lifetime).catch(() => undefined)
+      await sleep(graceMs, lifetime).catch(() => undefined)
     }
   }
 
@@ -248,20 +270,21 @@ export class QosUpkeep implements Disposable {
     switch (event.type) {
       case 'subscribed':
       case 'overrun':
-        for (const [name] of this.#standing) this.#check(name)
+        for (const name of this.#standing.names()) this.#check(name)
         return
       case 'changed':
       case 'gone': {
-        const name = this.#names.get(event.index)
+        const name = this.#standing.nameOf(event.index)
         const wanted = name === undefined ? undefined : this.#standing.get(name)?.wanted
         if (name === undefined || wanted === undefined) return
-        if (event.type === 'gone' || !isInForce(wanted, event.qdisc)) this.#check(name)
+        const isTampered = event.type === 'changed' && !event.byUs && mayHideMore(event.qdisc)
+        if (isTampered) this.#tampered.add(event.index)
+        if (isTampered || event.type === 'gone' || !isInForce(wanted, event.qdisc)) this.#check(name)
         return
       }
       case 'ingress-gone': {
-        // ovs-vswitchd takes a policer away for a moment to set it anew.
-        const name = this.#names.get(event.index)
-        if (name !== undefined && (this.#standing.get(name)?.policedKbps ?? 0) > 0) this.#check(name, restoreIntervalMs)
+        const name = this.#standing.nameOf(event.index)
+        if (name !== undefined && (this.#standing.get(name)?.policedKbps ?? 0) > 0) this.#check(name, graceMs)
         return
       }
       default:
@@ -273,20 +296,26 @@ export class QosUpkeep implements Disposable {
   #check(name: string, afterMs = 0): void {
     if (this.#due.has(name)) return
     this.#due.add(name)
-    void this.#restore(name, afterMs).catch((error: unknown) => {
-      if (this.#grounds.lifetime.aborted) return
-      this.#grounds.notice('warn', 'the QoS of a tap could not be put back', { tap: name, error })
-    })
+    this.#restore(name, afterMs).catch((error: unknown) => this.#failed(name, error))
   }
 
-  /** When the QoS of a tap may be put back again, by performance.now(). */
-  #notBeforeMs(name: string): number {
-    return (this.#restored.get(name)?.atMs ?? Number.NEGATIVE_INFINITY) + restoreIntervalMs
+  /** Tries again later, and ever later. */
+  #failed(name: string, error: unknown): void {
+    const { lifetime, notice } = this.#grounds
+    if (lifetime.aborted) return
+    this.#restorations.set(name, failed(this.#restorationsOf(name), performance.now()))
+    notice('warn', 'the QoS of a tap could not be put back; trying again', { tap: name, error })
+    this.#check(name)
+  }
+
+  #restorationsOf(name: string): Restorations {
+    return this.#restorations.get(name) ?? noRestorations
   }
 
   async #restore(name: string, afterMs: number): Promise<void> {
     const { kernel, lifetime, records, notice } = this.#grounds
-    await sleep(Math.max(this.#notBeforeMs(name) - performance.now(), afterMs), lifetime)
+    const tooEarlyMs = () => notBeforeMs(this.#restorationsOf(name)) - performance.now()
+    await sleep(Math.max(tooEarlyMs(), afterMs), lifetime)
     await this.exclusive(name, lifetime, async () => {
       this.#due.delete(name)
       const record = records.get(name)?.record
@@ -297,23 +326,17 @@ export class QosUpkeep implements Disposable {
         this.#note(link, qdiscOf(record.qos, link.mtuBytes), record.policedKbps)
         return
       }
-      // What was heard of while the last restoration was under way did not know of it.
-      if (performance.now() < this.#notBeforeMs(name)) {
+      // What was heard of while the last attempt was under way did not know of it.
+      if (tooEarlyMs() > 0) {
         this.#check(name)
         return
       }
-      const times = this.timesRestored(name)
-      this.#restored.set(name, { times, atMs: performance.now() })
+      this.#restorations.set(name, attempted(this.#restorationsOf(name), performance.now()))
       using scope = abortScope({ deadline: Date.now() + restoreWithinMs, parents: [lifetime] })
-      await this.#putBoth(link, record, { signal: scope.signal, caller: 'upkeep' })
-      this.#restored.set(name, { times: times + 1, atMs: performance.now() })
+      await this.#putBoth(link, record, actual, { signal: scope.signal, caller: 'upkeep' })
+      this.#restorations.set(name, succeeded(this.#restorationsOf(name), performance.now()))
       this.#grounds.onRestored?.()
       notice('info', 'put the QoS of a tap back', { tap: name, found: actual?.kind ?? '' })
     })
   }
-}
-
-function isInForce(wanted: QdiscSpec | undefined, actual: Qdisc | undefined): boolean {
-  if (wanted === undefined) return actual?.ours !== true
-  return actual?.ours === true && isSameQdisc(actual.spec, wanted)
 }

@@ -5,10 +5,11 @@ import type { Host } from './host.js'
 import type { PortName } from './names.js'
 import { rootOf } from './ovs.js'
 import { type TapRecord, writeTapRecord } from './ownership-tap.js'
-import { policedBitsPerSecond, recordPolicing, refuseUserspace } from './policing.js'
-import { BridgeError, deviceNotFound, invalid, tapNotFound } from './problem.js'
-import { delayMissing, fieldsMissingDelay, noQos, type Qos, type QosChange } from './qos-parse.js'
-import { qosOf } from './qos-qdisc.js'
+import { policedBitsPerSecond, recordPolicing, refuseUnpoliceable } from './policing.js'
+import { BridgeError, invalid, notOwned, tapNotFound, unsupported } from './problem.js'
+import { delayMissing, fieldsMissingDelay, isPlain, noQos, type Qos, type QosChange } from './qos-parse.js'
+import { qdiscOf, qosOf } from './qos-qdisc.js'
+import { recordOf } from './tap-changes.js'
 import { committing, undoingOnFailure } from './undo.js'
 
 /** One direction of a tap's link, wanted and real. */
@@ -50,8 +51,9 @@ function rateOnly(bitsPerSecond: number): Qos {
  * Changes the QoS of a tap towards its endpoint; with `replace`, what the change does not name is taken away.
  *
  * The kernel comes first and the record second: after a crash in between, the start puts back what was acknowledged last.
- * Errors: `not-found` tap or device, `invalid` for what makes no sense together, `unsupported` for a host tap and without
- * the kernel's module, those of a commit; the former QoS is then in force.
+ * Without a device it is recorded, and in force once there is one.
+ * Errors: `not-found` tap, `invalid` for what makes no sense together, `unsupported` for a host tap and without the kernel's
+ * module, `not-owned` for an adopted device with a qdisc of its owner's, those of a commit; the former QoS is then in force.
  */
 export async function updateQos(
   host: Host,
@@ -71,19 +73,18 @@ export async function updateQos(
 }
 
 /**
- * Limits what comes from the endpoint of a tap; 0 takes the limit away. On a detached tap it is in force once that is added.
+ * Limits what comes from the endpoint of a tap; 0 takes the limit away. On a detached tap, and without a device, it is in
+ * force once there is a port; a detached tap with a limit cannot be put on a bridge of the userspace datapath.
  *
- * Errors: `not-found` tap or device, `unsupported` for a host tap, on the userspace datapath and without the kernel's
- * modules, those of a commit; the former limit is then in force.
+ * Errors: `not-found` tap, `unsupported` for a host tap, on the userspace datapath and without the kernel's modules, those
+ * of a commit; the former limit is then in force.
  */
 export async function policeTap(host: Host, name: PortName, kbps: number, call: Call): Promise<TapQos> {
   await host.qos.exclusive(name, call.signal, async () => {
     const record = recordOf(host, name)
     refuseHostTap(record)
-    if (kbps > 0) refuseUserspace(host.ovsdb.replica, name)
-    const link = await host.kernel.getLink(name, call.signal)
-    if (link === undefined) throw deviceNotFound(name)
-    if (kbps > 0 || record.policedKbps > 0) await police(host, link, { ...record, policedKbps: kbps }, call)
+    if (kbps > 0) await refuseUnpoliceable(host, record, call.signal)
+    if (kbps > 0 || record.policedKbps > 0) await police(host, { ...record, policedKbps: kbps }, call)
   })
   return await getQos(host, name, call)
 }
@@ -94,7 +95,7 @@ export async function removeQos(host: Host, name: PortName, call: Call): Promise
   return await policeTap(host, name, 0, call)
 }
 
-async function police(host: Host, link: Link, after: TapRecord, call: Call): Promise<void> {
+async function police(host: Host, after: TapRecord, call: Call): Promise<void> {
   const before = recordOf(host, after.name).policedKbps
   await undoingOnFailure(host, call, async undo => {
     // Runs last: the former limit is in force when the refusal is told.
@@ -107,7 +108,9 @@ async function police(host: Host, link: Link, after: TapRecord, call: Call): Pro
       }
     })
     await host.committer.applied(receipt, call)
-    await host.qos.police(link, after, call)
+    const link = await host.kernel.getLink(after.name, call.signal)
+    if (link === undefined) host.qos.putLater(after.name, after.qos, after.policedKbps)
+    else await host.qos.police(link, after, call)
   })
 }
 
@@ -119,16 +122,36 @@ async function ovsApplied(host: Host): Promise<void> {
 
 async function putAndRecord(host: Host, record: TapRecord, qos: Qos, call: Call): Promise<void> {
   const link = await host.kernel.getLink(record.name, call.signal)
-  if (link === undefined) throw deviceNotFound(record.name)
+  if (!isPlain(qos))
+    await (link === undefined ? refuseUnsupported(host, qos, call) : refuseOwnersQdisc(host, record, link, call))
   try {
-    await host.qos.put(link, qos, call.signal)
+    if (link === undefined) host.qos.putLater(record.name, qos, record.policedKbps)
+    else await host.qos.put(link, qos, call.signal)
     await host.committer.commit(recording(host, record, qos), call)
   } catch (error) {
-    await host.qos.put(link, record.qos, host.lifetime).catch((failed: unknown) => {
-      host.notice('error', 'the former QoS of a tap could not be put back', { tap: record.name, error: failed })
-    })
+    await host.qos.settle(record.name)
     throw error
   }
+}
+
+/** Without a device there is none that could refuse it. The MTU tells nothing of the kind. */
+async function refuseUnsupported({ kernel }: Host, qos: Qos, call: Call): Promise<void> {
+  const facts = await kernel.probe(call.signal)
+  const kind = qdiscOf(qos, 1_500)?.kind ?? 'tbf'
+  if (!facts.netAdmin || facts[kind]) return
+  const message = `the kernel has no qdisc ${kind}: the module sch_${kind} is missing`
+  throw unsupported(message, `modprobe sch_${kind}`)
+}
+
+/** The qdisc that the owner of an adopted device has set is not ours to take: it could not be given back as it was. */
+async function refuseOwnersQdisc(host: Host, { name, backing, qos }: TapRecord, link: Link, call: Call): Promise<void> {
+  if (backing.kind !== 'adopted' || !isPlain(qos)) return
+  const found = await host.kernel.getQdisc(link.index, call.signal)
+  if (found === undefined || found.ours || found.isDefault) return
+  throw notOwned(
+    name,
+    `has a qdisc of its owner's, ${found.kind}; take that away first (tc qdisc del dev ${name} root)`,
+  )
 }
 
 function recording(host: Host, { name, id }: TapRecord, qos: Qos): Part<void> {
@@ -143,12 +166,6 @@ function recording(host: Host, { name, id }: TapRecord, qos: Qos): Part<void> {
       return () => undefined
     },
   }
-}
-
-function recordOf(host: Host, name: PortName): TapRecord {
-  const record = host.records.get(name)?.record
-  if (record === undefined || record.defunct) throw tapNotFound(name)
-  return record
 }
 
 function refuseHostTap({ name, backing }: TapRecord): void {

@@ -11,6 +11,8 @@ import {
 
 /** The way to the worker thread and back. */
 export interface Channel extends AsyncDisposable {
+  /** The netlink address of the thread's requests. */
+  readonly portId: number
   /** One round trip. Rejects with KernelError. */
   call<K extends OperationName>(
     operation: K,
@@ -30,31 +32,35 @@ interface Pending<K extends OperationName = OperationName> {
 /** Starts the thread, which stays in the network namespace of the calling one. */
 export async function openChannel(): Promise<Channel> {
   const worker = new Worker(new URL('./worker.js', import.meta.url))
-  await started(worker)
-  return new WorkerChannel(worker)
+  return new WorkerChannel(worker, await started(worker))
 }
 
-function started(worker: Worker): Promise<void> {
+/** Gives the netlink address of the thread's requests. */
+function started(worker: Worker): Promise<number> {
   return new Promise((resolve, reject) => {
-    const settle = (problem: KernelProblem | undefined) => {
-      worker.off('message', onMessage).off('error', onError).off('exit', onExit)
-      if (problem === undefined) resolve()
-      else reject(new KernelError(problem))
+    const release = () => worker.off('message', onMessage).off('error', onError).off('exit', onExit)
+    const fail = (problem: KernelProblem) => {
+      release()
+      reject(new KernelError(problem))
     }
     const onMessage = (reply: WorkerReply) => {
-      settle(reply.type === 'unusable' ? reply.problem : undefined)
+      if (reply.type === 'unusable') fail(reply.problem)
+      if (reply.type !== 'ready') return
+      release()
+      resolve(reply.portId)
     }
     const onError = (error: Error) => {
-      settle({ kind: 'worker-died', operation: 'openKernel', detail: error.message })
+      fail({ kind: 'worker-died', operation: 'openKernel', detail: error.message })
     }
     const onExit = (code: number) => {
-      settle({ kind: 'worker-died', operation: 'openKernel', detail: `exit code ${code}` })
+      fail({ kind: 'worker-died', operation: 'openKernel', detail: `exit code ${code}` })
     }
     worker.on('message', onMessage).on('error', onError).on('exit', onExit)
   })
 }
 
 class WorkerChannel implements Channel {
+  readonly portId: number
   readonly #worker: Worker
   readonly #exited: Promise<void>
   readonly #pending = new Map<number, Pending>()
@@ -62,8 +68,9 @@ class WorkerChannel implements Channel {
   /** Why there will be no further answer. */
   #over: 'open' | 'closed' | { readonly died: string } = 'open'
 
-  constructor(worker: Worker) {
+  constructor(worker: Worker, portId: number) {
     this.#worker = worker
+    this.portId = portId
     worker.on('message', (reply: WorkerReply) => {
       this.#settle(reply)
     })

@@ -43,10 +43,11 @@ export interface Kernel extends AsyncDisposable {
   /** The events of the namespace, until the signal or the Kernel's end, at which it ends without a throw. */
   watchLinks(signal: AbortSignal): AsyncIterable<LinkEvent>
   /**
-   * Makes this the root qdisc of the device, in place of whatever it was; a refusal leaves that. One of the same kind is
-   * changed as it stands, with what waits in it. Throws `no-qdisc` when the kernel has none of the kind.
+   * Makes this the root qdisc of the device, in place of whatever it was; a refusal leaves that. One of ours of the same
+   * kind is changed as it stands: it keeps what waits in it, and of what others have set what `spec` cannot say. With
+   * `afresh` it is made anew, and loses both. Throws `no-qdisc` when the kernel has none of the kind.
    */
-  setQdisc(index: number, spec: QdiscSpec, signal: AbortSignal): Promise<void>
+  setQdisc(index: number, spec: QdiscSpec, afresh: boolean, signal: AbortSignal): Promise<void>
   /** Removes the root qdisc of the device if `setQdisc` made it; any other stays. */
   removeQdisc(index: number, signal: AbortSignal): Promise<void>
   /** The root qdisc of the device; undefined for one that the kernel does not show. */
@@ -76,13 +77,13 @@ export async function openKernel(): Promise<Kernel> {
     listLinks: signal => channel.call('listLinks', undefined, signal),
     setLink: (name, change, signal) => channel.call('setLink', { name, change }, signal),
     deleteLinks: (targets, signal) => channel.call('deleteLinks', targets, signal),
-    setQdisc: (index, spec, signal) => channel.call('setQdisc', { index, spec }, signal),
+    setQdisc: (index, spec, afresh, signal) => channel.call('setQdisc', { index, spec, afresh }, signal),
     removeQdisc: (index, signal) => channel.call('removeQdisc', index, signal),
     getQdisc: (index, signal) => channel.call('getQdisc', index, signal),
     listQdiscs: signal => channel.call('listQdiscs', undefined, signal),
     removeIngressQdisc: (index, signal) => channel.call('removeIngressQdisc', index, signal),
     getPolicer: (index, signal) => channel.call('getPolicer', index, signal),
-    watchQdiscs: signal => watchQdiscs(AbortSignal.any([signal, closing.signal]), watchThreads),
+    watchQdiscs: signal => watchQdiscs(channel.portId, AbortSignal.any([signal, closing.signal]), watchThreads),
     probe: signal => channel.call('probe', undefined, signal),
     watchLinks: signal => watchLinks(AbortSignal.any([signal, closing.signal]), watchThreads),
     [Symbol.asyncDispose]: async () => {

@@ -149,6 +149,10 @@ export interface Qdisc {
   readonly kind: string
   /** Set by `setQdisc`, of this process or one before it. */
   readonly ours: boolean
+  /** The one that the kernel gives to every device; otherwise somebody has set it. */
+  readonly isDefault: boolean
+  /** It has settings that `spec` cannot say, such as a correlation or a peak rate: `setQdisc` sets none. */
+  readonly hasMore: boolean
   /** Of a tbf or netem; a tbf's burst is only near what was set, the kernel keeps it as a time. */
   readonly spec?: QdiscSpec
 }
@@ -160,11 +164,11 @@ export interface Policer {
 
 /**
  * What befell the root qdiscs of the namespace; `subscribed` and `overrun` as in {@link LinkEvent}.
- * `ingress-gone`: the ingress qdisc of a device, or a filter of it, was taken away.
+ * `byUs`: by this Kernel. `ingress-gone`: the ingress qdisc of a device, or a filter of it, was taken away.
  */
 export type QdiscEvent =
   | { readonly type: 'subscribed' }
-  | { readonly type: 'changed'; readonly index: number; readonly qdisc: Qdisc }
+  | { readonly type: 'changed'; readonly index: number; readonly qdisc: Qdisc; readonly byUs: boolean }
   | { readonly type: 'gone'; readonly index: number }
   | { readonly type: 'ingress-gone'; readonly index: number }
   | { readonly type: 'overrun' }

@@ -25,7 +25,7 @@ export interface Operations {
   }
   readonly deleteLinks: { readonly request: readonly LinkTarget[]; readonly reply: Deletion }
   readonly setQdisc: {
-    readonly request: { readonly index: number; readonly spec: QdiscSpec }
+    readonly request: { readonly index: number; readonly spec: QdiscSpec; readonly afresh: boolean }
     readonly reply: undefined
   }
   readonly removeQdisc: { readonly request: number; readonly reply: undefined }
@@ -51,7 +51,8 @@ export type WorkerMessage<K extends OperationName = OperationName> =
 
 /** From the worker; `ready` or `unusable` comes first. */
 export type WorkerReply<K extends OperationName = OperationName> =
-  | { readonly type: 'ready' }
+  /** With the netlink address of its requests. */
+  | { readonly type: 'ready'; readonly portId: number }
   | { readonly type: 'unusable'; readonly problem: KernelProblem }
   | { readonly type: 'done'; readonly id: number; readonly value: Operations[K]['reply'] }
   | { readonly type: 'failed'; readonly id: number; readonly problem: KernelProblem }

@@ -14,10 +14,18 @@ import {
 import type { NetlinkAnswer } from './netlink/socket.js'
 import { consented, refusalOf, type WorkerContext } from './worker-context.js'
 
-export function setQdisc({ route }: WorkerContext, index: number, spec: QdiscSpec): undefined {
+export function setQdisc(context: WorkerContext, index: number, spec: QdiscSpec, afresh: boolean): undefined {
+  const { route } = context
   const where = { operation: 'setQdisc' }
   const flags = NLM_F_CREATE | NLM_F_REPLACE
-  const answer = route.request({ type: RTM_NEWQDISC, flags, payload: encodeQdisc(index, spec) })
+  const set = () => route.request({ type: RTM_NEWQDISC, flags, payload: encodeQdisc(index, spec) })
+  if (afresh) removeQdisc(context, index)
+  let answer = set()
+  // Our handle is somebody else's, at the root or below it, and a handle keeps its kind.
+  if (answer.errno === constants.errno.EINVAL && getQdisc(context, index)?.ours === false) {
+    route.request({ type: RTM_DELQDISC, payload: encodeQdiscQuery(index) })
+    answer = set()
+  }
   if (answer.errno === constants.errno.ENOENT) {
     throw new KernelError({
       ...where,

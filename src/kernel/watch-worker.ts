@@ -7,7 +7,7 @@ import { ingressDevice, RTM_DELTFILTER } from './netlink/policer-message.js'
 import { decodeRootQdisc, RTM_DELQDISC, RTM_NEWQDISC, RTNLGRP_TC } from './netlink/qdisc-message.js'
 import { NETLINK_ROUTE, openNetlinkListener, receiveBuffer, receiveMessages } from './netlink/socket.js'
 import { EFD_CLOEXEC, foreverMs, loadSyscalls, type Syscalls } from './syscall.js'
-import type { Topic, Topics, WatchReply } from './watch.js'
+import type { Topic, Topics, WatchOrder, WatchReply } from './watch.js'
 import { refusalOf } from './worker-context.js'
 
 /** The thread that hears the events of one topic. It is told to end through an eventfd, for it sits in poll(2). */
@@ -18,7 +18,7 @@ const backlogBytes = 4 * 1024 * 1024
 type Sources = {
   readonly [T in Topic]: {
     readonly group: number
-    readonly read: (message: NetlinkMessage) => Topics[T][]
+    readonly read: (message: NetlinkMessage, ownPortId: number) => Topics[T][]
   }
 }
 
@@ -27,7 +27,7 @@ const sources: Sources = {
   qdiscs: { group: RTNLGRP_TC, read: qdiscEventsOf },
 }
 
-function start<T extends Topic>(topic: T): void {
+function start<T extends Topic>(topic: T, ownPortId: number): void {
   const port = parentPort
   if (port === null) throw new Error('this file is for a worker thread')
   const { group, read } = sources[topic]
@@ -50,7 +50,8 @@ function start<T extends Topic>(topic: T): void {
   post({ type: 'listening', stopFd })
   try {
     listen(syscalls, listener.value, stopFd, messages => {
-      post({ type: 'events', events: messages === 'overrun' ? [{ type: 'overrun' }] : messages.flatMap(read) })
+      if (messages === 'overrun') post({ type: 'events', events: [{ type: 'overrun' }] })
+      else post({ type: 'events', events: messages.flatMap(message => read(message, ownPortId)) })
     })
   } finally {
     syscalls.close(listener.value)
@@ -88,12 +89,21 @@ function linkEventsOf({ type, payload }: NetlinkMessage): LinkEvent[] {
   }
 }
 
-function qdiscEventsOf({ type, payload }: NetlinkMessage): QdiscEvent[] {
+function qdiscEventsOf({ type, portId, payload }: NetlinkMessage, ownPortId: number): QdiscEvent[] {
   const policed = type === RTM_DELQDISC || type === RTM_DELTFILTER ? ingressDevice(payload) : undefined
   if (policed !== undefined) return [{ type: 'ingress-gone', index: policed }]
   const root = type === RTM_NEWQDISC || type === RTM_DELQDISC ? decodeRootQdisc(payload) : undefined
   if (root === undefined) return []
-  return [type === RTM_NEWQDISC ? { type: 'changed', ...root } : { type: 'gone', index: root.index }]
+  if (type === RTM_DELQDISC) return [{ type: 'gone', index: root.index }]
+  return [{ type: 'changed', ...root, byUs: portId === ownPortId }]
 }
 
-start(workerData === 'qdiscs' ? 'qdiscs' : 'links')
+function parseOrder(data: unknown): WatchOrder {
+  if (typeof data !== 'object' || data === null || !('topic' in data) || !('ownPortId' in data)) {
+    throw new Error('this thread has no order')
+  }
+  return { topic: data.topic === 'qdiscs' ? 'qdiscs' : 'links', ownPortId: Number(data.ownPortId) }
+}
+
+const { topic, ownPortId } = parseOrder(workerData)
+start(topic, ownPortId)

@@ -4,13 +4,20 @@ import { assertNever } from '../lib/assert-never.js'
 import { KernelError } from './errors.js'
 import type { LinkEvent, QdiscEvent, Refusal } from './link.js'
 
-/** What can be watched: the thread's `workerData`. */
+/** What can be watched. */
 export interface Topics {
   readonly links: LinkEvent
   readonly qdiscs: QdiscEvent
 }
 
 export type Topic = keyof Topics
+
+/** The thread's `workerData`. */
+export interface WatchOrder {
+  readonly topic: Topic
+  /** The netlink address of this Kernel's own requests. */
+  readonly ownPortId: number
+}
 
 /** From the watching thread; `listening` or `unusable` comes first. */
 export type WatchReply<T extends Topic = Topic> =
@@ -23,21 +30,26 @@ const maxQueued = 8192
 
 /** The events of the calling thread's namespace, until the signal. While its thread runs, `threads` holds the promise of its end. */
 export function watchLinks(signal: AbortSignal, threads: Set<Promise<void>>): AsyncIterable<LinkEvent> {
-  return watchTopic('links', signal, threads)
+  return watchTopic('links', 0, signal, threads)
 }
 
 /** As {@link watchLinks}, of root qdiscs. */
-export function watchQdiscs(signal: AbortSignal, threads: Set<Promise<void>>): AsyncIterable<QdiscEvent> {
-  return watchTopic('qdiscs', signal, threads)
+export function watchQdiscs(
+  ownPortId: number,
+  signal: AbortSignal,
+  threads: Set<Promise<void>>,
+): AsyncIterable<QdiscEvent> {
+  return watchTopic('qdiscs', ownPortId, signal, threads)
 }
 
 async function* watchTopic<T extends Topic>(
   topic: T,
+  ownPortId: number,
   signal: AbortSignal,
   threads: Set<Promise<void>>,
 ): AsyncGenerator<Topics[T], void, undefined> {
   if (signal.aborted) return
-  const watch = new Watch(topic, signal)
+  const watch = new Watch(topic, ownPortId, signal)
   threads.add(watch.exited)
   void watch.exited.then(() => threads.delete(watch.exited))
   try {
@@ -67,10 +79,11 @@ class Watch<T extends Topic> {
   #error: KernelError | undefined
   #wake: () => void = () => {}
 
-  constructor(topic: T, signal: AbortSignal) {
+  constructor(topic: T, ownPortId: number, signal: AbortSignal) {
     this.#topic = topic
     this.#signal = signal
-    this.#worker = new Worker(new URL('./watch-worker.js', import.meta.url), { workerData: topic })
+    const order: WatchOrder = { topic, ownPortId }
+    this.#worker = new Worker(new URL('./watch-worker.js', import.meta.url), { workerData: order })
     this.#worker.on('message', (reply: WatchReply<T>) => {
       this.#take(reply)
     })

@@ -53,7 +53,7 @@ const handlers: Handlers = {
     return { value: undefined }
   },
   deleteLinks,
-  setQdisc: (context, { index, spec }) => ({ value: setQdisc(context, index, spec) }),
+  setQdisc: (context, { index, spec, afresh }) => ({ value: setQdisc(context, index, spec, afresh) }),
   removeQdisc: (context, index) => ({ value: removeQdisc(context, index) }),
   getQdisc: (context, index) => ({ value: getQdisc(context, index) }),
   listQdiscs: context => ({ value: listQdiscs(context) }),
@@ -111,7 +111,7 @@ function start(): void {
       const reply = serve(context, message)
       if (reply !== undefined) post(reply)
     })
-    post({ type: 'ready' })
+    post({ type: 'ready', portId: context.route.portId() })
   } catch (error) {
     post({ type: 'unusable', problem: problemOf(error, 'openKernel') })
   }

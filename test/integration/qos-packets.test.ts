@@ -3,11 +3,13 @@ import { execFileSync } from 'node:child_process'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Qos } from '../../src/gen/ovs/bridge/v1/qos.js'
 import { type FrameSocket, openPacketSocket } from '../support/frame-socket.js'
+import { startGuest } from '../support/guest.js'
 import { laneTest } from '../support/lane.js'
 import type { Namespace } from '../support/namespace.js'
 import { openPinger, ping } from '../support/ping.js'
 import { plug } from '../support/plug.js'
-import { flood, holdRate, numberedFrame, qosOf, receivedFrames, setOf, timesRestored } from '../support/qos.js'
+import { flood, numberedFrame, qosOf, receivedFrames, setOf, timesRestored } from '../support/qos.js'
+import { type ByteCounter, holdRate, received } from '../support/rate.js'
 import { type ServedTestbed, startServedTestbed } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -18,7 +20,12 @@ const badLinks = { good: {}, lossy: { loss: '10%' }, twin: { duplicate: '25' }, 
 const allLinks: Readonly<Record<string, Qos>> = { ...rateLinks, ...slowLinks, ...badLinks }
 
 interface Links {
-  readonly rates: { readonly wire: FrameSocket; readonly to: Readonly<Record<keyof typeof rateLinks, Namespace>> }
+  readonly rates: {
+    readonly wire: FrameSocket
+    readonly to: Readonly<Record<keyof typeof rateLinks, ByteCounter>>
+    /** Where there is no limit. */
+    readonly free: Namespace
+  }
   readonly slow: { readonly from: Namespace }
   readonly bad: { readonly wire: FrameSocket; readonly to: Readonly<Record<keyof typeof badLinks, Namespace>> }
 }
@@ -27,15 +34,18 @@ async function plugLinks(bed: ServedTestbed): Promise<Links> {
   const wireOf = (sender: Namespace) => bed.use(sender.run(() => openPacketSocket('veth0')))
   const pacer = await plug(bed, 'pacer', '10.0.0.1/24', { vlan: 1 })
   // The kernel paces what is sent, from a queue that this process can leave alone for a second.
-  pacer.run(() => execFileSync('tc', 'qdisc add dev veth0 root netem rate 6500kbit limit 2000'.split(' ')))
+  pacer.run(() => execFileSync('tc', 'qdisc add dev veth0 root netem rate 8500kbit limit 2000'.split(' ')))
   const plugAt = (tap: string, host: number, vlan: number) =>
     plug(bed, tap, `10.0.0.${host}/24`, { vlan, qos: allLinks[tap] ?? {} })
   const rates = {
     wire: wireOf(pacer),
-    to: { tbf: await plugAt('tbf', 2, 1), netem: await plugAt('netem', 3, 1) },
+    to: { tbf: received(await plugAt('tbf', 2, 1)), netem: received(await plugAt('netem', 3, 1)) },
+    free: await plugAt('free', 4, 1),
   }
   const slow = { from: await plug(bed, 'near', '10.0.0.1/24', { vlan: 2 }) }
-  await plugAt('far', 2, 2)
+  // A virtual machine, where all others are containers.
+  await bed.api.createTap({ tap: 'far', vlan: 2, qos: allLinks['far'] ?? {} })
+  startGuest(bed, 'far', '10.0.0.2/24')
   await plugAt('wavy', 3, 2)
   const to = {
     good: await plugAt('good', 2, 3),
@@ -104,9 +114,24 @@ async function showDamage(links: Links): Promise<void> {
   throw new Error(`not 10% lost, 25% doubled, 25% damaged: ${draws.join(' ')}`)
 }
 
-async function showRates({ rates: { wire, to } }: Links): Promise<void> {
-  await using _ = flood(wire, 8e6 / 8)
-  await holdRate(to, 5e6, 10_000)
+/** The link with a delay beside its rate has both at once. */
+async function showRates({ rates: { wire, to, free } }: Links, windowMs: number): Promise<void> {
+  await ping(free, '10.0.0.3')
+  await using _ = flood(wire, 10e6 / 8)
+  await holdRate(to, received(free), 5e6, windowMs, 80_000)
+  await showFullLink(free)
+}
+
+/** A full link drops what finds no room, and lets the rest wait for a tenth of a second or three, and not for seconds. */
+async function showFullLink(from: Namespace): Promise<void> {
+  using pinger = openPinger(from, '10.0.0.3')
+  const roundTripsMs: number[] = []
+  await until('pings pass the full link', async () => {
+    const roundTripMs = await pinger.once('10.0.0.3', 800)
+    if (roundTripMs !== undefined) roundTripsMs.push(roundTripMs)
+    return roundTripsMs.length >= 2
+  })
+  assert(Math.min(...roundTripsMs) >= 40, String(roundTripsMs))
 }
 
 laneTest(
@@ -116,16 +141,16 @@ laneTest(
     await using bed = await startServedTestbed(context.signal)
     await bed.api.ensureBridge({ bridge: 'br1' })
     const links = await plugLinks(bed)
-    const show = async () => {
+    const show = async (windowMs: number) => {
       await showDamage(links)
-      await Promise.all([showRates(links), showDelays(links)])
+      await Promise.all([showRates(links, windowMs), showDelays(links)])
     }
-    await show()
+    await show(10_000)
     await bed.ovs.vswitchd.restart()
-    await show()
+    await show(4_000)
     const { taps } = await bed.api.listTaps()
     await Promise.all(taps.map(({ name }) => bed.api.moveTap({ tap: name, bridge: 'br1' })))
-    await show()
+    await show(4_000)
     for (const [tap, qos] of Object.entries(allLinks)) {
       const [wanted, actual] = await qosOf(bed, tap)
       assert.deepEqual(actual, wanted, tap)

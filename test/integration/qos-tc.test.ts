@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { noQos } from '../../src/bridge/qos-parse.js'
+import { isInForce, qdiscOf } from '../../src/bridge/qos-qdisc.js'
 import type { Qos } from '../../src/gen/ovs/bridge/v1/qos.js'
 import { laneTest } from '../support/lane.js'
-import { bothOf, rootQdisc, setOf } from '../support/qos.js'
+import { bothOf, qosOf, rootQdisc, setOf, timesRestored } from '../support/qos.js'
 import { randomFrom } from '../support/random.js'
 import { RpcError } from '../support/rpc.js'
 import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+import { until } from '../support/until.js'
 
 /** tc's own view of the root qdisc, `tc -s -j qdisc show dev DEVICE`. */
 function tcShows(device: string): Readonly<Record<string, unknown>> {
@@ -86,7 +90,9 @@ laneTest('tc shows a rate as it was asked for, and as tc itself sets it', { only
     // tc reckons both back from the kernel's clock in whole microseconds, and cuts off.
     assert(Math.abs(Number(lat) - shown[2]) <= 1, `${rate}: ${Number(lat)} us`)
     assert(Math.abs(Number(burst) - shown[1]) <= Math.max(1, shown[0] / 1e6), `${rate}: ${Number(burst)} bytes`)
+    assert(isInForce(qdiscOf({ ...noQos, bitsPerSecond: shown[0] * 8 }, 1_500), rootQdisc('mine')), rate)
   }
+  assert.equal(await timesRestored(bed, 'mine'), 0, 'what the kernel has is taken for what was asked for')
 })
 
 /** What tc shows of a netem; times in seconds (whole microseconds of whole ticks), probabilities of 1. */
@@ -152,12 +158,49 @@ async function takenOrRefused(bed: ServedTestbed, qos: Qos): Promise<boolean> {
   return true
 }
 
+/** On a host the module may be somebody else's; the lane's own kernel can do without it for a while. */
+async function showRefusalWithoutNetem(bed: ServedTestbed): Promise<void> {
+  if (!existsSync('/dev/uml')) return
+  const netem = async () => (await bed.api.checkOvs()).dependencies.find(({ name }) => name === 'sch_netem')
+  await until('no qdisc of an earlier test is left', () => execFileSync('rmmod', ['sch_netem'], { stdio: 'pipe' }))
+  assert.deepEqual([(await netem())?.present, (await netem())?.remedy], [false, 'modprobe sch_netem'])
+  const refused = { code: 'FAILED_PRECONDITION', reason: 'UNSUPPORTED', message: /sch_netem/ }
+  await bed.api.updateQos({ tap: 'mine', qos: { rate: '5mbit' } })
+  await assert.rejects(bed.api.updateQos({ tap: 'mine', qos: { delay: '5ms' } }), refused)
+  assert.deepEqual(await qosOf(bed, 'mine'), [{ rate: '5mbit' }, { rate: '5mbit' }])
+  await assert.rejects(bed.api.createTap({ tap: 'late', qos: { loss: '1' } }), refused)
+  execFileSync('modprobe', ['sch_netem'])
+  assert.equal((await netem())?.present, true)
+}
+
+/** What others add to our netem is seen also where the kernel does not show it, such as a distribution, and is gone afterwards. */
+async function showPutBack(bed: ServedTestbed): Promise<void> {
+  // Whole ticks of the kernel's, so that tc can set the same.
+  const qos = { delay: '200us', jitter: '96us' }
+  await bed.api.updateQos({ tap: 'mine', qos, replace: true })
+  const before = rootQdisc('mine')
+  const same = `netem limit ${before?.spec?.kind === 'netem' ? before.spec.limitPackets : 0} delay 200us 96us`
+  const tampering = [
+    'qdisc del dev mine root',
+    `qdisc change dev mine root handle b52: ${same} 25% slot 1ms 2ms`,
+    `qdisc change dev mine root handle b52: ${same} distribution normal`,
+  ]
+  for (const [already, words] of tampering.entries()) {
+    execFileSync('tc', words.split(' '), { stdio: 'pipe' })
+    await until('it is put back', async () => (await timesRestored(bed, 'mine')) > already)
+    assert.deepEqual(rootQdisc('mine'), before, words)
+    assert.equal(await timesRestored(bed, 'mine'), already + 1)
+  }
+  assert.deepEqual(await qosOf(bed, 'mine'), [qos, qos])
+}
+
 laneTest(
-  'tc shows netem as it was asked for, and as tc itself sets it; changes keep what they do not name',
+  'tc shows netem as it was asked for, and as tc itself sets it; changes keep what they do not name; it is put back',
   { only: 'kernel' },
   async context => {
     await using bed = await startServedTestbed(context.signal)
     for (const tap of ['mine', 'theirs']) await bed.api.createTap({ tap })
+    await showRefusalWithoutNetem(bed)
     for (const [qos, shown] of netems) {
       await agreesWithTc(bed, qos)
       const all = tcShows('mine')
@@ -180,5 +223,7 @@ laneTest(
     const whole = { delay: '200us', reorder: '25%', duplicate: '1%', corrupt: '0.1%', jitter: '100ns' }
     assert.deepEqual(await change(whole, true), [whole, whole])
     assert.deepEqual(await change({ rate: '1gbit' }, true), [{ rate: '1gbit' }, { rate: '1gbit' }])
+    assert.equal(await timesRestored(bed, 'mine'), 0, 'what the kernel has is taken for what was asked for')
+    await showPutBack(bed)
   },
 )

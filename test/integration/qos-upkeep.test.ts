@@ -53,6 +53,7 @@ laneTest(
       ['del', 'dev', 'one', 'root'],
       ['replace', 'dev', 'one', 'root', 'pfifo'],
       ['change', 'dev', 'one', 'root', 'handle', 'b51:', 'tbf', 'rate', '1mbit', 'burst', '10k', 'latency', '20ms'],
+      'change dev one root handle b51: tbf rate 8mbit burst 10000 limit 30000 peakrate 9mbit mtu 2000'.split(' '),
     ]
     for (const [already, words] of tampering.entries()) {
       tc('qdisc', ...words)
@@ -109,13 +110,32 @@ laneTest('a burst grows with the MTU, so that no frame is too long for it', { on
   await until('the burst takes a jumbo frame', () => burst() >= 9014)
 })
 
-laneTest('an adopted device is given back without our qdisc', { only: 'userspace' }, async context => {
+laneTest("a qdisc of somebody's that has our handle is replaced", { only: 'userspace' }, async context => {
   await using bed = await startServedTestbed(context.signal)
-  createVethPair({ name: 'theirs' }, { name: 'eth0' }, bed.createContainer())
-  const before = rootQdisc('theirs')
-  await bed.api.addTap({ tap: 'theirs' })
-  await bed.api.updateQos({ tap: 'theirs', qos: plain })
-  assert.equal(rootQdisc('theirs')?.ours, true)
-  await bed.api.destroyTap({ tap: 'theirs' })
-  assert.deepEqual(rootQdisc('theirs'), before)
+  await bed.api.createTap({ tap: 'one' })
+  tc('qdisc', 'add', 'dev', 'one', 'root', 'handle', 'b51:', 'pfifo')
+  await bed.api.updateQos({ tap: 'one', qos: plain })
+  assert.deepEqual(await qosOf(bed, 'one'), [plain, plain])
+  assert.equal(rootQdisc('one')?.ours, true)
 })
+
+laneTest(
+  "an adopted device keeps its owner's qdisc, and is given back without ours",
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    createVethPair({ name: 'theirs' }, { name: 'eth0' }, bed.createContainer())
+    const before = rootQdisc('theirs')
+    await bed.api.addTap({ tap: 'theirs' })
+    tc('qdisc', 'add', 'dev', 'theirs', 'root', 'pfifo', 'limit', '7')
+    const refused = { code: 'FAILED_PRECONDITION', reason: 'NOT_OWNED', message: /pfifo/ }
+    await assert.rejects(bed.api.updateQos({ tap: 'theirs', qos: plain }), refused)
+    await bed.api.removeQos({ tap: 'theirs' })
+    assert.equal(rootQdisc('theirs')?.kind, 'pfifo')
+    tc('qdisc', 'del', 'dev', 'theirs', 'root')
+    await bed.api.updateQos({ tap: 'theirs', qos: plain })
+    assert.equal(rootQdisc('theirs')?.ours, true)
+    await bed.api.destroyTap({ tap: 'theirs' })
+    assert.deepEqual(rootQdisc('theirs'), before)
+  },
+)

@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Qos, TapQos } from '../../src/gen/ovs/bridge/v1/qos.js'
 import type { Qdisc } from '../../src/kernel/index.js'
-import { NLM_F_ECHO } from '../../src/kernel/netlink/message.js'
 import { encodeIngressQdisc, ingressDevice } from '../../src/kernel/netlink/policer-message.js'
 import {
   decodeRootQdisc,
@@ -17,12 +16,14 @@ import type { FrameSocket } from './frame-socket.js'
 import { findLink } from './links.js'
 import type { Namespace } from './namespace.js'
 import type { Api } from './rpc.js'
+import type { Testbed } from './testbed.js'
 
-/** The root qdisc of a device of this thread's namespace, asked without the service. */
+/** The root qdisc of a device of this thread's namespace, asked without the service, and by a dump: others do not hear of it. */
 export function rootQdisc(device: string): Qdisc | undefined {
-  const request = { type: RTM_GETQDISC, flags: NLM_F_ECHO, payload: encodeQdiscQuery(indexOf(device)) }
-  const found = exchange('request', request).messages.find(message => message.type === RTM_NEWQDISC)
-  return found === undefined ? undefined : decodeRootQdisc(found.payload)?.qdisc
+  const index = indexOf(device)
+  const { messages } = exchange('dump', { type: RTM_GETQDISC, payload: encodeQdiscQuery(0) })
+  const roots = messages.flatMap(({ type, payload }) => (type === RTM_NEWQDISC ? (decodeRootQdisc(payload) ?? []) : []))
+  return roots.find(root => root.index === index)?.qdisc
 }
 
 /** What `tc qdisc del dev DEVICE root` does. */
@@ -101,44 +102,9 @@ function trySend(from: FrameSocket, frame: Uint8Array): void {
   }
 }
 
-/** Bytes that a container's `veth0` has received, Ethernet headers included. */
-function receivedBytes(at: Namespace): number {
-  return Number(at.run(() => findLink('veth0'))?.statistics.rxBytes ?? 0n)
-}
-
 /** Frames that a container's `veth0` has received. */
 export function receivedFrames(at: Namespace): number {
   return Number(at.run(() => findLink('veth0'))?.statistics.rxPackets ?? 0n)
-}
-
-const sampleMs = 200
-
-/**
- * Waits until each of the containers has received at this rate ± 5% for `windowMs` on end, by its byte counter and this
- * machine's clock. A machine that has other things to do does not fill the link all the time: any such window will do.
- */
-export async function holdRate(
-  to: Readonly<Record<string, Namespace>>,
-  bitsPerSecond: number,
-  windowMs: number,
-  deadlineMs = 8 * windowMs,
-): Promise<void> {
-  await Promise.all(
-    Object.entries(to).map(async ([name, container]) => {
-      const shares: string[] = []
-      const samples: { readonly atMs: number; readonly bytes: number }[] = []
-      for (const deadline = performance.now() + deadlineMs; performance.now() < deadline; await delay(sampleMs)) {
-        const now = { atMs: performance.now(), bytes: receivedBytes(container) }
-        samples.push(now)
-        const from = samples.findLast(({ atMs }) => atMs <= now.atMs - windowMs)
-        if (from === undefined) continue
-        const share = ((now.bytes - from.bytes) * 8e3) / (now.atMs - from.atMs) / bitsPerSecond
-        if (Math.abs(share - 1) <= 0.05) return
-        shares.push(share.toFixed(3))
-      }
-      throw new Error(`${name} received ${shares.join(' ')} of ${bitsPerSecond} bit/s`)
-    }),
-  )
 }
 
 /** Without what is not set. */
@@ -163,4 +129,19 @@ export async function policingOf({ api }: { readonly api: Api }, tap: string): P
 
 export async function timesRestored({ api }: { readonly api: Api }, tap: string): Promise<number> {
   return Number((await api.getQos({ tap })).qos?.timesRestored)
+}
+
+/** Has a tap's record say something else, as somebody with access to the database would. */
+export async function setInRecord(
+  { ovs }: Pick<Testbed, 'ovs'>,
+  tap: string,
+  key: string,
+  value: string,
+): Promise<void> {
+  await ovs.transact({
+    op: 'mutate',
+    table: 'QoS',
+    where: [['external_ids', 'includes', ['map', [['ovs-bridged:tap', tap]]]]],
+    mutations: [['external_ids', 'insert', ['map', [[`ovs-bridged:${key}`, value]]]]],
+  })
 }

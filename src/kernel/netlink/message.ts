@@ -11,6 +11,7 @@ export interface NetlinkMessage {
 }
 
 // <linux/netlink.h>
+export const NLMSG_NOOP = 1
 export const NLMSG_ERROR = 2
 export const NLMSG_DONE = 3
 export const NLM_F_REQUEST = 0x1

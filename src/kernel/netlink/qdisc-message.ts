@@ -26,14 +26,18 @@ const TCA_KIND = 1
 const TCA_OPTIONS = 2
 const TCA_TBF_PARMS = 1
 const TCA_TBF_RATE64 = 4
+const TCA_TBF_PRATE64 = 5
 const TCA_TBF_BURST = 6
 const TCA_NETEM_CORR = 1
 const TCA_NETEM_REORDER = 3
 const TCA_NETEM_CORRUPT = 4
+const TCA_NETEM_LOSS = 5
 const TCA_NETEM_RATE = 6
+const TCA_NETEM_ECN = 7
 const TCA_NETEM_RATE64 = 8
 const TCA_NETEM_LATENCY64 = 10
 const TCA_NETEM_JITTER64 = 11
+const TCA_NETEM_SLOT = 12
 
 const tcmsgBytes = 20
 const tbfQoptBytes = 36
@@ -109,12 +113,15 @@ export function decodeRootQdisc(payload: Uint8Array): { readonly index: number; 
   const handle = view.getUint32(8, littleEndian)
   const attributes = decodeAttributes(payload.subarray(tcmsgBytes))
   const kind = readText(attributes, TCA_KIND) ?? ''
-  const spec = decodeSpec(kind, attributes.get(TCA_OPTIONS))
-  const ours = kind in ourHandles && Object.entries(ourHandles).some(([name, own]) => name === kind && own === handle)
-  return { index: view.getInt32(4, littleEndian), qdisc: { kind, ours, ...(spec !== undefined && { spec }) } }
+  const ours = Object.entries(ourHandles).some(([name, own]) => name === kind && own === handle)
+  const settings = decodeSettings(kind, attributes.get(TCA_OPTIONS)) ?? { hasMore: false }
+  return { index: view.getInt32(4, littleEndian), qdisc: { kind, ours, isDefault: handle === 0, ...settings } }
 }
 
-function decodeSpec(kind: string, options: Uint8Array | undefined): QdiscSpec | undefined {
+/** What we can say of a qdisc, and whether there is more to it. */
+type Settings = Required<Pick<Qdisc, 'spec' | 'hasMore'>>
+
+function decodeSettings(kind: string, options: Uint8Array | undefined): Settings | undefined {
   if (options === undefined) return undefined
   if (kind === 'tbf') return decodeTbf(decodeAttributes(options))
   if (kind === 'netem' && options.length >= netemQoptBytes) {
@@ -123,38 +130,56 @@ function decodeSpec(kind: string, options: Uint8Array | undefined): QdiscSpec | 
   return undefined
 }
 
-function decodeTbf(attributes: Attributes): QdiscSpec | undefined {
+function decodeTbf(attributes: Attributes): Settings | undefined {
   const parms = attributes.get(TCA_TBF_PARMS)
   if (parms === undefined || parms.length < tbfQoptBytes) return undefined
   const view = viewOf(parms)
   const bytesPerSecond = readRate64(attributes, TCA_TBF_RATE64) ?? view.getUint32(8, littleEndian)
   const bufferNs = view.getUint32(28, littleEndian) * tickNs
-  return {
-    kind: 'tbf',
+  const spec = {
+    kind: 'tbf' as const,
     bytesPerSecond,
     burstBytes: Math.round((bytesPerSecond * bufferNs) / 1e9),
     limitBytes: view.getUint32(24, littleEndian),
   }
+  // `struct tc_ratespec`: what a frame is taken to be longer by, or at least; and the rate of the one for the peak.
+  const lengths = [view.getUint16(2, littleEndian), view.getUint16(6, littleEndian)]
+  const hasOwnLengths = view.getUint8(1) !== TC_LINKLAYER_ETHERNET || lengths.some(bytes => bytes !== 0)
+  const hasPeak = view.getUint32(20, littleEndian) !== 0 || attributes.has(TCA_TBF_PRATE64)
+  return { spec, hasMore: hasOwnLengths || hasPeak }
 }
 
-function decodeNetem(qopt: DataView, attributes: Attributes): QdiscSpec {
+function decodeNetem(qopt: DataView, attributes: Attributes): Settings {
   const word = (at: number) => qopt.getUint32(at * 4, littleEndian)
-  const rate = attributes.get(TCA_NETEM_RATE)
-  const first = (type: number) => {
-    const value = attributes.get(type)
-    return value === undefined ? 0 : viewOf(value).getUint32(0, littleEndian)
-  }
-  return {
-    kind: 'netem',
+  const wordsOf = (type: number) => readWords(attributes.get(type))
+  const [reorder = 0, ...reorderMore] = wordsOf(TCA_NETEM_REORDER)
+  const [corrupt = 0, ...corruptMore] = wordsOf(TCA_NETEM_CORRUPT)
+  const [rate = 0, ...rateMore] = wordsOf(TCA_NETEM_RATE)
+  const more = [...wordsOf(TCA_NETEM_CORR), ...reorderMore, ...corruptMore, ...rateMore, ...wordsOf(TCA_NETEM_ECN)]
+  const gap = word(3)
+  const hasMore =
+    gap !== (reorder > 0 ? 1 : 0) ||
+    more.some(value => value !== 0) ||
+    // The kernel shows these only where they are set.
+    attributes.has(TCA_NETEM_LOSS) ||
+    attributes.has(TCA_NETEM_SLOT)
+  const spec = {
+    kind: 'netem' as const,
     delayNs: readS64(attributes, TCA_NETEM_LATENCY64) ?? word(0) * tickNs,
     limitPackets: word(1),
     loss: word(2),
-    reorder: first(TCA_NETEM_REORDER),
+    reorder,
     duplicate: word(4),
     jitterNs: readS64(attributes, TCA_NETEM_JITTER64) ?? word(5) * tickNs,
-    corrupt: first(TCA_NETEM_CORRUPT),
-    bytesPerSecond: rate === undefined ? 0 : (readRate64(attributes, TCA_NETEM_RATE64) ?? first(TCA_NETEM_RATE)),
+    corrupt,
+    bytesPerSecond: readRate64(attributes, TCA_NETEM_RATE64) ?? rate,
   }
+  return { spec, hasMore }
+}
+
+function readWords(value: Uint8Array | undefined): number[] {
+  const view = viewOf(value ?? new Uint8Array())
+  return Array.from({ length: Math.floor(view.byteLength / 4) }, (_, i) => view.getUint32(i * 4, littleEndian))
 }
 
 /** `struct tcmsg`: family, padding, device, handle, parent, info. */

@@ -13,6 +13,7 @@ import {
   NLM_F_REQUEST,
   NLMSG_DONE,
   NLMSG_ERROR,
+  NLMSG_NOOP,
 } from './message.js'
 
 export const NETLINK_ROUTE = 0
@@ -36,6 +37,8 @@ export interface NetlinkSocket extends Disposable {
   request(request: NetlinkRequest): NetlinkAnswer
   /** Reads a whole table; again from the start when it changed meanwhile. */
   dump(request: NetlinkRequest): NetlinkAnswer
+  /** Its address, by which notifications tell whose request they come from. */
+  portId(): number
 }
 
 const AF_NETLINK = 16
@@ -144,6 +147,8 @@ function requestSocket(syscalls: Syscalls, fd: number): NetlinkSocket {
   return {
     request: request => exchange(request, 0),
     dump,
+    // Every answer is addressed to it, also that of a request that does nothing.
+    portId: () => exchange({ type: NLMSG_NOOP, payload: new Uint8Array() }, 0).messages.at(-1)?.portId ?? 0,
     [Symbol.dispose]: () => {
       syscalls.close(fd)
     },
