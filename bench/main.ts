@@ -1,6 +1,7 @@
 /** Runs benches and writes down what came of them: see docs/performance.md. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Bench, Figure } from './bench.js'
 import { arp } from './benches/arp.js'
@@ -10,11 +11,14 @@ import { createPar } from './benches/create-par.js'
 import { createSeq } from './benches/create-seq.js'
 import { destroy } from './benches/destroy.js'
 import { fanout } from './benches/fanout.js'
+import { growth } from './benches/growth.js'
+import { idle } from './benches/idle.js'
 import { netflow } from './benches/netflow.js'
 import { ovsdbLoad } from './benches/ovsdb-load.js'
 import { ovsdbTxn } from './benches/ovsdb-txn.js'
 import { read } from './benches/read.js'
 import { scrape } from './benches/scrape.js'
+import { growthPlot } from './plot.js'
 import { type Machine, type Result, resultOf, tableOf, thisMachine } from './report.js'
 
 const benches: readonly Bench[] = [
@@ -22,7 +26,9 @@ const benches: readonly Bench[] = [
   createPar,
   createMany,
   destroy,
+  growth,
   read,
+  idle,
   fanout,
   arp,
   scrape,
@@ -91,6 +97,8 @@ function keep(path: string, results: readonly Result[]): void {
   const all = [...kept, ...results].sort((a, b) => placeOf(a) - placeOf(b))
   const record: BenchRecord = { machine, results: all }
   writeFileSync(path, `${JSON.stringify(record, null, 2)}\n`)
+  const plot = growthPlot(all)
+  if (plot !== undefined) writeFileSync(join(dirname(path), 'growth.svg'), plot)
 }
 
 function recordAt(path: string): BenchRecord | undefined {

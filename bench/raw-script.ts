@@ -6,7 +6,9 @@ import { loadSyscalls } from '../src/kernel/syscall.js'
 import { createTaps } from '../src/kernel/tap.js'
 import { isRecord } from '../src/lib/json-rpc.js'
 import { newFramer } from '../src/ovsdb/framing.js'
-import type { World } from './world.js'
+import { byCallers, tapNames } from './bench.js'
+import { deleteDevicesAtOnce, deletePortsAtOnce } from './by-hand.js'
+import { type World, warmTaps } from './world.js'
 
 /** A script that does what CreateTap does and no more: no service, no other thread, no replica, no undoing. */
 export interface RawScript extends Disposable {
@@ -35,6 +37,14 @@ export async function openRawScript({ ovs }: World): Promise<RawScript> {
       database[Symbol.dispose]()
     },
   }
+}
+
+/** What the service gets, so that compiled code is compared with compiled code. */
+export async function warmUp(world: World, script: RawScript): Promise<void> {
+  const taps = tapNames(warmTaps, 100_000)
+  await byCallers(1, taps, tap => script.addTap(tap))
+  await deletePortsAtOnce(world, taps)
+  await deleteDevicesAtOnce(world, taps)
 }
 
 function rowsOf(tap: string, bridge: unknown): unknown[] {

@@ -1,7 +1,7 @@
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
-import { addOneByOne, deleteDevicesAtOnce, deletePortsAtOnce } from '../by-hand.js'
-import { openRawScript, type RawScript } from '../raw-script.js'
-import { expectTaps, type World, warmTaps, withoutService, withService } from '../world.js'
+import { addOneByOne } from '../by-hand.js'
+import { openRawScript, warmUp } from '../raw-script.js'
+import { expectTaps, withoutService, withService } from '../world.js'
 
 export const createSeq: Bench = {
   name: 'create-seq',
@@ -54,12 +54,4 @@ function createByScript(settings: Settings, taps: readonly string[]): Promise<nu
     await expectTaps(world, taps.length)
     return ms
   })
-}
-
-/** What the service gets, so that compiled code is compared with compiled code. */
-async function warmUp(world: World, script: RawScript): Promise<void> {
-  const taps = tapNames(warmTaps, 100_000)
-  await byCallers(1, taps, tap => script.addTap(tap))
-  await deletePortsAtOnce(world, taps)
-  await deleteDevicesAtOnce(world, taps)
 }

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Client, credentials } from '@grpc/grpc-js'
 import { BridgeServiceService } from '../../src/gen/ovs/bridge/v1/service.js'
@@ -10,6 +9,7 @@ import { findLink } from '../../test/support/links.js'
 import { until } from '../../test/support/until.js'
 import type { Bench, Figure, Settings } from '../bench.js'
 import { tapNames } from '../bench.js'
+import { cpuMs, residentMib } from '../usage.js'
 import { fill, type Served, withService } from '../world.js'
 
 export const fanout: Bench = {
@@ -170,18 +170,4 @@ async function hasRates(api: Served['api'], count: number): Promise<boolean> {
     if (stats.filter(one => one.rxBytesPerSecond > 0 && one.txBytesPerSecond > 0).length >= count) return true
   }
   return false
-}
-
-/** CPU time that all threads of a process have used: proc_pid_stat(5), in ticks of 10 ms. */
-function cpuMs(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    .replace(/^.*\) /, '')
-    .split(' ')
-  return (Number(fields[11]) + Number(fields[12])) * 10
-}
-
-/** VmRSS of proc_pid_status(5). */
-function residentMib(pid: number): number {
-  const [, kib] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? []
-  return Number(kib) / 1024
 }
