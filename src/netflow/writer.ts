@@ -14,7 +14,7 @@ export interface WriterCounters {
   readonly droppedFlows: number
   /** Flows in the queue or being written. */
   readonly queuedFlows: number
-  /** Why nothing is being written; empty while all is well. */
+  /** Why flows are not written, or not as fast as they come; empty while all is well. */
   readonly problem: string
 }
 
@@ -39,6 +39,9 @@ interface Queued {
 const maxBatchBytes = 65_536
 /** Lines within one UDP datagram: what an Ethernet frame holds, less room for a tunnel. */
 const maxLinesBytes = 1_400
+
+/** Of a place that takes nothing any more, or less than comes. */
+const overrun = 'flows come faster than they are taken'
 
 const usualRetryMs = 1_000
 const tellAgainMs = 60_000
@@ -93,6 +96,8 @@ export class Writer implements AsyncDisposable {
     const flowCount = flows.length
     if (this.#closing || this.#queue.length >= maxQueuedDatagrams) {
       this.#droppedFlows += flowCount
+      // One that cannot be opened has said so.
+      if (!this.#closing && this.#sink !== undefined && this.#problem === '') this.#tell(overrun)
       return
     }
     this.#queue.push({ bytes, flowCount })
@@ -122,15 +127,19 @@ export class Writer implements AsyncDisposable {
   async #run(): Promise<void> {
     const { signal } = this.#scope
     const { open, retryMs = usualRetryMs } = this.#options
+    let wasRefused = false
     while (!signal.aborted) {
       let sink: Sink | undefined
       try {
         sink = await open(signal)
         this.#sink = sink
-        this.#problem = ''
+        // A disk that is full and a UDP peer that is away can be opened all the same: what ends their problem is a write.
+        if (wasRefused || this.spec.target.kind === 'tcp') this.#problem = ''
+        wasRefused = false
         await raceAbort(this.#feed(sink), signal)
         return
       } catch (error) {
+        wasRefused = sink === undefined
         if (!signal.aborted) this.#tell(error instanceof Error ? error.message : String(error))
       } finally {
         await closed(sink)
@@ -188,8 +197,12 @@ export class Writer implements AsyncDisposable {
 
   #settle(flows: number, written: boolean): void {
     this.#queuedFlows -= flows
-    if (written) this.#flows += flows
-    else this.#droppedFlows += flows
+    if (!written) {
+      this.#droppedFlows += flows
+      return
+    }
+    this.#flows += flows
+    if (this.#queue.length === 0) this.#problem = ''
   }
 }
 

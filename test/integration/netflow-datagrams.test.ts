@@ -201,6 +201,7 @@ laneTest(
     assert.deepEqual([file.droppedFlows, file.problem], [0n, ''])
     assert.equal(readRaw(join(captures.path, 'flows')), Number(file.flows))
     assert.equal(tcp.flows + tcp.droppedFlows + tcp.queuedFlows, netflow.flows)
+    assert.equal(tcp.problem, 'flows come faster than they are taken')
   },
 )
 

@@ -151,8 +151,9 @@ test('a stuck TCP peer costs the file beside it nothing; its own queue is bounde
     taken = stuck.counters.flows
     return stuck.counters.droppedFlows > 0 && taken === before
   })
-  assert.equal(file.writer.counters.droppedFlows, 0)
-  const { flows, droppedFlows, queuedFlows } = stuck.counters
+  assert.deepEqual([file.writer.counters.droppedFlows, file.writer.counters.problem], [0, ''])
+  const { flows, droppedFlows, queuedFlows, problem } = stuck.counters
+  assert.equal(problem, 'flows come faster than they are taken')
   assert.equal(flows + droppedFlows + queuedFlows, offered)
   // One batch more is being written.
   assert.ok(queuedFlows > maxQueuedDatagrams * 30 && queuedFlows < (maxQueuedDatagrams + 64) * 30, `${queuedFlows}`)
@@ -242,6 +243,32 @@ test('what fails to open is tried again, drops what there is no room for, and sa
   await until('all that waited is written', () => writer.counters.flows === maxQueuedDatagrams)
   assert.equal(writer.counters.problem, '')
   assert.deepEqual(problems, ['ENOSPC: no space left on device'])
+})
+
+test('a place that can be opened and takes nothing has its problem until something is written', async () => {
+  let [opened, full] = [0, true]
+  await using writer = new Writer({
+    spec: { target: fileTarget('flows'), format: 'raw', gzip: false },
+    retryMs: 1,
+    open: async () => {
+      opened++
+      return {
+        write: async () => {
+          if (full) throw new Error('ENOSPC: no space left on device')
+        },
+        ended: new AbortController().signal,
+        [Symbol.asyncDispose]: async () => {},
+      }
+    },
+  })
+  writer.offer(datagram(0))
+  await until('it is opened again', () => opened === 2)
+  // With nothing to write.
+  assert.deepEqual([writer.counters.problem, writer.counters.queuedFlows], ['ENOSPC: no space left on device', 0])
+  full = false
+  writer.offer(datagram(30))
+  await until('it is written', () => writer.counters.flows === 30)
+  assert.equal(writer.counters.problem, '')
 })
 
 test('a TCP peer that comes back is connected to before there is anything to write', async () => {
