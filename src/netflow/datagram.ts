@@ -24,7 +24,7 @@ export interface Flow {
   readonly output: number
   readonly packets: number
   readonly octets: number
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch; of a flow that goes on, Open vSwitch tells its very first packet each time. */
   readonly firstMs: number
   readonly lastMs: number
 }
