@@ -14,7 +14,7 @@ import type { BridgeName } from './names.js'
 import { freeEngine, type KeptNetflow, keptNetflow, netflowOf, refuseNetflow } from './netflow-row.js'
 import type { OvsRows } from './ovs.js'
 import { netflowMarks, ownerOf, randomId, writerKeys, writerMarks } from './ownership.js'
-import { BridgeError, writerExists, writerNotFound } from './problem.js'
+import { BridgeError, noNetflow, writerExists, writerNotFound } from './problem.js'
 import { committing, undoingOnFailure } from './undo.js'
 
 export { formatIpv4, parseWriterTarget, type WriterFormat, writerName } from '../netflow/index.js'
@@ -175,7 +175,9 @@ export async function addNetflowWriter(host: Host, bridge: BridgeName, spec: Wri
       await host.netflows.forgetFile(spec)
     })
     const part = changing(bridge, false, transaction => {
-      const { row } = refuseWriter(host, bridge, name)
+      const { row, record: now } = refuseWriter(host, bridge, name)
+      // Ended and made anew meanwhile: the writer would be listed there and get nothing.
+      if (now.id !== record.id) throw noNetflow(bridge)
       transaction.setKeys('NetFlow', row._uuid, 'external_ids', writerMarks(spec, file))
     })
     await committing(host, part, call, undo, (transaction, replica) => {
@@ -222,24 +224,25 @@ export async function removeNetflowWriter(
   call: Call,
 ): Promise<WriterRemoved> {
   const { record } = keptNetflow(host, bridge)
-  const collector = host.netflows.get(record.id)
-  const part: Part<{ readonly kept: KeptNetflow; readonly ended: boolean }> = {
-    owns: [bridge],
-    needs: [],
-    reconfigures: record.endWithLastWriter,
-    write: transaction => {
-      const kept = keptNetflow(host, bridge)
-      if (!kept.record.writers.has(name)) throw writerNotFound(name, bridge)
-      const writers = new Map([...kept.record.writers].filter(([other]) => other !== name))
-      const ended = kept.record.endWithLastWriter && writers.size === 0
-      if (ended) endNetflow(transaction, managedBridge(host, bridge))
-      else transaction.setKeys('NetFlow', kept.row._uuid, 'external_ids', writerKeys(name))
-      return () => ({ kept: { row: kept.row, record: { ...kept.record, writers } }, ended })
-    },
-  }
+  const part: Part<{ readonly kept: KeptNetflow; readonly ended: boolean; readonly collector: Collector | undefined }> =
+    {
+      owns: [bridge],
+      needs: [],
+      reconfigures: record.endWithLastWriter,
+      write: transaction => {
+        const kept = keptNetflow(host, bridge)
+        if (!kept.record.writers.has(name)) throw writerNotFound(name, bridge)
+        const writers = new Map([...kept.record.writers].filter(([other]) => other !== name))
+        const ended = kept.record.endWithLastWriter && writers.size === 0
+        if (ended) endNetflow(transaction, managedBridge(host, bridge))
+        else transaction.setKeys('NetFlow', kept.row._uuid, 'external_ids', writerKeys(name))
+        const collector = host.netflows.get(kept.record.id)
+        return () => ({ kept: { row: kept.row, record: { ...kept.record, writers } }, ended, collector })
+      },
+    }
   const receipt = await host.committer.commit(part, call)
   await host.committer.applied(receipt, call)
-  const { kept, ended } = receipt.result
+  const { kept, ended, collector } = receipt.result
   await raceAbort(Promise.all([collector?.remove(name), host.netflows.ended(bridge, call.signal)]), call.signal)
   return { netflow: netflowView(bridge, kept, collector), ended }
 }
