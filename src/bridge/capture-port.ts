@@ -4,6 +4,7 @@ import type { OvsTransaction, Part } from './commit.js'
 import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
 import { removeMirrors } from './mirror.js'
+import { mirrorsOn, refuseBeyondMirrors } from './mirror-row.js'
 import { type BridgeName, type PortName, parsePortName } from './names.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
 import { isMirrorFor, mirrorMarks, ownerOf, portMarks, randomId, roleOf } from './ownership.js'
@@ -60,11 +61,12 @@ function capturePortName(): PortName {
 
 function insertion(host: Host, bridge: BridgeName, name: PortName, id: string): Part<void> {
   return {
-    owns: [name],
+    owns: [name, mirrorsOn(bridge)],
     needs: [bridge],
     reconfigures: true,
     write: transaction => {
       const row = managedBridge(host, bridge)
+      refuseBeyondMirrors(row)
       const iface = transaction.insert('Interface', { name, type: 'internal', mtu_request: mtuBytes })
       const port = transaction.insert('Port', {
         name,

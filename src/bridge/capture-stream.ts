@@ -27,7 +27,8 @@ export interface StreamSpec {
  * The packets of taps, or of a bridge, as pcapng, until none of them is left or the limit is reached; rejects with the
  * signal's reason.
  *
- * Errors: `invalid` filter; `not-found`; `device-refused`; for a bridge those of a commit, and `not-realised`.
+ * Errors: `invalid` filter; `not-found`; `device-refused`; for a bridge `exhausted` mirrors, those of a commit, and
+ * `not-realised`.
  */
 export async function* streamCapture(
   host: Host,

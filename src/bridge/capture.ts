@@ -91,7 +91,7 @@ export class Captures implements AsyncDisposable {
    * what fails later leaves none.
    *
    * Errors: `invalid` filter; `not-found`; `already-exists` and `file-refused` of the file; `exhausted` quota;
-   * `device-refused`; for a bridge those of a commit, and `not-realised`.
+   * `device-refused`; for a bridge `exhausted` mirrors, those of a commit, and `not-realised`.
    */
   async start(spec: CaptureSpec, call: Call): Promise<Capture> {
     const host = this.#host

@@ -1,7 +1,7 @@
 import type { Host } from './host.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
 import { isMirrorFor } from './ownership.js'
-import { inUse } from './problem.js'
+import { BridgeError, inUse } from './problem.js'
 
 const namePrefix = 'mirror-'
 
@@ -19,6 +19,21 @@ export function isMirror(host: Host, row: OvsRows['Mirror']): boolean {
 export function bridgeOfMirror(replica: OvsReplica, mirror: OvsRows['Mirror']): OvsRows['Bridge'] | undefined {
   for (const bridge of replica.referrers('Bridge', 'mirrors', mirror._uuid)) return bridge
   return undefined
+}
+
+/** MAX_MIRRORS of Open vSwitch. ovs-vswitchd leaves out what is more, and only its log says so. */
+const maxMirrors = 32
+
+/** For those who add a mirror to own in their part, so that none is planned without the others. No port has a name with a space. */
+export function mirrorsOn(bridge: string): string {
+  return `mirrors on ${bridge}`
+}
+
+/** Throws `exhausted` when a bridge has as many mirrors, of anybody, as it can. */
+export function refuseBeyondMirrors({ name, mirrors }: OvsRows['Bridge']): void {
+  if (mirrors.length < maxMirrors) return
+  const message = `${name} has ${mirrors.length} mirrors, one of them for each capture; Open vSwitch takes no more`
+  throw new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
 }
 
 /** The taps on a bridge that are handed copies, sorted. A mirror that has lost its port to somebody else is none. */

@@ -4,7 +4,15 @@ import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
 import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
-import { bridgeOfMirror, isMirror, mirrorName, mirrorsFrom, mirrorsTo } from './mirror-row.js'
+import {
+  bridgeOfMirror,
+  isMirror,
+  mirrorName,
+  mirrorsFrom,
+  mirrorsOn,
+  mirrorsTo,
+  refuseBeyondMirrors,
+} from './mirror-row.js'
 import type { BridgeName, PortName } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
 import { idOf, mirrorMarks, randomId } from './ownership.js'
@@ -33,7 +41,7 @@ export interface MirrorSpec {
  *
  * Errors: `invalid` when source and destination are one; `not-found` for a bridge, and a tap that is not on it;
  * `already-exists` when the destination has a mirror; `in-use` for a tap in a bond, a source that is a destination, and a
- * destination that is a source; those of a commit.
+ * destination that is a source; `exhausted` when the bridge has all mirrors it can; those of a commit.
  */
 export async function createMirror(host: Host, spec: MirrorSpec, call: Call): Promise<Mirror> {
   const { bridge, source, destination } = spec
@@ -56,7 +64,7 @@ export async function createMirror(host: Host, spec: MirrorSpec, call: Call): Pr
 
 function insertion(host: Host, { bridge, source, destination }: MirrorSpec, id: string): Part<void> {
   return {
-    owns: source === undefined ? [destination] : [destination, source],
+    owns: [destination, mirrorsOn(bridge), ...(source === undefined ? [] : [source])],
     needs: [bridge],
     reconfigures: true,
     write: (transaction, replica) => {
@@ -64,6 +72,7 @@ function insertion(host: Host, { bridge, source, destination }: MirrorSpec, id: 
       const output = portOnBridge(host, row, destination)
       const selected = source === undefined ? [] : [portOnBridge(host, row, source)]
       refuseOccupied(replica, output, selected)
+      refuseBeyondMirrors(row)
       // One that somebody has deleted the port of.
       removeMirrors(transaction, replica, mirrorsOf(host, destination))
       const mirror = transaction.insert('Mirror', {

@@ -120,6 +120,44 @@ laneTest('fifty captures at once each have every frame', userspace, async contex
   }
 })
 
+laneTest(
+  'a bridge is captured as often as Open vSwitch has mirrors for it, and not once more',
+  userspace,
+  async context => {
+    await using bed = await startCapturing(context.signal)
+    const { api, directory } = bed
+    await api.createTap({ tap: 'one' })
+    await api.createTap({ tap: 'two' })
+    const one = bed.use(openTap('one'))
+    const two = bed.use(openTap('two'))
+    const started = await Promise.allSettled(Array.from({ length: 33 }, () => startCapture(api, ofBridge('br0'))))
+    const ids = started.flatMap(outcome => (outcome.status === 'fulfilled' ? [outcome.value] : []))
+    assert.equal(ids.length, 32)
+    const beyond = {
+      'one more capture': () => api.startCapture(ofBridge('br0')),
+      'a stream': () => api.streamCapture({ bridge: 'br0' }).next(),
+      'a mirror': () => api.createMirror({ source: 'one', destination: 'two' }),
+    }
+    for (const [what, asked] of Object.entries(beyond)) {
+      const refused = await refusalOf(what, asked())
+      assert.deepEqual([refused.code, refused.reason], ['RESOURCE_EXHAUSTED', 'EXHAUSTED'], what)
+    }
+    assert.equal((await bed.ovs.select('Mirror')).length, 32)
+    assert.equal(readdirSync(directory).length, 32)
+    // For one tap alone: a port without its mirror would see what is for all.
+    two.send(testFrame(0, 100, { source: 2 }))
+    const known = testFrame(1, 100)
+    known.writeUIntBE(0x020000000002, 0, 6)
+    const isIn = (name: string) => readPcap(join(directory, name)).some(({ bytes }) => bytes.equals(known))
+    await until('the frame is in every file', () => {
+      one.send(known)
+      return readdirSync(directory).every(isIn)
+    })
+    await api.stopCapture({ id: ids[0] ?? 0 })
+    await startCapture(api, ofBridge('br0'))
+  },
+)
+
 laneTest('ending all captures goes on past one that cannot be ended', userspace, async context => {
   await using bed = await startCapturing(context.signal)
   const { api } = bed
