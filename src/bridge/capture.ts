@@ -1,12 +1,12 @@
 import {
   baseNameOf,
-  bytesBelow,
   type CaptureEnd,
   type CaptureEngine,
   type CaptureFile,
   closeFile,
   createCaptureFile,
   faultOfFilter,
+  measureGrowthLimit,
   type RunningCapture,
   removeCaptureFile,
   ringFileName,
@@ -73,6 +73,7 @@ export class Captures implements AsyncDisposable {
   readonly #host: Host
   readonly #engine: CaptureEngine
   readonly #store: CaptureStore
+  readonly #growthLimit: () => Promise<number | undefined>
   readonly #running = new Map<number, Running>()
   readonly #ended = new Map<number, Capture>()
   /** Of captures and of streams. */
@@ -83,6 +84,11 @@ export class Captures implements AsyncDisposable {
     this.#host = host
     this.#engine = engine
     this.#store = store
+    const { directory, quotaBytes } = store
+    this.#growthLimit =
+      quotaBytes === undefined
+        ? async () => undefined
+        : measureGrowthLimit(directory, quotaBytes, () => engine.grownBytes)
     this.#following = host.ovsdb.subscribe(() => this.#endGone())
   }
 
@@ -98,7 +104,7 @@ export class Captures implements AsyncDisposable {
     const found = findTarget(host, spec.target)
     const fault = await raceAbort(faultOfFilter(spec.filter, spec.snapLen), call.signal)
     if (fault !== undefined) throw invalid([{ field: 'filter', description: fault }])
-    const quotaLeftBytes = await this.#quotaLeftBytes()
+    const growthLimitBytes = await this.#growthWithinQuota()
     const id = await takeCaptureId(host, call)
     const fileName = spec.fileName ?? generatedName(spec.target, id)
     return await undoingOnFailure(host, call, async undo => {
@@ -120,7 +126,7 @@ export class Captures implements AsyncDisposable {
           limits: { packets: maxPackets, bytes: maxBytes },
           ring: ring && { ...ring, baseName: baseNameOf(fileName) },
         },
-        quotaLeftBytes,
+        growthLimitBytes,
       )
       const running = new Running({ id, spec: { ...spec, fileName }, found, file, port, engineRun })
       this.#running.set(id, running)
@@ -209,11 +215,10 @@ export class Captures implements AsyncDisposable {
     await removeCapturePort(this.#host, this.ports, port, { signal: lifetime, caller: 'end of a capture' })
   }
 
-  async #quotaLeftBytes(): Promise<number | undefined> {
+  async #growthWithinQuota(): Promise<number | undefined> {
     const { directory, quotaBytes } = this.#store
-    if (quotaBytes === undefined) return undefined
-    const left = quotaBytes - (await bytesBelow(directory))
-    if (left > 0) return left
+    const limitBytes = await this.#growthLimit()
+    if (limitBytes === undefined || limitBytes > this.#engine.grownBytes) return limitBytes
     const message = `the files in ${directory} have reached --capture-quota, ${quotaBytes} bytes`
     throw new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
   }

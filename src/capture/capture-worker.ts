@@ -2,11 +2,12 @@ import { readSync } from 'node:fs'
 import { MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { isRecord } from '../lib/json-rpc.js'
 import { CaptureError, type CaptureProblem } from './errors.js'
-import { FileCapture, type Quota } from './file-capture.js'
+import { FileCapture } from './file-capture.js'
 import { loadLibc, type Readiness } from './libc.js'
 import { loadLibpcap } from './libpcap.js'
 import type { Natives } from './live-handle.js'
 import type { CaptureEnd, FromWorker, ToWorker } from './messages.js'
+import { type Growth, GrowthLimit } from './quota.js'
 import type { Running, Step } from './running.js'
 import { StreamCapture } from './stream-capture.js'
 
@@ -19,6 +20,7 @@ import { StreamCapture } from './stream-capture.js'
 export interface CaptureThreadData {
   readonly port: MessagePort
   readonly wakeFd: number
+  readonly growth: Growth
 }
 
 /** A capture with what its last step came to. */
@@ -28,7 +30,7 @@ interface Entry {
   more: boolean
 }
 
-function run({ port, wakeFd }: CaptureThreadData): void {
+function run({ port, wakeFd, growth }: CaptureThreadData): void {
   const post = (message: FromWorker) => port.postMessage(message)
   let natives: Natives
   try {
@@ -38,7 +40,7 @@ function run({ port, wakeFd }: CaptureThreadData): void {
     return
   }
   post({ type: 'ready' })
-  new Loop(natives, port, post).run(wakeFd)
+  new Loop(natives, port, post, new GrowthLimit(growth)).run(wakeFd)
 }
 
 class Loop {
@@ -46,12 +48,13 @@ class Loop {
   readonly #port: MessagePort
   readonly #post: (message: FromWorker) => void
   readonly #entries = new Map<number, Entry>()
-  readonly #quota: Quota = { leftBytes: Number.POSITIVE_INFINITY }
+  readonly #quota: GrowthLimit
 
-  constructor(natives: Natives, port: MessagePort, post: (message: FromWorker) => void) {
+  constructor(natives: Natives, port: MessagePort, post: (message: FromWorker) => void, quota: GrowthLimit) {
     this.#natives = natives
     this.#port = port
     this.#post = post
+    this.#quota = quota
   }
 
   /** Until it is told to close. */
@@ -89,8 +92,8 @@ class Loop {
     }
   }
 
-  #openFile({ request, board, quotaLeftBytes }: Extract<ToWorker, { type: 'start-file' }>): Running {
-    this.#quota.leftBytes = quotaLeftBytes ?? Number.POSITIVE_INFINITY
+  #openFile({ request, board, growthLimitBytes }: Extract<ToWorker, { type: 'start-file' }>): Running {
+    this.#quota.bytes = growthLimitBytes ?? Number.POSITIVE_INFINITY
     return new FileCapture(this.#natives, request, board, this.#quota)
   }
 
@@ -148,7 +151,12 @@ function problemOf(error: unknown): CaptureProblem {
 }
 
 function isThreadData(data: unknown): data is CaptureThreadData {
-  return isRecord(data) && data['port'] instanceof MessagePort && typeof data['wakeFd'] === 'number'
+  return (
+    isRecord(data) &&
+    data['port'] instanceof MessagePort &&
+    typeof data['wakeFd'] === 'number' &&
+    data['growth'] instanceof BigInt64Array
+  )
 }
 
 if (!isThreadData(workerData)) throw new Error('this file is for a worker thread')

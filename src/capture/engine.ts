@@ -16,6 +16,7 @@ import {
   type StreamRequest,
   type ToWorker,
 } from './messages.js'
+import { type Growth, newGrowth, readGrowth } from './quota.js'
 import { releaseAll } from './release.js'
 import { unreadLimitBytes } from './stream-capture.js'
 
@@ -38,10 +39,12 @@ export interface RunningCapture {
 /** Captures of network devices of the namespace in which the first was started. */
 export interface CaptureEngine extends AsyncDisposable {
   /**
-   * Resolves when packets are being taken. `quotaLeftBytes` is by how much all files together may grow from now on,
-   * undefined: without a limit. The file's `fd` is closed by the engine, whatever becomes of it. Throws CaptureError.
+   * Resolves when packets are being taken. `growthLimitBytes` is what {@link grownBytes} may come to from now on, with all
+   * captures together; undefined: no limit. The file's `fd` is closed by the engine, whatever becomes of it. Throws CaptureError.
    */
-  start(request: FileRequest, quotaLeftBytes: number | undefined): Promise<RunningCapture>
+  start(request: FileRequest, growthLimitBytes: number | undefined): Promise<RunningCapture>
+  /** By how much captures have made files grow so far. */
+  readonly grownBytes: number
   /**
    * pcapng, chunk by chunk, until all devices are gone or the limit is reached; rejects with the signal's reason.
    * A reader that is slow makes the kernel drop packets, which the stream tells of. Throws CaptureError.
@@ -52,22 +55,26 @@ export interface CaptureEngine extends AsyncDisposable {
 /** Starts no thread before there is something to capture, and a new one when the last has died. */
 export function openCaptureEngine(): CaptureEngine {
   let thread: Promise<CaptureThread> | undefined
+  const growth = newGrowth()
   let lastId = 0
   let closed = false
   const running = async (): Promise<CaptureThread> => {
     if (closed) throw new CaptureError({ kind: 'closed' })
-    thread ??= openThread(() => {
+    thread ??= openThread(growth, () => {
       thread = undefined
     })
     return await thread
   }
   return {
-    start: async (request, quotaLeftBytes) => {
+    get grownBytes() {
+      return readGrowth(growth)
+    },
+    start: async (request, growthLimitBytes) => {
       const opened = await running().catch((error: unknown) => {
         closeSync(request.file.fd)
         throw error
       })
-      return await opened.startFile(++lastId, request, quotaLeftBytes)
+      return await opened.startFile(++lastId, request, growthLimitBytes)
     },
     stream: async function* (request, signal) {
       return yield* (await running()).stream(++lastId, request, signal)
@@ -79,8 +86,8 @@ export function openCaptureEngine(): CaptureEngine {
   }
 }
 
-async function openThread(onExit: () => void): Promise<CaptureThread> {
-  const thread = new CaptureThread(onExit)
+async function openThread(growth: Growth, onExit: () => void): Promise<CaptureThread> {
+  const thread = new CaptureThread(growth, onExit)
   await thread.ready
   return thread
 }
@@ -105,11 +112,11 @@ class CaptureThread {
   #over: CaptureProblem | undefined
   #settleReady: (problem: CaptureProblem | undefined) => void = () => {}
 
-  constructor(onExit: () => void) {
+  constructor(growth: Growth, onExit: () => void) {
     this.#wakeFd = loadLibc().eventfd()
     const { port1, port2 } = new MessageChannel()
     this.#port = port1
-    const data: CaptureThreadData = { port: port2, wakeFd: this.#wakeFd }
+    const data: CaptureThreadData = { port: port2, wakeFd: this.#wakeFd, growth }
     this.#worker = new Worker(new URL('./capture-worker.js', import.meta.url), {
       workerData: data,
       transferList: [port2],
@@ -139,7 +146,7 @@ class CaptureThread {
     process.once('exit', this.#requestClose)
   }
 
-  startFile(id: number, request: FileRequest, quotaLeftBytes: number | undefined): Promise<RunningCapture> {
+  startFile(id: number, request: FileRequest, growthLimitBytes: number | undefined): Promise<RunningCapture> {
     const board = newBoard()
     return new Promise((resolve, reject) => {
       let end: (end: CaptureEnd) => void = () => {}
@@ -165,7 +172,7 @@ class CaptureThread {
         chunk: () => {},
         ended: end,
       })
-      this.#post({ type: 'start-file', id, request, board, quotaLeftBytes })
+      this.#post({ type: 'start-file', id, request, board, growthLimitBytes })
     })
   }
 

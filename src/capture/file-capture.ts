@@ -4,12 +4,8 @@ import { companyMs, LiveHandle, type Natives } from './live-handle.js'
 import { type Board, type CaptureEnd, type FileRequest, type Ring, writeBoard } from './messages.js'
 import { ringFileName } from './names.js'
 import { recordHeaderBytes } from './pcap-records.js'
+import type { GrowthLimit } from './quota.js'
 import type { Running, Step } from './running.js'
-
-/** Bytes by which all files together may still grow. */
-export interface Quota {
-  leftBytes: number
-}
 
 /** Longest that a packet that was there before the end is waited for. */
 const drainMs = 2 * companyMs
@@ -30,7 +26,7 @@ export class FileCapture implements Running {
   readonly #natives: Natives
   readonly #request: FileRequest
   readonly #board: Board
-  readonly #quota: Quota
+  readonly #quota: GrowthLimit
   readonly #live: LiveHandle
   #file: DumpFile
   /** Files of a ring that are full, the oldest first. */
@@ -48,7 +44,7 @@ export class FileCapture implements Running {
   dueMs = Number.POSITIVE_INFINITY
 
   /** Throws CaptureError; the file's descriptor is still the caller's then. */
-  constructor(natives: Natives, request: FileRequest, board: Board, quota: Quota) {
+  constructor(natives: Natives, request: FileRequest, board: Board, quota: GrowthLimit) {
     this.#natives = natives
     this.#request = request
     this.#board = board
@@ -114,7 +110,7 @@ export class FileCapture implements Running {
     const grown = (failure === undefined ? this.#file.bytes : failure.fileBytes) - this.#keepBytes
     this.#keepBytes += grown
     this.#writtenBytes += grown
-    this.#quota.leftBytes -= grown
+    this.#quota.grow(grown)
     writeBoard(this.#board, 'packets', this.#packets)
     writeBoard(
       this.#board,
@@ -158,7 +154,7 @@ export class FileCapture implements Running {
     this.#file = this.#openDump(fd)
     for (const oldest of this.#full.splice(0, this.#full.length - files + 1)) {
       removeBeside(folderFd, oldest.name)
-      this.#quota.leftBytes += oldest.bytes
+      this.#quota.grow(-oldest.bytes)
     }
     return this.#account(0, this.#file.flush())
   }

@@ -1,6 +1,5 @@
 /** Captures of network devices, to pcap files and as pcapng streams. Knows no Open vSwitch. */
 export {
-  bytesBelow,
   type CaptureFile,
   closeFile,
   createCaptureFile,
@@ -18,3 +17,4 @@ export {
   type SnapLen,
 } from './names.js'
 export type { StreamSource } from './pcapng.js'
+export { measureGrowthLimit } from './quota.js'

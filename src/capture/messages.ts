@@ -58,8 +58,8 @@ export type ToWorker =
       readonly id: number
       readonly request: FileRequest
       readonly board: Board
-      /** That all files may still grow; undefined: no quota. */
-      readonly quotaLeftBytes: number | undefined
+      /** What the growth of all files may come to; undefined: no quota. */
+      readonly growthLimitBytes: number | undefined
     }
   | {
       readonly type: 'start-stream'
