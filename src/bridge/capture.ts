@@ -143,6 +143,7 @@ export class Captures implements AsyncDisposable {
     if (running !== undefined) {
       running.end('stopped by a call')
       await raceAbort(running.settled, call.signal)
+      return running.view()
     }
     const ended = this.#ended.get(id)
     if (ended === undefined) throw captureNotFound(id)

@@ -130,8 +130,7 @@ class Loop {
     entry.more = step === 'more'
     if (step === 'more' || step === 'waiting') return
     this.#entries.delete(entry.id)
-    entry.running.close()
-    this.#post({ type: 'ended', id: entry.id, end: step })
+    this.#post({ type: 'ended', id: entry.id, end: closed(entry.running) ?? step })
   }
 }
 
@@ -140,9 +139,22 @@ function stepOf(running: Running, nowMs: number): Step {
   try {
     return running.step(nowMs)
   } catch (error) {
-    const end: CaptureEnd = { kind: 'failed', detail: error instanceof Error ? error.message : String(error) }
-    return end
+    return failure(error)
   }
+}
+
+/** Closes a capture; the end if that fails. What it holds then is given back by the main thread. */
+function closed(running: Running): CaptureEnd | undefined {
+  try {
+    running.close()
+    return undefined
+  } catch (error) {
+    return failure(error)
+  }
+}
+
+function failure(error: unknown): CaptureEnd {
+  return { kind: 'failed', detail: error instanceof Error ? error.message : String(error) }
 }
 
 function problemOf(error: unknown): CaptureProblem {

@@ -1,5 +1,6 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs'
 import koffi from 'koffi'
+import { fileErrorInWords } from './errors.js'
 import { errnoName } from './libc.js'
 import type { Natives } from './live-handle.js'
 import type { Pointer } from './native.js'
@@ -55,7 +56,7 @@ export class DumpFile {
       this.#flushedBytes = bytes
       return undefined
     }
-    const detail = writeErrorOf(koffi.errno())
+    const detail = fileErrorInWords('the file could not be written', errnoName(koffi.errno()))
     return { detail, ...this.#cutTorn() }
   }
 
@@ -100,10 +101,4 @@ const leastBatchPackets = 64
 /** The same file once more, with a position of its own. */
 function reopened(fd: number): number {
   return openSync(`/proc/self/fd/${fd}`, constants.O_RDWR)
-}
-
-function writeErrorOf(errno: number): string {
-  const name = errnoName(errno)
-  if (name === 'ENOSPC' || name === 'EDQUOT') return 'the disk is full'
-  return `the file could not be written (${name})`
 }

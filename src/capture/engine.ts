@@ -165,8 +165,7 @@ class CaptureThread {
           })
         },
         refused: error => {
-          // Else it went with the stream that was opened on it.
-          if (readBoard(board, 'dump') === 0n) closeSync(request.file.fd)
+          if (readBoard(board, 'fdTaken') === 0n) closeSync(request.file.fd)
           reject(error)
         },
         chunk: () => {},

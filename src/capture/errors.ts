@@ -24,6 +24,11 @@ export class CaptureError extends Error {
   }
 }
 
+/** What befell a file: a name of errno(3) says why. */
+export function fileErrorInWords(what: string, code: string): string {
+  return code === 'ENOSPC' || code === 'EDQUOT' ? 'the disk is full' : `${what} (${code})`
+}
+
 function describe(problem: CaptureProblem): string {
   switch (problem.kind) {
     case 'no-libpcap':

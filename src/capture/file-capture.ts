@@ -1,5 +1,6 @@
 import { createBeside, removeBeside } from './capture-file.js'
 import { DumpFile, type WriteFailure } from './dump-file.js'
+import { fileErrorInWords } from './errors.js'
 import { companyMs, LiveHandle, type Natives } from './live-handle.js'
 import { type Board, type CaptureEnd, type FileRequest, type Ring, writeBoard } from './messages.js'
 import { ringFileName } from './names.js'
@@ -53,6 +54,7 @@ export class FileCapture implements Running {
     this.#name = request.file.name
     writeBoard(board, 'pcap', this.#live.pcap)
     this.#file = this.#openDump(request.file.fd)
+    writeBoard(board, 'fdTaken', 1)
     // The header at once: a capture without a packet is a pcap file too.
     this.#failed = this.#account(0, this.#file.flush())
   }
@@ -146,7 +148,12 @@ export class FileCapture implements Running {
   #rotate({ files, baseName }: Ring): CaptureEnd | undefined {
     const { folderFd } = this.#request.file
     const next = ringFileName(baseName, ++this.#number)
-    const fd = createBeside(folderFd, next)
+    let fd: number
+    try {
+      fd = createBeside(folderFd, next)
+    } catch (error) {
+      return { kind: 'failed', detail: fileErrorInWords(`${next} could not be made`, codeOf(error)) }
+    }
     this.#full.push({ name: this.#name, bytes: this.#keepBytes })
     this.#file.close(this.#keepBytes)
     this.#name = next
@@ -165,4 +172,8 @@ export class FileCapture implements Running {
     writeBoard(this.#board, 'buffer', file.buffer)
     return file
   }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : String(error)
 }

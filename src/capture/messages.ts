@@ -90,9 +90,10 @@ export interface StreamChunk {
 
 /**
  * What both threads see of a capture at any time: counters, and the addresses of what libpcap and the C library hold for it,
- * so that they can be given back when the worker has died. 0: nothing to give back.
+ * so that they can be given back when the worker has died. 0: nothing to give back. `fdTaken` is 1 from when the file's
+ * descriptor is no longer its sender's to close.
  */
-const places = { packets: 0, fileBytes: 1, dropped: 2, pcap: 3, dump: 4, buffer: 5 } as const
+const places = { packets: 0, fileBytes: 1, dropped: 2, pcap: 3, dump: 4, buffer: 5, fdTaken: 6 } as const
 
 export type Board = BigInt64Array
 
