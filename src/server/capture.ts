@@ -34,7 +34,7 @@ export function startCaptureOn(captures: Captures): UnaryHandler<StartCaptureReq
       filter: parseFilter(request.filter),
       snap_len: snapLen,
       max_packets: parseLimit(request.maxPackets),
-      max_bytes: parseLimit(request.maxBytes),
+      max_bytes: parseMaxBytes(request.maxBytes),
       max_duration: maybe(request.maxDuration, parseMaxDurationMs),
       ring: maybe(request.ring, ring => parseRing(ring, snapLen.ok ? snapLen.value : defaultSnapLen)),
     })
@@ -139,6 +139,15 @@ function parseLimit(value: bigint): Parsed<number | undefined> {
   return parsed(value === 0n ? undefined : Number(value))
 }
 
+/** The headers of pcap-savefile(5): of the file and of a packet. */
+const headersBytes = 24 + 16
+
+function parseMaxBytes(value: bigint): Parsed<number | undefined> {
+  const bytes = parseLimit(value)
+  if (!bytes.ok || bytes.value === undefined || bytes.value > headersBytes) return bytes
+  return refused(`is ${value}; the headers alone are ${headersBytes}`)
+}
+
 /** The longest that a timer takes. */
 const mostDurationMs = 2 ** 31 - 1
 
@@ -148,8 +157,6 @@ function parseMaxDurationMs(value: Duration): Parsed<number> {
   return ms > mostDurationMs ? refused('is longer than 24 days') : parsed(ms)
 }
 
-/** The headers of pcap-savefile(5): of the file and of a packet. */
-const headersBytes = 24 + 16
 const mostFiles = 99_999
 
 function parseRing({ files, fileBytes }: CaptureRing, snapLen: SnapLen): Parsed<NonNullable<CaptureSpec['ring']>> {

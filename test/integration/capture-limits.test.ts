@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { CaptureState, type StartCaptureRequest } from '../../src/gen/ovs/bridge/v1/capture.js'
 import {
@@ -71,26 +71,39 @@ laneTest('packets, bytes and time end a capture, and its file is never larger th
   assert.deepEqual((await api.stopCapture({ id: byTime })).capture, timed)
 })
 
-laneTest('a ring keeps the newest files, and loses no packet on the way', userspace, async context => {
-  await using bed = await startCapturing(context.signal)
-  const { api, directory } = bed
-  await api.createTap({ tap: 'one' })
-  const one = bed.use(openTap('one'))
-  const ring = { files: 3, fileBytes: BigInt(24 + 10 * recordBytes) }
-  const id = await startCapture(api, { ...ofTap('one'), fileName: 'ring.pcap', snapLen: 100, ring })
-  for (let i = 0; i < 95; i++) one.send(testFrame(i, 100))
-  await hasPackets(api, id, 95)
-  const { capture } = await api.stopCapture({ id })
-  const names = ['ring-00008.pcap', 'ring-00009.pcap', 'ring-00010.pcap']
-  assert.deepEqual(readdirSync(directory).sort(), names)
-  const numbers = names.flatMap(name => readPcap(join(directory, name)).map(({ bytes }) => bytes.readUInt32BE(14)))
-  assert.deepEqual(
-    numbers,
-    Array.from({ length: 25 }, (_, i) => 70 + i),
-  )
-  assert.equal(capture?.fileBytes, BigInt(3 * 24 + 25 * recordBytes))
-  assert.equal(capture?.fileName, 'ring.pcap')
-})
+laneTest(
+  'a ring keeps the newest files, loses no packet on the way, and writes over nothing',
+  userspace,
+  async context => {
+    await using bed = await startCapturing(context.signal)
+    const { api, directory } = bed
+    await api.createTap({ tap: 'one' })
+    const one = bed.use(openTap('one'))
+    const ring = { files: 3, fileBytes: BigInt(24 + 10 * recordBytes) }
+    const id = await startCapture(api, { ...ofTap('one'), fileName: 'ring.pcap', snapLen: 100, ring })
+    for (let i = 0; i < 95; i++) one.send(testFrame(i, 100))
+    await hasPackets(api, id, 95)
+    const { capture } = await api.stopCapture({ id })
+    const names = ['ring-00008.pcap', 'ring-00009.pcap', 'ring-00010.pcap']
+    assert.deepEqual(readdirSync(directory).sort(), names)
+    const numbers = names.flatMap(name => readPcap(join(directory, name)).map(({ bytes }) => bytes.readUInt32BE(14)))
+    assert.deepEqual(
+      numbers,
+      Array.from({ length: 25 }, (_, i) => 70 + i),
+    )
+    assert.equal(capture?.fileBytes, BigInt(3 * 24 + 25 * recordBytes))
+    assert.equal(capture?.fileName, 'ring.pcap')
+
+    writeFileSync(join(directory, 'other-00002.pcap'), 'mine')
+    const other = await startCapture(api, { ...ofTap('one'), fileName: 'other.pcap', snapLen: 100, ring })
+    for (let i = 0; i < 11; i++) one.send(testFrame(i, 100))
+    const ended = await hasEnded(api, other)
+    const reason = 'other-00002.pcap could not be made (EEXIST)'
+    assert.deepEqual([ended.state, ended.endReason, ended.packets], [CaptureState.FAILED, reason, 10n])
+    assert.equal(readPcap(join(directory, 'other-00001.pcap')).length, 10)
+    assert.equal(readFileSync(join(directory, 'other-00002.pcap'), 'utf8'), 'mine')
+  },
+)
 
 laneTest('the quota ends what would exceed it, and then nothing begins', userspace, async context => {
   await using bed = await startCapturing(context.signal, '--capture-quota', '64KiB')
@@ -217,6 +230,11 @@ const refusals: Readonly<Record<string, Refusal>> = {
     reason: 'FILE_EXISTS',
   },
   'too long packets': { request: { ...ofTap('one'), snapLen: 262_145 }, ...invalid, field: ['snap_len', /262144/] },
+  'a file without room for a packet': {
+    request: { ...ofTap('one'), maxBytes: 40n },
+    ...invalid,
+    field: ['max_bytes', /the headers alone are 40/],
+  },
   'a ring of no files': {
     request: { ...ofTap('one'), ring: { files: 0, fileBytes: 1_000_000n } },
     ...invalid,
