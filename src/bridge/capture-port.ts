@@ -4,7 +4,7 @@ import type { OvsTransaction, Part } from './commit.js'
 import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
 import { removeMirrors } from './mirror.js'
-import { mirrorsOn, refuseBeyondMirrors } from './mirror-row.js'
+import { insertMirror } from './mirror-row.js'
 import { type BridgeName, type PortName, parsePortName } from './names.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
 import { isMirrorFor, mirrorMarks, ownerOf, portMarks, randomId, roleOf } from './ownership.js'
@@ -61,26 +61,24 @@ function capturePortName(): PortName {
 
 function insertion(host: Host, bridge: BridgeName, name: PortName, id: string): Part<void> {
   return {
-    owns: [name, mirrorsOn(bridge)],
+    owns: [name],
     needs: [bridge],
     reconfigures: true,
     write: transaction => {
       const row = managedBridge(host, bridge)
-      refuseBeyondMirrors(row)
       const iface = transaction.insert('Interface', { name, type: 'internal', mtu_request: mtuBytes })
       const port = transaction.insert('Port', {
         name,
         interfaces: [iface],
         external_ids: portMarks(host.instance, 'capture'),
       })
-      const mirror = transaction.insert('Mirror', {
+      insertMirror(transaction, row, {
         name: `capture-${name}`,
         select_all: true,
         output_port: port,
         external_ids: mirrorMarks(host.instance, 'capture', id),
       })
       transaction.mutate('Bridge', row._uuid, 'ports', 'insert', [port])
-      transaction.mutate('Bridge', row._uuid, 'mirrors', 'insert', [mirror])
       return () => undefined
     },
   }

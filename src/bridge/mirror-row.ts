@@ -1,3 +1,5 @@
+import type { Uuid } from '../ovsdb/index.js'
+import type { OvsTransaction } from './commit.js'
 import type { Host } from './host.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
 import { isMirrorFor } from './ownership.js'
@@ -24,16 +26,25 @@ export function bridgeOfMirror(replica: OvsReplica, mirror: OvsRows['Mirror']): 
 /** MAX_MIRRORS of Open vSwitch. ovs-vswitchd leaves out what is more, and only its log says so. */
 const maxMirrors = 32
 
-/** For those who add a mirror to own in their part, so that none is planned without the others. No port has a name with a space. */
-export function mirrorsOn(bridge: string): string {
-  return `mirrors on ${bridge}`
+/** Puts a mirror on a bridge. Throws `exhausted` when the bridge has as many, of anybody, as it can. */
+export function insertMirror(
+  transaction: OvsTransaction,
+  bridge: OvsRows['Bridge'],
+  columns: Parameters<typeof transaction.insert<'Mirror'>>[1],
+): void {
+  // Others may be putting theirs on it in the same transaction.
+  const added = transaction.operations.filter(operation => insertsMirror(operation, bridge._uuid)).length
+  if (bridge.mirrors.length + added >= maxMirrors) {
+    const message = `${bridge.name} has ${maxMirrors} mirrors, one of them for each capture; Open vSwitch takes no more`
+    throw new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
+  }
+  const mirror = transaction.insert('Mirror', columns)
+  transaction.mutate('Bridge', bridge._uuid, 'mirrors', 'insert', [mirror])
 }
 
-/** Throws `exhausted` when a bridge has as many mirrors, of anybody, as it can. */
-export function refuseBeyondMirrors({ name, mirrors }: OvsRows['Bridge']): void {
-  if (mirrors.length < maxMirrors) return
-  const message = `${name} has ${mirrors.length} mirrors, one of them for each capture; Open vSwitch takes no more`
-  throw new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
+function insertsMirror(operation: OvsTransaction['operations'][number], bridge: Uuid): boolean {
+  if (operation.op !== 'mutate' || operation.target !== bridge) return false
+  return operation.mutations.some(change => Array.isArray(change) && change[0] === 'mirrors' && change[1] === 'insert')
 }
 
 /** The taps on a bridge that are handed copies, sorted. A mirror that has lost its port to somebody else is none. */

@@ -4,15 +4,7 @@ import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
 import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
-import {
-  bridgeOfMirror,
-  isMirror,
-  mirrorName,
-  mirrorsFrom,
-  mirrorsOn,
-  mirrorsTo,
-  refuseBeyondMirrors,
-} from './mirror-row.js'
+import { bridgeOfMirror, insertMirror, isMirror, mirrorName, mirrorsFrom, mirrorsTo } from './mirror-row.js'
 import type { BridgeName, PortName } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
 import { idOf, mirrorMarks, randomId } from './ownership.js'
@@ -64,7 +56,7 @@ export async function createMirror(host: Host, spec: MirrorSpec, call: Call): Pr
 
 function insertion(host: Host, { bridge, source, destination }: MirrorSpec, id: string): Part<void> {
   return {
-    owns: [destination, mirrorsOn(bridge), ...(source === undefined ? [] : [source])],
+    owns: source === undefined ? [destination] : [destination, source],
     needs: [bridge],
     reconfigures: true,
     write: (transaction, replica) => {
@@ -72,10 +64,9 @@ function insertion(host: Host, { bridge, source, destination }: MirrorSpec, id: 
       const output = portOnBridge(host, row, destination)
       const selected = source === undefined ? [] : [portOnBridge(host, row, source)]
       refuseOccupied(replica, output, selected)
-      refuseBeyondMirrors(row)
       // One that somebody has deleted the port of.
       removeMirrors(transaction, replica, mirrorsOf(host, destination))
-      const mirror = transaction.insert('Mirror', {
+      insertMirror(transaction, row, {
         name: mirrorName(destination),
         output_port: output._uuid,
         select_all: source === undefined,
@@ -83,7 +74,6 @@ function insertion(host: Host, { bridge, source, destination }: MirrorSpec, id: 
         select_dst_port: selected.map(port => port._uuid),
         external_ids: mirrorMarks(host.instance, 'mirror', id),
       })
-      transaction.mutate('Bridge', row._uuid, 'mirrors', 'insert', [mirror])
       // The copies would lose their tags on an access port.
       transaction.update('Port', output._uuid, { tag: undefined, vlan_mode: undefined, trunks: [] })
       return () => undefined
