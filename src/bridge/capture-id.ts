@@ -5,25 +5,35 @@ import { rootOf } from './ovs.js'
 import { nextCaptureId, nextCaptureIdMark } from './ownership.js'
 import { BridgeError } from './problem.js'
 
-/** No port has a name with a space: this one stands for the number that is counted on. */
-const counter = 'next capture id'
+/** Ids that no capture had before, in this run or an earlier one. ovs-vswitchd is not troubled with them. */
+export class CaptureIds {
+  readonly #host: Host
+  /** In this run; the database has it a moment later. */
+  #next = 1
 
-/** An id that no capture had before, in this run or an earlier one. ovs-vswitchd is not troubled with it. */
-export async function takeCaptureId(host: Host, call: Call): Promise<number> {
-  const part: Part<number> = {
-    owns: [counter],
-    needs: [],
-    reconfigures: false,
-    write: (transaction, replica) => {
-      const root = rootOf(replica)
-      if (root === undefined) {
-        const message = 'the database has no Open_vSwitch row: it is not initialised'
-        throw new BridgeError({ kind: 'backend-unavailable', reason: 'OVSDB_UNAVAILABLE', message })
-      }
-      const id = nextCaptureId(host.instance, root.external_ids)
-      transaction.setKeys('Open_vSwitch', root._uuid, 'external_ids', nextCaptureIdMark(host.instance, id + 1))
-      return () => id
-    },
+  constructor(host: Host) {
+    this.#host = host
   }
-  return (await host.committer.commit(part, call)).result
+
+  /** Those that are taken at the same time share a transaction. Errors: those of a commit. */
+  async take(call: Call): Promise<number> {
+    const { committer, instance } = this.#host
+    const part: Part<number> = {
+      owns: [],
+      needs: [],
+      reconfigures: false,
+      write: (transaction, replica) => {
+        const root = rootOf(replica)
+        if (root === undefined) {
+          const message = 'the database has no Open_vSwitch row: it is not initialised'
+          throw new BridgeError({ kind: 'backend-unavailable', reason: 'OVSDB_UNAVAILABLE', message })
+        }
+        const id = Math.max(this.#next, nextCaptureId(instance, root.external_ids))
+        this.#next = id + 1
+        transaction.setKeys('Open_vSwitch', root._uuid, 'external_ids', nextCaptureIdMark(instance, id + 1))
+        return () => id
+      },
+    }
+    return (await committer.commit(part, call)).result
+  }
 }

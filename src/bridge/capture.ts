@@ -17,7 +17,7 @@ import { abortScope, raceAbort } from '../lib/abort.js'
 import { assertNever } from '../lib/assert-never.js'
 import { type PathBelow, parsePathBelow } from '../lib/safe-file.js'
 import type { Call } from './call.js'
-import { takeCaptureId } from './capture-id.js'
+import { CaptureIds } from './capture-id.js'
 import { type CapturePorts, removeCapturePort } from './capture-port.js'
 import { type StreamSpec, streamCapture } from './capture-stream.js'
 import { type CaptureTarget, type FoundTarget, findTarget, nameOfTarget, openTarget } from './capture-target.js'
@@ -72,6 +72,7 @@ const closeWithinMs = 5_000
 export class Captures implements AsyncDisposable {
   readonly #host: Host
   readonly #engine: CaptureEngine
+  readonly #ids: CaptureIds
   readonly #store: CaptureStore
   readonly #growthLimit: () => Promise<number | undefined>
   readonly #running = new Map<number, Running>()
@@ -83,6 +84,7 @@ export class Captures implements AsyncDisposable {
   constructor(host: Host, engine: CaptureEngine, store: CaptureStore) {
     this.#host = host
     this.#engine = engine
+    this.#ids = new CaptureIds(host)
     this.#store = store
     const { directory, quotaBytes } = store
     this.#growthLimit =
@@ -105,7 +107,7 @@ export class Captures implements AsyncDisposable {
     const fault = await raceAbort(faultOfFilter(spec.filter, spec.snapLen), call.signal)
     if (fault !== undefined) throw invalid([{ field: 'filter', description: fault }])
     const growthLimitBytes = await this.#growthWithinQuota()
-    const id = await takeCaptureId(host, call)
+    const id = await this.#ids.take(call)
     const fileName = spec.fileName ?? generatedName(spec.target, id)
     return await undoingOnFailure(host, call, async undo => {
       const firstName = spec.ring === undefined ? fileName : ringFileName(fileName, 1)
