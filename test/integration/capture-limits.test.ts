@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { CaptureState, type StartCaptureRequest } from '../../src/gen/ovs/bridge/v1/capture.js'
 import {
@@ -17,9 +17,7 @@ import {
 } from '../support/captured.js'
 import { openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
-import { mountTmpfs } from '../support/mounts.js'
 import { refusalOf, stateOf } from '../support/refusal.js'
-import type { Api } from '../support/rpc.js'
 import { startService } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -132,37 +130,6 @@ laneTest('the quota ends what would exceed it, and then nothing begins', userspa
   assert.deepEqual([refused.code, refused.reason], ['RESOURCE_EXHAUSTED', 'EXHAUSTED'])
   await until('none goes on', async () => (await api.listCaptures({ running: true })).captures.length === 0)
 })
-
-laneTest('a full disk ends a capture, whose file is readable to its last whole packet', userspace, async context => {
-  await using bed = await startCapturing(context.signal)
-  const { api, directory } = bed
-  bed.use(mountTmpfs(directory, 256 * 1024))
-  await api.createTap({ tap: 'one' })
-  const one = bed.use(openTap('one'))
-  const id = await startCapture(api, { ...ofTap('one'), fileName: 'full' })
-  const frames = Array.from({ length: 300 }, (_, i) => testFrame(i, 1_001))
-  for (const [index, frame] of frames.entries()) {
-    one.send(frame)
-    // No faster than they are written, so that none is dropped on the way.
-    if (index % 50 === 49) await until('they are written', () => hasReached(api, id, index + 1))
-  }
-  const ended = await hasEnded(api, id)
-  assert.deepEqual([ended.state, ended.endReason], [CaptureState.FAILED, 'the disk is full'])
-  const path = join(directory, 'full')
-  const packets = readPcap(path)
-  assert(packets.length > 200, `${packets.length} packets`)
-  assert.equal(ended.packets, BigInt(packets.length))
-  assert.equal(ended.fileBytes, BigInt(statSync(path).size))
-  assert.deepEqual(
-    await tcpdumpHex(context.signal, path),
-    frames.slice(0, packets.length).map(frame => frame.toString('hex')),
-  )
-})
-
-async function hasReached(api: Api, id: number, packets: number): Promise<boolean> {
-  const capture = await captureOf(api, id)
-  return capture.endTime !== undefined || capture.packets >= BigInt(packets)
-}
 
 interface Refusal {
   readonly request: Partial<StartCaptureRequest>
