@@ -66,18 +66,10 @@ async function measure(settings: Settings, bytes: number): Promise<Figure[]> {
 }
 
 async function compare(settings: Settings, wire: Wire, bytes: number): Promise<Figure[]> {
-  const lateMs: number[] = []
-  const ours = async (): Promise<number> => {
-    process.kill(wire.served.daemon.pid, 'SIGUSR2')
-    const rate = await highestRate(settings, wire, bytes, recordByService)
-    rmSync(wire.loopDelayFile, { force: true })
-    process.kill(wire.served.daemon.pid, 'SIGUSR2')
-    lateMs.push(await until('the main loop has told', () => Number(readFileSync(wire.loopDelayFile, 'utf8')) || false))
-    return rate
-  }
+  const late = { capturingMs: [] as number[], idleMs: [] as number[] }
   const samples = await inTurn(settings.rounds, {
-    ours,
-    tcpdump: () => highestRate(settings, wire, bytes, recordByTcpdump),
+    ours: () => whileMeasured(wire, late.capturingMs, () => highestRate(settings, wire, bytes, recordByService)),
+    tcpdump: () => whileMeasured(wire, late.idleMs, () => highestRate(settings, wire, bytes, recordByTcpdump)),
     dumpcap: () => highestRate(settings, wire, bytes, recordByDumpcap),
   })
   const what = `capture: ${bytes} B, without a drop`
@@ -87,12 +79,23 @@ async function compare(settings: Settings, wire: Wire, bytes: number): Promise<F
     { ...common, name: `${what} / tcpdump -w`, theirs: samples.tcpdump, aim },
     { ...common, name: `${what} / dumpcap -w`, theirs: samples.dumpcap },
     {
-      name: `capture: ${bytes} B, main loop late by, p99`,
+      name: `capture: ${bytes} B, main loop late by, p99 / idle while tcpdump records`,
       unit: 'ms',
-      ours: lateMs,
+      ours: late.capturingMs,
+      theirs: late.idleMs,
       aim: { kind: 'value', atMost: 10 },
     },
   ]
+}
+
+/** Adds to `lateMs` by how much the service's main loop was late meanwhile. */
+async function whileMeasured(wire: Wire, lateMs: number[], work: () => Promise<number>): Promise<number> {
+  process.kill(wire.served.daemon.pid, 'SIGUSR2')
+  const rate = await work()
+  rmSync(wire.loopDelayFile, { force: true })
+  process.kill(wire.served.daemon.pid, 'SIGUSR2')
+  lateMs.push(await until('the main loop has told', () => Number(readFileSync(wire.loopDelayFile, 'utf8')) || false))
+  return rate
 }
 
 type Record = (wire: Wire) => Promise<Recording>
