@@ -1,6 +1,6 @@
 /**
  * The sides of the OVSDB benches that run on Node.js, each in a process of its own:
- *   node --expose-gc ovsdb-sides.js client-load|raw-load|client-transact|raw-transact SOCKET COUNT IN-FLIGHT
+ *   node --expose-gc ovsdb-sides.js client-load|raw-load|client-transact|raw-transact|raw-blind-transact SOCKET COUNT IN-FLIGHT
  * Prints a {@link SideResult}.
  */
 import { readFileSync } from 'node:fs'
@@ -36,7 +36,9 @@ function run(): Promise<SideResult> {
     case 'client-transact':
       return transactByClient(Number(count), Number(inFlight))
     case 'raw-transact':
-      return transactByHand(Number(count))
+      return transactByHand(Number(count), true)
+    case 'raw-blind-transact':
+      return transactByHand(Number(count), false)
     default:
       throw new Error(`no side ${side}`)
   }
@@ -114,14 +116,18 @@ async function transactByClient(total: number, most: number): Promise<SideResult
   })
 }
 
-/** The same requests, written at once, their answers and updates read and counted. */
-async function transactByHand(total: number): Promise<SideResult> {
+/** The same requests, written at once, their answers read and counted; with the updates that a replica needs, or without. */
+async function transactByHand(total: number, isFollowed: boolean): Promise<SideResult> {
   const socket = createConnection(socketPath)
   const answers = counted(socket)
-  const monitor = { Open_vSwitch: [{ columns: ['next_cfg'] }] }
-  socket.write(JSON.stringify({ id: 0, method: 'monitor_cond', params: ['Open_vSwitch', 'm', monitor] }))
-  const root = Object.keys(rootRows(await answers(1)))[0]
-  const where = [['_uuid', '==', ['uuid', root]]]
+  const select = { op: 'select', table: 'Open_vSwitch', where: [], columns: ['_uuid'] }
+  socket.write(JSON.stringify({ id: 0, method: 'transact', params: ['Open_vSwitch', select] }))
+  const where = [['_uuid', '==', rootUuid(await answers(1))]]
+  if (isFollowed) {
+    const monitor = { Open_vSwitch: [{ columns: ['next_cfg'] }] }
+    socket.write(JSON.stringify({ id: 0, method: 'monitor_cond', params: ['Open_vSwitch', 'm', monitor] }))
+    await answers(1)
+  }
   const operation = { op: 'mutate', table: 'Open_vSwitch', where, mutations: [['next_cfg', '+=', 1]] }
   const commit = (transactions: number) => {
     for (let id = 1; id <= transactions; id++) {
@@ -133,10 +139,12 @@ async function transactByHand(total: number): Promise<SideResult> {
   return measured(() => commit(total))
 }
 
-function rootRows(answer: unknown): object {
-  const result: unknown = isRecord(answer) ? answer['result'] : undefined
-  const rows: unknown = isRecord(result) ? result['Open_vSwitch'] : undefined
-  return isRecord(rows) ? rows : {}
+function rootUuid(answer: unknown): unknown {
+  const results: unknown = isRecord(answer) ? answer['result'] : undefined
+  const selected: unknown = Array.isArray(results) ? results[0] : undefined
+  const rows: unknown = isRecord(selected) ? selected['rows'] : undefined
+  const row: unknown = Array.isArray(rows) ? rows[0] : undefined
+  return isRecord(row) ? row['_uuid'] : undefined
 }
 
 /** Resolves to the last of so many answers. Messages are told apart by their ends, which is enough for these. */

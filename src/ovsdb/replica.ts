@@ -91,8 +91,8 @@ export class LiveReplica<V> implements Replica<V> {
     const changes: RowChange[] = []
     const seen = new Set<Uuid>()
     for (const update of dump) {
-      seen.add(update.uuid)
       const change = this.#table(update.table).changeBy(update)
+      if (change.before !== undefined) seen.add(update.uuid)
       if (!isSameRow(change.before, change.after)) changes.push(change)
     }
     for (const table of this.#tables.values()) {

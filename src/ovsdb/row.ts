@@ -1,6 +1,6 @@
 import { OvsdbError, protocolError } from './errors.js'
 import { isRecord } from './json.js'
-import { type Decoder, decoderOf, defaultValue, isUuid, type Uuid, type Value } from './notation.js'
+import { applyDifference, type Decoder, decoderOf, defaultValue, isUuid, noUuid, type Uuid, type Value } from './notation.js'
 import type { ColumnSchema } from './schema.js'
 
 /** A row whose columns only the schema knows. */
@@ -9,6 +9,9 @@ export interface Row {
   readonly [column: string]: Value
 }
 
+/** One that is being made. */
+type MutableRow = { _uuid: Uuid; [column: string]: Value }
+
 /** One column, ready to be read often. */
 export interface ColumnReader {
   readonly name: string
@@ -16,23 +19,52 @@ export interface ColumnReader {
   readonly decode: Decoder
 }
 
-export function columnReader(name: string, schema: ColumnSchema): ColumnReader {
-  return { name, schema, decode: decoderOf(schema) }
+/** Columns of one table, ready to be read often. */
+export interface RowReader {
+  readonly columns: ReadonlyMap<string, ColumnReader>
+  /** A row that says nothing. Rows share these values: most columns of most rows are as they are here. */
+  readonly defaults: Row
 }
 
-/** Reads a `<row>` (RFC 7047 §5.1). A column that it leaves out takes its default. */
-export function decodeRow(columns: readonly ColumnReader[], uuid: Uuid, json: unknown): Row {
+export function rowReader(schemas: Readonly<Record<string, ColumnSchema>>): RowReader {
+  const columns = new Map<string, ColumnReader>()
+  for (const [name, schema] of Object.entries(schemas)) columns.set(name, { name, schema, decode: decoderOf(schema) })
+  return { columns, defaults: defaultRow(schemas) }
+}
+
+// V8 makes a slow and large hash table of an object to which many names are added one by one, but not of one read from JSON.
+function defaultRow(schemas: Readonly<Record<string, ColumnSchema>>): Row {
+  const blank = JSON.stringify(Object.fromEntries(['_uuid', ...Object.keys(schemas)].map(name => [name, null])))
+  const row = typed<MutableRow>(JSON.parse(blank))
+  row._uuid = noUuid
+  for (const [name, schema] of Object.entries(schemas)) row[name] = defaultValue(schema)
+  return row
+}
+
+/** Reads a `<row>` (RFC 7047 §5.1). A column that it leaves out takes its default; one that nobody reads is passed over. */
+export function decodeRow({ columns, defaults }: RowReader, uuid: Uuid, json: unknown): Row {
   if (!isRecord(json)) throw protocolError('a row is not an object')
-  // Filled in one order, so that all rows of a table share one layout in memory.
-  const row: { _uuid: Uuid; [column: string]: Value } = { _uuid: uuid }
-  for (const column of columns) {
-    const value = json[column.name]
-    row[column.name] = value === undefined ? defaultValue(column.schema) : decodeColumn(column, value)
+  const row: MutableRow = { ...defaults }
+  row._uuid = uuid
+  for (const name in json) {
+    const column = columns.get(name)
+    if (column !== undefined) row[name] = decodeColumn(column, json[name])
   }
   return row
 }
 
-export function decodeColumn({ name, decode }: ColumnReader, json: unknown): Value {
+/** `before` with the columns that `json` changes, each told as a difference (ovsdb-server(7), "Update2 Notification"). */
+export function modifyRow({ columns }: RowReader, before: Row, json: unknown): Row {
+  if (!isRecord(json)) throw protocolError('a difference is not an object')
+  const row: MutableRow = { ...before }
+  for (const name in json) {
+    const column = columns.get(name)
+    if (column !== undefined) row[name] = applyDifference(column.schema, before[name], decodeColumn(column, json[name]))
+  }
+  return row
+}
+
+function decodeColumn({ name, decode }: ColumnReader, json: unknown): Value {
   try {
     return decode(json)
   } catch (cause) {

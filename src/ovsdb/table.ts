@@ -1,9 +1,9 @@
 import { assertNever } from '../lib/assert-never.js'
 import { protocolError } from './errors.js'
-import { isArray, isRecord } from './json.js'
+import { isArray } from './json.js'
 import type { RowUpdate } from './monitor.js'
-import { applyDifference, isUuid, type Uuid, type Value } from './notation.js'
-import { type ColumnReader, columnReader, decodeColumn, decodeRow, type Row } from './row.js'
+import { isUuid, type Uuid, type Value } from './notation.js'
+import { decodeRow, modifyRow, type Row, type RowReader, rowReader } from './row.js'
 import type { DatabaseSchema } from './schema.js'
 
 /** The rows that refer to one row. Nearly always one, and then not worth a set. */
@@ -13,22 +13,23 @@ type Sources = Uuid | Set<Uuid>
 export class Table {
   readonly name: string
   readonly rows = new Map<Uuid, Row>()
-  readonly #columns: readonly ColumnReader[]
+  readonly #reader: RowReader
   /** By column, by its value. Only columns that are a unique index by themselves. */
   readonly #unique = new Map<string, Map<unknown, Uuid>>()
   /** By column, by the row referred to: the rows of this table that refer to it. */
-  readonly #referrers = new Map<string, Map<Uuid, Sources>>()
+  readonly #referrers = new Map<string, Map<Value, Sources>>()
 
   constructor(name: string, schema: DatabaseSchema, columns: readonly string[]) {
     const table = schema.tables[name]
     if (table === undefined) throw protocolError(`the schema has no table ${name}`)
     this.name = name
-    this.#columns = columns.map(column => {
+    const types = columns.map(column => {
       const type = table.columns[column]
       if (type === undefined) throw protocolError(`the schema has no column ${name}.${column}`)
       if (type.key.type === 'uuid' || type.value?.type === 'uuid') this.#referrers.set(column, new Map())
-      return columnReader(column, type)
+      return [column, type] as const
     })
+    this.#reader = rowReader(Object.fromEntries(types))
     for (const [column, ...others] of table.indexes) {
       if (column !== undefined && others.length === 0 && columns.includes(column)) this.#unique.set(column, new Map())
     }
@@ -65,26 +66,15 @@ export class Table {
         return undefined
       case 'insert':
         if (before !== undefined) throw protocolError(`${this.name} ${update.uuid} comes a second time`)
-        return decodeRow(this.#columns, update.uuid, update.row)
+        return decodeRow(this.#reader, update.uuid, update.row)
       case 'row':
-        return decodeRow(this.#columns, update.uuid, update.row)
+        return decodeRow(this.#reader, update.uuid, update.row)
       case 'modify':
         if (before === undefined) throw protocolError(`an update of ${this.name} ${update.uuid}, which is not there`)
-        return this.#modify(before, update.difference)
+        return modifyRow(this.#reader, before, update.difference)
       default:
         return assertNever(update)
     }
-  }
-
-  #modify(before: Row, difference: unknown): Row {
-    if (!isRecord(difference)) throw protocolError('a difference is not an object')
-    const after: { _uuid: Uuid; [column: string]: Value } = { ...before }
-    for (const column of this.#columns) {
-      const change = difference[column.name]
-      if (change === undefined) continue
-      after[column.name] = applyDifference(column.schema, before[column.name], decodeColumn(column, change))
-    }
-    return after
   }
 
   /** Takes out of the indexes what `before` has and `after` has no more. */
@@ -116,28 +106,28 @@ export class Table {
   }
 }
 
+/** The rows that a value of a column of references names. */
+function referencesIn(value: Value): readonly Value[] {
+  if (value === undefined) return []
+  // A reference may be the key, the value or both.
+  if (value instanceof Map) return [...value].flat().filter(isUuid)
+  return isArray(value) ? value : [value]
+}
+
 /**
  * The references in `a` that are not in `b`.
  * One port more or less in a set of thousands is found by what the two sets have in common at either end.
  */
-function referencesLost(a: Value, b: Value): readonly Uuid[] {
+function referencesLost(a: Value, b: Value): readonly Value[] {
   if (a === b) return []
-  if (a instanceof Map) {
-    const kept = new Set(b instanceof Map ? [...b].flat() : [])
-    return [...a]
-      .flat()
-      .filter(isUuid)
-      .filter(uuid => !kept.has(uuid))
-  }
-  if (!isArray(a)) return isUuid(a) ? [a] : []
-  if (!isArray(b)) return a.filter(isUuid)
+  const before = referencesIn(a)
+  const after = referencesIn(b)
+  if (after.length === 0) return before
   let start = 0
-  while (start < a.length && start < b.length && a[start] === b[start]) start++
+  while (start < before.length && before[start] === after[start]) start++
   let tail = 0
-  while (tail < a.length - start && tail < b.length - start && a.at(-1 - tail) === b.at(-1 - tail)) tail++
-  const kept = new Set(b.slice(start, b.length - tail))
-  return a
-    .slice(start, a.length - tail)
-    .filter(isUuid)
-    .filter(uuid => !kept.has(uuid))
+  const most = Math.min(before.length, after.length) - start
+  while (tail < most && before.at(-1 - tail) === after.at(-1 - tail)) tail++
+  const kept = new Set(after.slice(start, after.length - tail))
+  return before.slice(start, before.length - tail).filter(uuid => !kept.has(uuid))
 }

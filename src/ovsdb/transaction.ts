@@ -15,7 +15,7 @@ import {
 import type { Json } from './json.js'
 import type { NamedUuid, Uuid } from './notation.js'
 import type { JsonRow, Operation, RowRef } from './operation.js'
-import { columnReader, decodeRow, typed } from './row.js'
+import { decodeRow, rowReader, typed } from './row.js'
 import type { ColumnSchema, DatabaseSchema } from './schema.js'
 
 /** What may be written where `V` is read: a row inserted by the same transaction can be referred to. */
@@ -213,10 +213,10 @@ class TransactionBuilder {
   }
 
   select<R>(table: string, target: Uuid, columns: readonly string[]): Selection<R> {
-    const readers = columns.map(name => columnReader(name, this.#column(table, name)))
+    const reader = rowReader(Object.fromEntries(columns.map(name => [name, this.#column(table, name)])))
     const operationIndex = this.#operations.length
     this.#operations.push({ op: 'select', table, target, columns })
-    return { operationIndex, decode: row => typed<R>(decodeRow(readers, target, row)) }
+    return { operationIndex, decode: row => typed<R>(decodeRow(reader, target, row)) }
   }
 
   comment(text: string): void {
