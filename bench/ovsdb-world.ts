@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { schema } from '../src/gen/vswitch.js'
-import { newTransaction } from '../src/ovsdb/index.js'
+import { schema, type Tables } from '../src/gen/vswitch.js'
+import { type Columns, newTransaction } from '../src/ovsdb/index.js'
 import { openOvs, root, soon } from '../test/support/ovs-client.js'
 import { type PrivateOvsdbServer, startOvsdbServer, vswitchSchema } from '../test/support/ovsdb-server.js'
 import type { SideResult } from './ovsdb-sides.js'
@@ -25,34 +25,33 @@ async function resultOf(program: string, ...args: readonly string[]): Promise<Si
   return JSON.parse(stdout) as SideResult
 }
 
-/** An ovsdb-server alone, with a bridge of so many ports as ovs-vswitchd would have filled them in. */
-export async function serverWithPorts(count: number): Promise<PrivateOvsdbServer> {
+/** `bare`: as `ovs-vsctl --no-wait add-port` leaves them; `filled`: as ovs-vswitchd and this service would have filled them in. */
+export type Ports = 'bare' | 'filled'
+
+/** An ovsdb-server alone, with a bridge of so many ports. */
+export async function serverWithPorts(count: number, ports: Ports): Promise<PrivateOvsdbServer> {
   const server = await startOvsdbServer()
   await using client = openOvs(server)
   await client.ready(soon())
   const tx = newTransaction(schema)
-  const ports = Array.from({ length: count }, (_, i) => {
+  const inserted = Array.from({ length: count }, (_, i) => {
     const name = `tap${i}`
-    const interfaces = [
-      tx.insert('Interface', {
-        name,
-        ofport: (i % 65_000) + 1,
-        admin_state: 'up',
-        link_state: 'up',
-        mtu: 1500,
-        statistics,
-        status,
-      }),
-    ]
-    const external_ids = new Map([
-      ['attached-mac', '52:54:00:00:00:01'],
-      ['ovs-bridged:tap', name],
-    ])
-    return tx.insert('Port', { name, interfaces, tag: i % 4000, external_ids })
+    const [port, device] = ports === 'filled' ? filled(i, name) : [{}, {}]
+    const interfaces = [tx.insert('Interface', { name, ...device })]
+    return tx.insert('Port', { name, interfaces, tag: i % 4000, ...port })
   })
-  tx.mutate('Open_vSwitch', root(client), 'bridges', 'insert', [tx.insert('Bridge', { name: 'br0', ports })])
+  tx.mutate('Open_vSwitch', root(client), 'bridges', 'insert', [tx.insert('Bridge', { name: 'br0', ports: inserted })])
   await client.transact(tx, { signal: AbortSignal.timeout(300_000) })
   return server
+}
+
+function filled(i: number, name: string): [Columns<Tables['Port']>, Columns<Tables['Interface']>] {
+  const external_ids = new Map([
+    ['attached-mac', '52:54:00:00:00:01'],
+    ['ovs-bridged:tap', name],
+  ])
+  const states = { admin_state: 'up', link_state: 'up' } as const
+  return [{ external_ids }, { ofport: (i % 65_000) + 1, ...states, mtu: 1500, statistics, status }]
 }
 
 const statistics = new Map(

@@ -1,6 +1,15 @@
 import { OvsdbError, protocolError } from './errors.js'
 import { isRecord } from './json.js'
-import { applyDifference, type Decoder, decoderOf, defaultValue, isUuid, noUuid, type Uuid, type Value } from './notation.js'
+import {
+  applyDifference,
+  type Decoder,
+  decoderOf,
+  defaultValue,
+  isUuid,
+  noUuid,
+  type Uuid,
+  type Value,
+} from './notation.js'
 import type { ColumnSchema } from './schema.js'
 
 /** A row whose columns only the schema knows. */
