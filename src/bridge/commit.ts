@@ -1,8 +1,10 @@
+import { randomBytes } from 'node:crypto'
 import type { Tables } from '../gen/vswitch.js'
 import { abortReason } from '../lib/abort.js'
 import type { Committed, Transaction } from '../ovsdb/index.js'
 import { newTransaction, OvsdbError } from '../ovsdb/index.js'
 import type { Call } from './call.js'
+import { fateOf, type Mark, markTransaction } from './last-transaction.js'
 import { type OvsClient, type OvsReplica, rootOf } from './ovs.js'
 import { BridgeError } from './problem.js'
 
@@ -20,9 +22,10 @@ export interface Part<R> {
   readonly undoes?: boolean
   /**
    * Adds the operations, planned from the replica as it is now; runs again when the transaction has to be repeated.
-   * What it throws is the answer to this caller alone.
+   * What it throws is the answer to this caller alone. Its own answer gives the result once the transaction is committed, which
+   * may have been found out without the server's.
    */
-  write(transaction: OvsTransaction, replica: OvsReplica): (committed: Committed) => R
+  write(transaction: OvsTransaction, replica: OvsReplica): () => R
 }
 
 /** What a caller gets once its part stands in the database. */
@@ -43,6 +46,7 @@ export interface Sent {
 interface Job {
   readonly part: Part<unknown>
   readonly caller: string
+  readonly signal: AbortSignal
   readonly settle: (outcome: Outcome) => void
 }
 
@@ -52,13 +56,14 @@ type Outcome =
 
 interface Written {
   readonly job: Job
-  readonly read: (committed: Committed) => unknown
+  readonly read: () => unknown
 }
 
 interface Built {
   readonly transaction: OvsTransaction
   readonly written: readonly Written[]
   readonly readEpoch: (committed: Committed) => bigint | undefined
+  readonly mark: Mark | undefined
 }
 
 /** A race lost this many times in a row is somebody else's storm, not ours to sit out. */
@@ -78,6 +83,8 @@ const maxBatch = 512
 export class Committer {
   readonly #ovsdb: OvsClient
   readonly #instance: string
+  /** Tells our transactions from those of any other run. */
+  readonly #run = randomBytes(4).toString('hex')
   readonly #lifetime: AbortSignal
   readonly #onSent: (sent: Sent) => void
   #queue: Job[] = []
@@ -107,7 +114,8 @@ export class Committer {
    * Resolves when the part is committed.
    *
    * Errors: what `write` throws; `backend-unavailable` at once without a connection; when the call ends before its part
-   * was sent, its deadline or cancellation, and nothing was done; when it ends later, `outcome-unknown`.
+   * was sent, its deadline or cancellation, and nothing was done; when it ends later, `outcome-unknown`. A part whose answer was
+   * lost with the connection is looked up when the database is back, and sent again if it does not stand there.
    */
   commit<R>(part: Part<R>, call: Call): Promise<Receipt<R>> {
     return new Promise((resolve, reject) => {
@@ -117,7 +125,7 @@ export class Committer {
         ...part,
         write: (transaction, replica) => {
           const read = part.write(transaction, replica)
-          return committed => (result = { value: read(committed) })
+          return () => (result = { value: read() })
         },
       }
       const onAbort = () => {
@@ -130,6 +138,7 @@ export class Committer {
       const job: Job = {
         part: typed,
         caller: call.caller,
+        signal: call.signal,
         settle: outcome => {
           call.signal.removeEventListener('abort', onAbort)
           if (!outcome.ok) reject(outcome.error)
@@ -197,10 +206,7 @@ export class Committer {
   async #commitBatch(batch: readonly Job[]): Promise<void> {
     const error = await this.#send(batch)
     if (error === undefined) return
-    if (!isLostRace(error)) {
-      for (const job of batch) job.settle({ ok: false, error })
-      return
-    }
+    if (!isLostRace(error)) return settleAll(batch, error)
     for (const job of batch) await this.#commitAlone(job, batch.length === 1 ? 1 : 0)
   }
 
@@ -216,20 +222,53 @@ export class Committer {
 
   /** Sends one transaction and settles its jobs; returns the error when it failed as a whole, the jobs then unsettled. */
   async #send(batch: readonly Job[]): Promise<unknown> {
+    let built: Built | undefined
     try {
-      const built = this.#build(batch)
+      built = this.#build(batch)
       if (built === undefined) return undefined
       this.#transactions++
       const committed = await this.#transact(built)
-      const epoch = built.readEpoch(committed)
-      if (epoch !== undefined) this.#awaitEpoch(epoch)
-      for (const { job, read } of built.written) {
-        read(committed)
-        job.settle({ ok: true, receipt: { result: undefined, epoch: job.part.reconfigures ? epoch : undefined } })
-      }
+      this.#succeed(built, built.readEpoch(committed))
       return undefined
     } catch (error) {
-      return error
+      if (built === undefined || !isUnknown(error)) return error
+      // Meanwhile the others are told that there is no database.
+      void this.#lookUp(built, error)
+      return undefined
+    }
+  }
+
+  #succeed({ written }: Built, epoch: bigint | undefined): void {
+    if (epoch !== undefined) this.#awaitEpoch(epoch)
+    for (const { job, read } of written) {
+      read()
+      job.settle({ ok: true, receipt: { result: undefined, epoch: job.part.reconfigures ? epoch : undefined } })
+    }
+  }
+
+  /**
+   * Finds out what became of a transaction whose answer was lost with the connection: once the database has been read again,
+   * its mark stands there, or still the one before it. What was not committed is planned anew, but for callers who have gone.
+   */
+  async #lookUp(built: Built, error: unknown): Promise<void> {
+    const { mark, written } = built
+    const jobs = written.map(({ job }) => job)
+    try {
+      await this.#ovsdb.settled(this.#lifetime)
+    } catch {
+      return settleAll(jobs, error)
+    }
+    const { replica } = this.#ovsdb
+    switch (fateOf(mark, replica, this.#instance)) {
+      case 'committed': {
+        const reconfigures = jobs.some(({ part }) => part.reconfigures)
+        return this.#succeed(built, reconfigures ? BigInt(rootOf(replica)?.next_cfg ?? 0) : undefined)
+      }
+      case 'lost':
+        this.#queue.unshift(...jobs.filter(({ signal }) => !signal.aborted))
+        return this.#schedule()
+      case 'unknown':
+        return settleAll(jobs, error)
     }
   }
 
@@ -270,8 +309,9 @@ export class Committer {
   #finish(transaction: OvsTransaction, written: readonly Written[]): Built {
     const callers = [...new Set(written.map(({ job }) => job.caller))].join(', ')
     transaction.comment(`ovs-bridged ${this.#instance}: ${callers}`.slice(0, 500))
+    const mark = markTransaction(transaction, this.#ovsdb.replica, this.#instance, `${this.#run}:${this.#transactions}`)
     const reconfigures = written.some(({ job }) => job.part.reconfigures)
-    return { transaction, written, readEpoch: reconfigures ? this.#bumpEpoch(transaction) : () => undefined }
+    return { transaction, written, mark, readEpoch: reconfigures ? this.#bumpEpoch(transaction) : () => undefined }
   }
 
   /** ovs-vswitchd.conf.db(5), Open_vSwitch.next_cfg: a trigger as well as a number to wait for. */
@@ -316,6 +356,15 @@ function isLostRace(error: unknown): boolean {
   if (!(error instanceof OvsdbError)) return false
   const { kind } = error.problem
   return kind === 'precondition-failed' || kind === 'row-vanished' || kind === 'rejected'
+}
+
+function settleAll(jobs: readonly Job[], error: unknown): void {
+  for (const job of jobs) job.settle({ ok: false, error })
+}
+
+/** It has left, and no answer came. */
+function isUnknown(error: unknown): boolean {
+  return error instanceof OvsdbError && error.problem.kind === 'outcome-unknown'
 }
 
 function sentAndLeft(signal: AbortSignal): BridgeError {

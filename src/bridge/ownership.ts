@@ -143,6 +143,19 @@ function nextCaptureIdKey(instance: string): string {
   return `${prefix}${instance}:next-capture-id`
 }
 
+/** The last transaction that this instance has committed, as {@link lastTransactionMark} named it. */
+export function lastTransaction(instance: string, ids: ExternalIds): string | undefined {
+  return ids.get(lastTransactionKey(instance))
+}
+
+export function lastTransactionMark(instance: string, id: string): Map<string, string> {
+  return new Map([[lastTransactionKey(instance), id]])
+}
+
+function lastTransactionKey(instance: string): string {
+  return `${prefix}${instance}:last-transaction`
+}
+
 export function interfaceMarks(mac: MacAddress | undefined): Map<string, string> {
   return new Map(mac === undefined ? [] : [['attached-mac', mac]])
 }

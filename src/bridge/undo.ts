@@ -63,8 +63,6 @@ export async function committing<R>(
 export type TakeBack = (transaction: OvsTransaction, replica: OvsReplica) => void
 
 async function commitUndo(host: Host, { owns, needs }: Part<unknown>, takeBack: TakeBack): Promise<void> {
-  // A connection that was cut hides what became of the part.
-  await host.ovsdb.ready(host.lifetime)
   const part: Part<void> = {
     owns,
     needs,
@@ -75,7 +73,17 @@ async function commitUndo(host: Host, { owns, needs }: Part<unknown>, takeBack: 
       return () => undefined
     },
   }
-  await host.committer.commit(part, { signal: host.lifetime, caller: 'undo' })
+  for (;;) {
+    // A connection that was cut hides what became of the part.
+    await host.ovsdb.ready(host.lifetime)
+    try {
+      await host.committer.commit(part, { signal: host.lifetime, caller: 'undo' })
+      return
+    } catch (error) {
+      // It was waiting for its turn when the connection was lost.
+      if (problemOf(error)?.kind !== 'backend-unavailable' || host.ovsdb.status.state === 'ready') throw error
+    }
+  }
 }
 
 function mayHaveHappened(error: unknown): boolean {

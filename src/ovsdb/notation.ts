@@ -19,9 +19,6 @@ export type Value = Atom | undefined | readonly Atom[] | ReadonlyMap<Atom, Atom>
 
 export type Decoder = (json: unknown) => Value
 
-/** Of no row. */
-export const noUuid = '00000000-0000-0000-0000-000000000000' as Uuid
-
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 export function isUuid(text: unknown): text is Uuid {
@@ -172,6 +169,6 @@ function defaultAtom({ type, enum: choices }: BaseType): Atom {
     case 'string':
       return first ?? ''
     case 'uuid':
-      return noUuid
+      return '00000000-0000-0000-0000-000000000000'
   }
 }

@@ -1,15 +1,6 @@
 import { OvsdbError, protocolError } from './errors.js'
 import { isRecord } from './json.js'
-import {
-  applyDifference,
-  type Decoder,
-  decoderOf,
-  defaultValue,
-  isUuid,
-  noUuid,
-  type Uuid,
-  type Value,
-} from './notation.js'
+import { applyDifference, type Decoder, decoderOf, defaultValue, isUuid, type Uuid, type Value } from './notation.js'
 import type { ColumnSchema } from './schema.js'
 
 /** A row whose columns only the schema knows. */
@@ -45,7 +36,6 @@ export function rowReader(schemas: Readonly<Record<string, ColumnSchema>>): RowR
 function defaultRow(schemas: Readonly<Record<string, ColumnSchema>>): Row {
   const blank = JSON.stringify(Object.fromEntries(['_uuid', ...Object.keys(schemas)].map(name => [name, null])))
   const row = typed<MutableRow>(JSON.parse(blank))
-  row._uuid = noUuid
   for (const [name, schema] of Object.entries(schemas)) row[name] = defaultValue(schema)
   return row
 }

@@ -4,13 +4,17 @@ import { createConnection, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-/** A way to a server on which what the client says can be held back, while it goes on to hear the server. */
+/** A way to a server on which what either side says can be held back, and which can be cut. */
 export interface HeldSocket extends AsyncDisposable {
   readonly path: string
   /** From now on nothing reaches the server. */
   hold(): void
   /** What was held goes on, in its order. */
   release(): void
+  /** From now on the client hears nothing of the server, which goes on to hear the client. */
+  silence(): void
+  /** Ends the connections that there are, and what was held with them; new ones are as at first. */
+  cut(): void
 }
 
 /** Listens beside the unix socket at `serverPath`. */
@@ -35,6 +39,13 @@ export async function openHeldSocket(serverPath: string): Promise<HeldSocket> {
     },
     release: () => {
       for (const [client, onward] of connections) client.pipe(onward)
+    },
+    silence: () => {
+      for (const [client, onward] of connections) onward.unpipe(client)
+    },
+    cut: () => {
+      for (const client of connections.keys()) client.destroy()
+      connections.clear()
     },
     [Symbol.asyncDispose]: async () => {
       for (const client of connections.keys()) client.destroy()
