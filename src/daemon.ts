@@ -243,7 +243,7 @@ async function openMetrics(
     taps: () => countTaps(host),
     tapTotals: () => (config.perTap ? stats.totals() : []),
     streams: () => streamingMethods.map(method => ({ method, ...calls.openStreams(method) })),
-    ovsdb: () => ({ states: ovsdbStates, state: host.ovsdb.status.state }),
+    ovsdb: () => ({ states: ovsdbStates, state: host.ovsdb.status.state, readings: host.ovsdb.readings }),
   }
   const onError = (error: unknown) => host.notice('error', 'metrics could not be rendered', { error })
   return parts.use(await serveMetrics({ address: config.listen, tally, present, onError }))

@@ -1,5 +1,6 @@
 import type { TcpAddress } from '../lib/socket-address.js'
 import { type Door, openDoor } from './door.js'
+import { ovsdbRegistry } from './ovsdb.js'
 import { renderPage } from './page.js'
 import { type Present, presentRegistry, processRegistry } from './present.js'
 import type { Tally } from './tally.js'
@@ -20,6 +21,6 @@ export interface MetricsOptions {
 
 /** Opens the door to Prometheus: what has happened, how things stand, how the process is, what each tap has counted. */
 export function serveMetrics({ address, tally, present, onError }: MetricsOptions): Promise<Door> {
-  const registries = [tally.registry, presentRegistry(present), processRegistry()]
+  const registries = [tally.registry, presentRegistry(present), ovsdbRegistry(present.ovsdb), processRegistry()]
   return openDoor({ address, onError, render: () => renderPage(registries, () => tapLines(present.tapTotals())) })
 }

@@ -1,4 +1,5 @@
 import { collectDefaultMetrics, Gauge, type GaugeConfiguration, Registry } from 'prom-client'
+import type { OvsdbReading } from './ovsdb.js'
 import type { TapTotals } from './tap-lines.js'
 
 /** What is asked at each scrape. Answers at once, from memory. */
@@ -9,8 +10,7 @@ export interface Present {
   readonly tapTotals: () => readonly TapTotals[]
   /** Of each streaming RPC, also without streams. */
   readonly streams: () => Iterable<StreamsReading>
-  /** All states that the connection to the database can be in, and the one it is in. */
-  readonly ovsdb: () => { readonly states: readonly string[]; readonly state: string }
+  readonly ovsdb: () => OvsdbReading
 }
 
 /** The open streams of one RPC. */
@@ -51,15 +51,6 @@ export function presentRegistry(present: Present): Registry {
     'How long the stream that has waited longest has waited for its reader; 0: none waits.',
     ({ lagMs }) => lagMs / 1_000,
   )
-  add({
-    name: 'ovs_bridged_ovsdb_state',
-    help: '1 for the state that the connection to the database is in, 0 for the others; only in ready it takes changes.',
-    labelNames: ['state'],
-    collect() {
-      const { states, state: current } = present.ovsdb()
-      for (const state of states) this.set({ state }, state === current ? 1 : 0)
-    },
-  })
   return registry
 }
 

@@ -34,15 +34,18 @@ export type Status =
   | { readonly state: 'waiting'; readonly problem: OvsdbProblem; readonly retryInMs: number }
   | { readonly state: 'closed' }
 
+const states = {
+  connecting: true,
+  loading: true,
+  ready: true,
+  'locked-out': true,
+  absent: true,
+  waiting: true,
+  closed: true,
+} satisfies Record<Status['state'], true>
+
 /** All states that a status can be in. */
-export const ovsdbStates = [
-  'connecting',
-  'loading',
-  'ready',
-  'locked-out',
-  'waiting',
-  'closed',
-] as const satisfies readonly Status['state'][]
+export const ovsdbStates: readonly string[] = Object.keys(states)
 
 /** What happens on the way, for a log. */
 export type OvsdbEvent =

@@ -142,6 +142,9 @@ laneTest(
     assert.ok(!page.includes('tap="one"'))
     assert.equal(valueOf(page, 'ovs_bridged_calls_total{method="CreateTap",code="OK"}'), 1)
     assert.ok((valueOf(page, 'ovs_bridged_ovsdb_transaction_duration_seconds_count{outcome="committed"}') ?? 0) >= 3)
+    assert.ok((valueOf(page, 'ovs_bridged_ovsdb_transactions_total{outcome="committed"}') ?? 0) >= 3)
+    assert.equal(valueOf(page, 'ovs_bridged_ovsdb_connections_total'), 1)
+    assert.ok((valueOf(page, 'ovs_bridged_ovsdb_rows') ?? 0) > 1)
   },
 )
 

@@ -21,11 +21,30 @@ function totals(tap: string, bytes: bigint, bridge = 'br0'): TapTotals {
   return { tap, bridge, counters: { ...counts, rxDropped: 4n, txDropped: 5n, rxErrors: 6n, txErrors: 7n } }
 }
 
+/** Each another number. */
+const readings = {
+  connects: 101,
+  losses: 102,
+  loads: 103,
+  probes: 104,
+  messagesReceived: 105,
+  messagesSent: 106,
+  bytesReceived: 107,
+  bytesSent: 108,
+  transactionsCommitted: 109,
+  transactionsRefused: 110,
+  transactionsUnknown: 111,
+  changes: 112,
+  pendingCalls: 113,
+  unsentBytes: 114,
+  rows: 115,
+}
+
 const present: Present = {
   taps: () => [{ kind: 'tuntap', state: 'active', count: 2 }],
   tapTotals: () => [totals('one', 2n ** 64n - 2n), totals('two', 0n, '')],
   streams: () => [{ method: 'WatchTaps', open: 2, held: 1, lagMs: 1_500 }],
-  ovsdb: () => ({ states: ['ready', 'waiting'], state: 'ready' }),
+  ovsdb: () => ({ states: ['ready', 'waiting'], state: 'ready', readings }),
 }
 
 function promtool(args: readonly string[], input = ''): { readonly status: number | null; readonly said: string } {
@@ -52,6 +71,32 @@ test('what is served is well-formed, and named as Prometheus asks', async () => 
   assert.equal(response.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
   const page = await response.text()
   assert.deepEqual(promtool(['check', 'metrics'], page), { status: 0, said: '' })
+})
+
+test('what the client of the database has counted is told, at each scrape as it is then', async () => {
+  await using door = await openAll()
+  for (let scrape = 0; scrape < 2; scrape++) {
+    const page = await (await fetch(door.url)).text()
+    const lines = page.split('\n').filter(line => line.startsWith('ovs_bridged_ovsdb_'))
+    const told = lines.filter(line => / 1[01]\d$/.test(line)).map(line => line.slice('ovs_bridged_ovsdb_'.length))
+    assert.deepEqual(told, [
+      'connections_total 101',
+      'losses_total 102',
+      'loads_total 103',
+      'probes_total 104',
+      'messages_total{direction="received"} 105',
+      'messages_total{direction="sent"} 106',
+      'bytes_total{direction="received"} 107',
+      'bytes_total{direction="sent"} 108',
+      'transactions_total{outcome="committed"} 109',
+      'transactions_total{outcome="refused"} 110',
+      'transactions_total{outcome="unknown"} 111',
+      'changes_total 112',
+      'pending_calls 113',
+      'unsent_bytes 114',
+      'rows 115',
+    ])
+  }
 })
 
 test('the alerts are well-formed', () => {
