@@ -1,3 +1,4 @@
+import { raceAbort } from '../lib/abort.js'
 import { assertNever } from '../lib/assert-never.js'
 import { encodeConditions } from './checking.js'
 import type { Monitored, OvsdbClient, OvsdbEvent, OvsdbOptions, Replicated, Status } from './client.js'
@@ -150,18 +151,23 @@ export class LiveClient<T, M extends Monitored<T>> implements OvsdbClient<T, Rep
     const some = conditions === 'all' ? [true] : encodeConditions(this.#schema, table, conditions)
     // To the server an empty list is no condition at all.
     const where = some.length > 0 ? some : [false]
+    const before = this.#where.get(table) ?? [true]
     this.#where.set(table, where)
     this.#narrowing++
     this.#followTo(noTransaction)
     for (;;) {
       const session = await this.waitFor(() => (this.#isLoaded ? this.#session : undefined), signal)
       try {
-        await session.narrow(new Map([[table, where]]))
+        await raceAbort(session.narrow(new Map([[table, where]])), signal)
         this.#narrowing--
         return
       } catch (error) {
         // A session that ended, or whose monitor did, meanwhile; the next one starts from what is wanted.
-        if (isRefused(error, 'unknown method')) throw error
+        if (isRefused(error, 'unknown method')) {
+          this.#where.set(table, before)
+          this.#narrowing--
+          throw error
+        }
         signal.throwIfAborted()
         if (this.#session === session && !isRefused(error, 'unknown monitor')) throw error
       }

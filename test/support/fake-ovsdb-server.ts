@@ -22,6 +22,8 @@ export interface FakeOvsdbServer extends AsyncDisposable {
   /** Messages that are no requests: answers to what the test wrote. */
   readonly answers: unknown[]
   readonly connectionCount: number
+  /** Ends the connections that there are. */
+  disconnect(): void
 }
 
 export async function startFakeOvsdbServer(onRequest: (request: Received) => void): Promise<FakeOvsdbServer> {
@@ -51,6 +53,9 @@ export async function startFakeOvsdbServer(onRequest: (request: Received) => voi
     answers,
     get connectionCount() {
       return connectionCount
+    },
+    disconnect: () => {
+      for (const socket of sockets) socket.destroy()
     },
     [Symbol.asyncDispose]: async () => {
       for (const socket of sockets) socket.destroy()

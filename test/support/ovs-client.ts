@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { schema, type Tables } from '../../src/gen/vswitch.js'
 import {
+  type Endpoint,
   newTransaction,
   type OvsdbClient,
   OvsdbError,
@@ -22,14 +23,14 @@ export type OvsTestClient = OvsdbClient<Tables, OvsView>
 
 /** A client of an Open_vSwitch database that comes back soon. */
 export function openOvs(
-  server: { readonly socketPath: string },
+  server: { readonly socketPath: string } | { readonly endpoint: Endpoint },
   options: {
     readonly lock?: string
     readonly onEvent?: (event: OvsdbEvent) => void
     readonly trace?: (line: string) => void
   } = {},
 ): OvsTestClient {
-  const endpoint = { kind: 'unix', path: server.socketPath } as const
+  const endpoint: Endpoint = 'endpoint' in server ? server.endpoint : { kind: 'unix', path: server.socketPath }
   return openOvsdb({ endpoint, schema, monitor, patience: { minBackoffMs: 20, maxBackoffMs: 50 }, ...options })
 }
 
