@@ -16,7 +16,8 @@ export type Change<V> = {
 
 /**
  * The monitored part of the database as of the last transaction that the server has told us of.
- * It keeps its contents while the connection is lost. Rows are immutable: a change replaces the row.
+ * It keeps its contents while the connection is lost. Rows are immutable: a change replaces the row. What is read in one turn of
+ * the event loop is of one state; to go through `rows` or `referrers` over several turns, copy them first.
  */
 export interface Replica<V> {
   /** Grows by one with each applied transaction. */
