@@ -82,9 +82,10 @@ function canonical(value: unknown, rows: Rows, path: readonly string[]): unknown
   return value
 }
 
-/** What a tap's endpoint has said of its address is written down some time later. */
+/** What a tap's endpoint has said of its address is written down some time later; each transaction has another name. */
 function isLasting(entry: unknown): boolean {
-  return elements(entry)[0] !== 'ovs-bridged:addresses'
+  const key = String(elements(entry)[0])
+  return key !== 'ovs-bridged:addresses' && !/^ovs-bridged:.*:last-transaction$/.test(key)
 }
 
 function reference(uuid: string, rows: Rows, path: readonly string[]): unknown {
