@@ -120,7 +120,7 @@ export function ovsdbRegistry(read: () => OvsdbReading): Registry {
     }),
   )
   for (const family of counted) {
-    const collect = function (this: Counter<string>) {
+    const collect = function (this: Counter) {
       // The client counts by itself; here is only what it has come to.
       this.reset()
       for (const [labels, value] of samplesOf(family, read().readings)) this.inc(labels, value)
@@ -128,7 +128,7 @@ export function ovsdbRegistry(read: () => OvsdbReading): Registry {
     registry.registerMetric(new Counter({ ...declared(family), collect }))
   }
   for (const family of present) {
-    const collect = function (this: Gauge<string>) {
+    const collect = function (this: Gauge) {
       for (const [labels, value] of samplesOf(family, read().readings)) this.set(labels, value)
     }
     registry.registerMetric(new Gauge({ ...declared(family), collect }))
