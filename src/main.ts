@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { banner } from './banner.js'
 import { defineCapture } from './cli/capture.js'
 import { defineCheck } from './cli/check.js'
+import { defineDrift } from './cli/drift.js'
 import { defineList } from './cli/list.js'
 import { defineTop } from './cli/top.js'
 import { defineWatch } from './cli/watch.js'
@@ -12,7 +13,7 @@ import { isRecord } from './lib/json-rpc.js'
 import { createLog } from './log.js'
 import { openNotifier } from './systemd/index.js'
 
-const commands = [defineCheck, defineList, defineTop, defineWatch, defineCapture]
+const commands = [defineCheck, defineList, defineTop, defineWatch, defineDrift, defineCapture]
 
 /** Runs one invocation and resolves to the exit code. */
 async function main(argv: readonly string[]): Promise<number> {

@@ -5,17 +5,20 @@ import { status } from '@grpc/grpc-js'
 import type { Command } from 'commander'
 import type { DefineCommand } from '../config.js'
 import type { BridgeServiceClient } from '../gen/ovs/bridge/v1/service.js'
-import { bridgesOf, tapsOf } from './list.js'
+import { inventoryOf } from './list.js'
 import {
   exit,
+  exitHelp,
   failed,
   isServiceError,
+  messagesOf,
   parseCount,
   repeated,
   type ServerAddress,
   serverOption,
   withService,
 } from './service.js'
+import { tellProgress, waitedFor } from './waiting.js'
 
 /** What the command line asks for. */
 interface Options {
@@ -42,6 +45,7 @@ export const defineCapture: DefineCommand = (program, choose) => {
     .option('-w, --write <file>', 'a file or a named pipe; -: standard output')
     .option('--list', 'list what can be captured, and end')
     .addOption(serverOption())
+    .addHelpText('after', exitHelp())
   command.action((options: Options) => {
     const { server, write } = options
     if (options.list) choose(() => withService('capture', server, list))
@@ -65,8 +69,14 @@ async function capture(client: BridgeServiceClient, write: string, options: Opti
     writeError = error
     leave()
   })
+  let bytes = 0
+  // Who reads standard output shows what comes.
+  const progress = write === '-' ? undefined : tellProgress(() => `${bytes} bytes`)
   try {
-    for await (const { data } of call) if (!out.write(data)) await drained(out)
+    for await (const { data } of messagesOf(call)) {
+      bytes += data.length
+      if (!out.write(data)) await drained(out)
+    }
     return exit.done
   } catch (error) {
     if (writeError !== undefined)
@@ -75,6 +85,7 @@ async function capture(client: BridgeServiceClient, write: string, options: Opti
     if (error.code !== status.CANCELLED) throw error
     return exit.done
   } finally {
+    progress?.[Symbol.dispose]()
     if (writeError === undefined) await flushed(out)
   }
 }
@@ -93,7 +104,7 @@ function flushed(out: Writable): Promise<void> {
 
 /** One line each: `tap` or `bridge`, the name, and what it is, with tabs in between. */
 async function list(client: BridgeServiceClient): Promise<number> {
-  const [bridges, taps] = [await bridgesOf(client), await tapsOf(client)]
+  const { bridges, taps } = await waitedFor('the service', inventoryOf(client))
   for (const { name } of bridges) process.stdout.write(`bridge\t${name}\teach frame once\n`)
   for (const { name, bridge, vlan } of taps) process.stdout.write(`tap\t${name}\t${bridge}, VLAN ${vlan}\n`)
   return exit.done

@@ -1,7 +1,8 @@
 import type { DefineCommand } from '../config.js'
 import { CheckOvsResponse, type Dependency } from '../gen/ovs/bridge/v1/check.js'
-import { ask, exit, type ServerAddress, serverOption, withService } from './service.js'
+import { ask, exit, exitHelp, type ServerAddress, serverOption, withService } from './service.js'
 import { painted, table } from './table.js'
+import { waitedFor } from './waiting.js'
 
 interface Options {
   readonly server?: ServerAddress
@@ -15,13 +16,14 @@ export const defineCheck: DefineCommand = (program, choose) => {
     .description('tell what the service rests on, what is missing, and how to mend it')
     .option('--json', 'CheckOvsResponse as JSON')
     .addOption(serverOption())
+    .addHelpText('after', exitHelp(', or something is missing without which nothing works'))
     .action((options: Options) => choose(() => check(options)))
 }
 
 /** Done when all is there without which nothing works. */
 function check({ server, json }: Options): Promise<number> {
   return withService('check', server, async client => {
-    const found = await ask(client, client.checkOvs, {})
+    const found = await waitedFor('the service', ask(client, client.checkOvs, {}))
     process.stdout.write(json ? `${JSON.stringify(CheckOvsResponse.toJSON(found), null, 2)}\n` : told(found))
     const works = found.ovsdbConnected && found.vswitchdAnswers
     return works && found.dependencies.every(({ present, required }) => present || !required) ? exit.done : exit.failed

@@ -3,8 +3,9 @@ import { Bridge } from '../gen/ovs/bridge/v1/bridge.js'
 import type { Qos } from '../gen/ovs/bridge/v1/qos.js'
 import type { BridgeServiceClient } from '../gen/ovs/bridge/v1/service.js'
 import { Tap, TapKind, TapState } from '../gen/ovs/bridge/v1/tap.js'
-import { allPages, ask, exit, type ServerAddress, serverOption, withService } from './service.js'
+import { allPages, ask, exit, exitHelp, type ServerAddress, serverOption, withService } from './service.js'
 import { table } from './table.js'
+import { waitedFor } from './waiting.js'
 
 interface Options {
   readonly server?: ServerAddress
@@ -18,12 +19,13 @@ export const defineList: DefineCommand = (program, choose) => {
     .description('list bridges and taps')
     .option('--json', 'Bridge and Tap as JSON, in lists called bridges and taps')
     .addOption(serverOption())
+    .addHelpText('after', exitHelp())
     .action((options: Options) => choose(() => list(options)))
 }
 
 function list({ server, json }: Options): Promise<number> {
   return withService('ls', server, async client => {
-    const [bridges, taps] = [await bridgesOf(client), await tapsOf(client)]
+    const { bridges, taps } = await waitedFor('the service', inventoryOf(client))
     const text = json
       ? JSON.stringify({ bridges: bridges.map(Bridge.toJSON), taps: taps.map(Tap.toJSON) }, null, 2)
       : `${bridgeTable(bridges)}\n${tapTable(taps)}`.trimEnd()
@@ -32,21 +34,20 @@ function list({ server, json }: Options): Promise<number> {
   })
 }
 
-/** Every managed bridge, ordered by name. */
-export function bridgesOf(client: BridgeServiceClient): Promise<readonly Bridge[]> {
-  return allPages(async pageToken => {
+/** Every managed bridge, and every tap that is not defunct, each ordered by name. */
+export async function inventoryOf(
+  client: BridgeServiceClient,
+): Promise<{ readonly bridges: readonly Bridge[]; readonly taps: readonly Tap[] }> {
+  const bridges = await allPages(async pageToken => {
     const page = await ask(client, client.listBridges, { pageSize: 0, pageToken })
     return { items: page.bridges, nextPageToken: page.nextPageToken }
   })
-}
-
-/** Every tap that is not defunct, ordered by name. */
-export function tapsOf(client: BridgeServiceClient): Promise<readonly Tap[]> {
-  return allPages(async pageToken => {
+  const taps = await allPages(async pageToken => {
     const request = { bridge: '', kind: TapKind.UNSPECIFIED, includeDefunct: false, pageSize: 0, pageToken }
     const page = await ask(client, client.listTaps, request)
     return { items: page.taps, nextPageToken: page.nextPageToken }
   })
+  return { bridges, taps }
 }
 
 function bridgeTable(bridges: readonly Bridge[]): string {

@@ -9,20 +9,25 @@ import {
   parseUnixAddress,
   type UnixAddress,
 } from '../lib/socket-address.js'
+import { tellOfWaiting } from './waiting.js'
 
 /** Where the service is reached without a certificate. */
 export type ServerAddress = UnixAddress | LoopbackAddress
 
 /**
  * How a command ends. `failed`: the service cannot be reached or refused, or something that `check` looks for is missing.
- * A command line that cannot be is 2.
+ * `differs`: `drift` has found something. A command line that cannot be is 2.
  */
-export const exit = { done: 0, failed: 1 } as const
+export const exit = { done: 0, failed: 1, differs: 3 } as const
+
+/** The same, for the help of a command: its `failed`, and what codes it has beside. */
+export function exitHelp(orFailed = '', others = ''): string {
+  const failedWhen = `the service cannot be reached or refuses${orFailed}`
+  return `\nExit codes:\n  0 all went well\n  1 ${failedWhen}\n  2 the command line is wrong${others}`
+}
 
 const defaultServer = 'unix:/run/ovs-bridged/ovs-bridged.sock'
 const callTimeoutMs = 30_000
-/** Who waits for longer is told what for. */
-const quietMs = 1_000
 
 /** `--server`, of every command that asks a running service. Its value is a {@link ServerAddress}, or undefined. */
 export function serverOption(): Option {
@@ -83,35 +88,15 @@ type Unary<Q, R> = (
   done: (error: ServiceError | null, response: R) => void,
 ) => unknown
 
-/** The answer to a unary call, which has 30 s. On a terminal a call of more than a second says that it is waited for. */
-export async function ask<Q, R>(client: BridgeServiceClient, call: Unary<Q, R>, request: Q): Promise<R> {
-  const wait = tellOfWaiting('the service')
-  try {
-    return await new Promise((resolve, reject) => {
-      const options = { deadline: Date.now() + callTimeoutMs }
-      call.call(client, request, new Metadata(), options, (error, response) => {
-        if (error === null) resolve(response)
-        else reject(error)
-      })
+/** The answer to a unary call, which has 30 s. */
+export function ask<Q, R>(client: BridgeServiceClient, call: Unary<Q, R>, request: Q): Promise<R> {
+  return new Promise((resolve, reject) => {
+    const options = { deadline: Date.now() + callTimeoutMs }
+    call.call(client, request, new Metadata(), options, (error, response) => {
+      if (error === null) resolve(response)
+      else reject(error)
     })
-  } finally {
-    wait[Symbol.dispose]()
-  }
-}
-
-/** Says on standard error, where that is a terminal, what is waited for, once that takes a second; disposing wipes it out. */
-export function tellOfWaiting(what: string): Disposable {
-  let told = false
-  const timer = setTimeout(() => {
-    told = process.stderr.isTTY
-    if (told) process.stderr.write(`waiting for ${what} ...`)
-  }, quietMs)
-  return {
-    [Symbol.dispose]: () => {
-      clearTimeout(timer)
-      if (told) process.stderr.write('\r\x1b[K')
-    },
-  }
+  })
 }
 
 /** All items of a paged list. */
@@ -160,7 +145,8 @@ export async function follow<T>(
   }
 }
 
-function messagesOf<T>(stream: ClientReadableStream<T>): AsyncIterable<T> {
+/** What grpc-js types as a stream of `any`. */
+export function messagesOf<T>(stream: ClientReadableStream<T>): AsyncIterable<T> {
   return stream
 }
 

@@ -2,7 +2,7 @@ import { InvalidArgumentError } from 'commander'
 import type { DefineCommand } from '../config.js'
 import { TapKind } from '../gen/ovs/bridge/v1/tap.js'
 import type { TapStats } from '../gen/ovs/bridge/v1/watch.js'
-import { follow, parseCount, type ServerAddress, serverOption, withService } from './service.js'
+import { exitHelp, follow, parseCount, type ServerAddress, serverOption, withService } from './service.js'
 import { bitRate, table } from './table.js'
 
 interface Options {
@@ -26,6 +26,7 @@ export const defineTop: DefineCommand = (program, choose) => {
     .option('--interval <seconds>', 'between two looks, 0.2 to 3600 (default: 1)', parseIntervalMs)
     .option('-c, --count <looks>', 'end after so many', parseCount)
     .addOption(serverOption())
+    .addHelpText('after', exitHelp())
     .action((options: Options) => choose(() => top(options)))
 }
 

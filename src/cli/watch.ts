@@ -2,7 +2,7 @@ import { InvalidArgumentError } from 'commander'
 import type { DefineCommand } from '../config.js'
 import { AddressSource, TapKind } from '../gen/ovs/bridge/v1/tap.js'
 import { AddressEvent, AddressEventType, type WatchAddressesResponse } from '../gen/ovs/bridge/v1/watch.js'
-import { follow, repeated, type ServerAddress, serverOption, withService } from './service.js'
+import { exitHelp, follow, repeated, type ServerAddress, serverOption, withService } from './service.js'
 
 interface Options {
   readonly server?: ServerAddress
@@ -24,6 +24,7 @@ export const defineWatch: DefineCommand = (program, choose) => {
     .option('--vlan <id>', 'only addresses seen in this VLAN, 0: untagged', parseVlan)
     .option('--json', 'AddressEvent as JSON, one a line; {"reset":true} where all that was told is void')
     .addOption(serverOption())
+    .addHelpText('after', exitHelp())
     .action((options: Options) => choose(() => watchAddresses(options)))
 }
 

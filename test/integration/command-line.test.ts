@@ -9,7 +9,8 @@ import { command, type Ended } from '../support/command.js'
 import { openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { type ServedTestbed, startServedTestbed } from '../support/service.js'
-import { within } from '../support/until.js'
+import { openTerminal } from '../support/terminal.js'
+import { until, within } from '../support/until.js'
 
 const main = fileURLToPath(new URL('../../src/main.js', import.meta.url))
 
@@ -101,6 +102,39 @@ laneTest('watch addresses tells them line by line, and an interrupt is its prope
   ])
   child.kill('SIGINT')
   assert.deepEqual(await within('it ends', 30_000, ended), [0, null])
+})
+
+laneTest('drift ends with 0 when nothing differs, and with 3 and what differs', options, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createTap({ tap: 'vm1', vlan: 10 })
+  const none = await ovsBridged(bed, context.signal, 'drift')
+  assert.deepEqual(none, { status: 0, stdout: 'all is as recorded\n', stderr: '' })
+
+  const where = [['name', '==', 'vm1']]
+  await bed.ovs.configure({ op: 'update', table: 'Port', where, row: { tag: 11 } })
+  await until('the service has heard of it', async () => (await bed.api.reportDrift()).drifts.length > 0)
+  const some = await ovsBridged(bed, context.signal, 'drift', '--bridge', 'br0')
+  assert.deepEqual([some.status, some.stderr], [3, ''])
+  assert.deepEqual(
+    some.stdout.split('\n').map(line => line.split(/ {2,}/)),
+    [['PORT', 'BRIDGE', 'DRIFT', 'RECORDED', 'FOUND'], ['vm1', 'br0', 'wrong tag', 'tag 10', 'tag 11'], ['']],
+  )
+  const json = await ovsBridged(bed, context.signal, 'drift', '--json')
+  assert.equal(json.status, 3)
+  assert.deepEqual(JSON.parse(json.stdout), {
+    drifts: [{ port: 'vm1', bridge: 'br0', kind: 'DRIFT_KIND_WRONG_TAG', intended: 'tag 10', actual: 'tag 11' }],
+  })
+})
+
+laneTest('a capture to a file tells on a terminal how far it has come', options, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createTap({ tap: 'vm1' })
+  const arguments_ = `capture --tap vm1 --write /dev/null --server ${bed.service.address}`
+  const terminal = bed.use(openTerminal(`${process.execPath} ${main} ${arguments_}`))
+  const machine = bed.use(openTap('vm1'))
+  const sending = setInterval(() => machine.send(testFrame(1, 1_000)), 20)
+  bed.use({ [Symbol.dispose]: () => clearInterval(sending) })
+  await within('bytes are counted', 30_000, terminal.says(' bytes'))
 })
 
 laneTest('what the service refuses is one line on standard error and exit 1', options, async context => {

@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { checkout } from '../support/readme.js'
+import { openTerminal } from '../support/terminal.js'
+import { within } from '../support/until.js'
 
 const main = fileURLToPath(new URL('../../src/main.js', import.meta.url))
 const { version } = JSON.parse(readFileSync(new URL('package.json', checkout), 'utf8')) as { readonly version: string }
@@ -64,13 +68,37 @@ test('capture without a service is one line and exit 1', async () => {
   assert.match(outcome.stderr, /^ovs-bridged capture: [^\n]*\/nowhere\/at\/all[^\n]*\n$/)
 })
 
-for (const command of ['check', 'ls', 'top', 'watch addresses']) {
+for (const command of ['check', 'ls', 'top', 'watch addresses', 'drift']) {
   test(`${command} without a service is one line and exit 1`, async () => {
     const outcome = await ovsBridged(...command.split(' '), '--server', 'unix:/nowhere/at/all')
     assert.deepEqual([outcome.status, outcome.stdout], [1, ''])
     assert.match(outcome.stderr, new RegExp(`^ovs-bridged ${command}: [^\\n]*/nowhere/at/all[^\\n]*\\n$`))
   })
 }
+
+test('the help of every command that asks the service tells its exit codes', async () => {
+  for (const command of ['check', 'ls', 'top', 'watch addresses', 'drift', 'capture']) {
+    const { status, stdout } = await ovsBridged(...command.split(' '), '--help')
+    assert.equal(status, 0)
+    assert.match(stdout, /\nExit codes:\n {2}0 [^\n]+\n {2}1 [^\n]+\n {2}2 /, command)
+  }
+})
+
+test('on a terminal, who waits for more than a second is told so', async context => {
+  const silent = createServer()
+  silent.listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  context.after(() => silent.close())
+  const address = silent.address()
+  assert(address !== null && typeof address === 'object')
+  const commands = ['check', 'ls', 'top', 'watch addresses', 'drift', 'capture --list']
+  const told = commands.map(async command => {
+    const line = `${process.execPath} ${main} ${command} --server 127.0.0.1:${address.port}`
+    using terminal = openTerminal(line)
+    await within(command, 30_000, terminal.says('waiting for '))
+  })
+  await Promise.all(told)
+})
 
 test('without the capabilities of root serving is refused in one sentence', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'main-'))
