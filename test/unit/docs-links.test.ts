@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { checkout, methods } from '../support/readme.js'
+
+const pages = [
+  ...readdirSync(checkout).filter(name => name.endsWith('.md')),
+  ...readdirSync(new URL('docs', checkout), { recursive: true, encoding: 'utf8' })
+    .filter(name => name.endsWith('.md'))
+    .map(name => `docs/${name}`),
+]
+
+function read(page: string): string {
+  return readFileSync(new URL(page, checkout), 'utf8')
+}
+
+/** A file or folder of the checkout, or `room/name.ts` as the docs call those of src. */
+function exists(path: string): boolean {
+  return [path, `src/${path}`].some(candidate => existsSync(new URL(candidate, checkout)))
+}
+
+test('docs link to and name only what is there', () => {
+  const wrong = pages.flatMap(page => {
+    const text = read(page)
+    const links = [...text.matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)].map(([, to = '']) => to)
+    const named = [...text.matchAll(/`([a-z]+\/[\w./-]+)`/g)].map(([, path = '']) => path)
+    const paths = named.filter(path => /^(?:src|test|scripts|bench|docs|deploy|examples)\/|\.ts$/.test(path))
+    const lost = links.filter(to => !existsSync(new URL(to, new URL(page, checkout))))
+    return [...lost, ...paths.filter(path => !exists(path))].map(what => `${page}: ${what}`)
+  })
+  assert.deepEqual(wrong, [])
+})
+
+test('docs/migrating.md names calls of the contract', () => {
+  const known = new Set(methods().map(({ name }) => name))
+  const rows = read('docs/migrating.md')
+    .split('\n')
+    .filter(line => line.startsWith('| `') || line.startsWith('| writers'))
+  assert(rows.length > 25)
+  const named = rows.flatMap(row =>
+    [...(row.split(' | ')[1] ?? '').matchAll(/`([A-Z][A-Za-z]+)`/g)].map(([, name = '']) => name),
+  )
+  const messages = ['Bridge', 'Tap', 'Qos']
+  assert.deepEqual(
+    named.filter(name => !known.has(name) && !messages.includes(name)),
+    [],
+  )
+})
