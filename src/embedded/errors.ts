@@ -33,7 +33,7 @@ export class EmbeddedError extends Error {
 }
 
 /** `status 1` or `SIGKILL`. */
-export function describeExit(exit: Exit): string {
+function describeExit(exit: Exit): string {
   return exit.kind === 'status' ? `status ${exit.status}` : exit.signal
 }
 

@@ -20,12 +20,5 @@ export type {
   Veth,
   VethSpec,
 } from './link.js'
-export {
-  type LinkName,
-  type MacAddress,
-  type ParsedLinkName,
-  type ParsedMacAddress,
-  parseLinkName,
-  parseMacAddress,
-} from './names.js'
+export { type LinkName, type MacAddress, parseLinkName, parseMacAddress } from './names.js'
 export { openPeerLookup, type Peer } from './peer.js'

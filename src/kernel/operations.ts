@@ -61,7 +61,7 @@ export type WorkerReply<K extends OperationName = OperationName> =
  * How far a call is: one number in memory that both threads see, changed only by compare-and-exchange, so that an abort
  * and the call's end agree on which of them came first.
  */
-export const stages = { queued: 0, taken: 1, finished: 2, aborted: 3 } as const
+const stages = { queued: 0, taken: 1, finished: 2, aborted: 3 } as const
 
 export function newStage(): Int32Array {
   return new Int32Array(new SharedArrayBuffer(4))

@@ -7,7 +7,7 @@ import { BadRequest, ErrorInfo } from '../gen/google/rpc/error_details.js'
 import { Status } from '../gen/google/rpc/status.js'
 
 /** The domain of every google.rpc.ErrorInfo that we send. */
-export const errorDomain = 'ovs-bridged'
+const errorDomain = 'ovs-bridged'
 
 /** The gRPC status code of each kind of problem. The only such map. */
 const codes = {

@@ -193,7 +193,7 @@ function receivePacket(syscalls: TestSyscalls, fd: number): Frame | undefined {
 const TAG_ETHER_TYPES: ReadonlySet<number> = new Set([0x8100, 0x88a8])
 
 /** Reads the headers of a frame with any number of tags. */
-export function parseFrame(bytes: Buffer): Frame {
+function parseFrame(bytes: Buffer): Frame {
   let at = 12
   let vlan: number | undefined
   while (bytes.length >= at + 6 && TAG_ETHER_TYPES.has(bytes.readUInt16BE(at))) {

@@ -57,17 +57,6 @@ export function createNamespace(label = 'ns'): Namespace {
   return makeNamespace(uniqueName(label))
 }
 
-/** Runs `action`, which must be synchronous, in the namespace at `path`. */
-export function inNamespace<T>(path: string, action: () => T): T {
-  const syscalls = loadTestSyscalls()
-  const fd = syscalls.open(path, O_CLOEXEC)
-  try {
-    return visit(syscalls, fd, action)
-  } finally {
-    syscalls.close(fd)
-  }
-}
-
 function makeNamespace(name: string): Namespace & { enter(): void } {
   const syscalls = loadTestSyscalls()
   const path = `${NETNS_FOLDER}/${name}`

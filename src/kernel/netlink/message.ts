@@ -15,7 +15,6 @@ export const NLMSG_NOOP = 1
 export const NLMSG_ERROR = 2
 export const NLMSG_DONE = 3
 export const NLM_F_REQUEST = 0x1
-export const NLM_F_MULTI = 0x2
 export const NLM_F_ACK = 0x4
 export const NLM_F_ECHO = 0x8
 /** Something changed while the dump was under way: it may have holes or doubles. */
