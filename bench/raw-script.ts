@@ -27,7 +27,7 @@ export async function openRawScript({ ovs }: World): Promise<RawScript> {
     addTap: async tap => {
       const name = parseLinkName(tap)
       if (!name.ok) throw new Error(`${tap} is no name of a link`)
-      const specs = [{ name: name.name, alias: 'bench', multiQueue: false }]
+      const specs = [{ name: name.value, alias: 'bench', multiQueue: false }]
       createTaps({ syscalls, route: route.value }, specs, newStage())
       const results = await database.transact(rowsOf(tap, bridge))
       await database.reached(Number(firstRow(results.at(-1))['next_cfg']))

@@ -106,11 +106,11 @@ async function compose(config: Config, log: Logger, tally: Tally, parts: Disposa
   )
   void runReaper(host)
   parts.use(followHealth(host, health, tally, recovery))
-  const version = host.ovsdb.status.state === 'ready' ? '' : ' (not there yet)'
+  const absence = host.ovsdb.status.state === 'ready' ? '' : ' (not there yet)'
   return {
     addresses: listening.addresses,
     plaintext: listening.plaintext,
-    ovs: `${config.ovs.kind === 'embedded' ? 'its own' : "the host's"}, unix:${socket}, datapath ${host.datapathType}${version}`,
+    ovs: `${config.ovs.kind === 'embedded' ? 'its own' : "the host's"}, unix:${socket}, datapath ${host.datapathType}${absence}`,
     metricsUrl: door?.url,
     host,
     [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose](),
@@ -160,9 +160,10 @@ function connect(config: Config, socket: string, tally: Tally, log: Logger): Ovs
     // RFC 7047 §4.1.8 takes an <id>, which has no dashes; an instance's name has no underscores.
     lock: `ovs_bridged_${config.instance.replaceAll('-', '_')}`,
     onEvent: event => {
-      if (event.kind === 'status') tally.ovsdbEntered(event.status.state)
-      if (event.kind === 'status') log.info({ ovsdb: event.status.state }, 'ovsdb')
-      else if (event.kind === 'loaded') log.info(event, 'ovsdb')
+      if (event.kind === 'status') {
+        tally.ovsdbEntered(event.status.state)
+        log.info({ ovsdb: event.status.state }, 'ovsdb')
+      } else if (event.kind === 'loaded') log.info(event, 'ovsdb')
       else log.warn(event, 'ovsdb')
     },
   })

@@ -1,9 +1,9 @@
 import { isIPv4, isIPv6, SocketAddress } from 'node:net'
-import { type LinkName, type MacAddress, parseLinkName, parseMacAddress as parseMac } from '../kernel/index.js'
+import { type LinkName, parseLinkName } from '../kernel/index.js'
 import type { Brand } from '../lib/brand.js'
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
 
-export type { MacAddress } from '../kernel/index.js'
+export { type MacAddress, parseMacAddress } from '../kernel/index.js'
 
 /** Name of a port, its interface and its device: 1–15 bytes, as ovs-vswitchd.conf.db(5), Port.name and the kernel take it. */
 export type PortName = LinkName & Brand<string, 'PortName'>
@@ -30,7 +30,7 @@ function parseName(text: string): Parsed<LinkName> {
   if (!link.ok) return link
   if (systemNames.has(text)) return refused('is a name that the system keeps for itself')
   if (tunnelDevice.test(text)) return refused('begins as the names do that Open vSwitch keeps for its tunnels')
-  return parsed(link.name)
+  return link
 }
 
 export function parsePortName(text: string): Parsed<PortName> {
@@ -39,12 +39,6 @@ export function parsePortName(text: string): Parsed<PortName> {
 
 export function parseBridgeName(text: string): Parsed<BridgeName> {
   return parseName(text) as Parsed<BridgeName>
-}
-
-/** An endpoint's address: `xx:xx:xx:xx:xx:xx` or with dashes, in any case; never multicast, never all zeroes. */
-export function parseMacAddress(text: string): Parsed<MacAddress> {
-  const mac = parseMac(text)
-  return mac.ok ? parsed(mac.mac) : mac
 }
 
 export function parseVlanId(value: number): Parsed<VlanId> {

@@ -1,5 +1,5 @@
 import { type AbortScope, abortScope, cancelled, raceAbort, sleep } from '../lib/abort.js'
-import { type Tick, Ticker } from '../lib/fanout.js'
+import { type Tick, Ticker } from '../lib/ticker.js'
 import { inTurns } from '../lib/turns.js'
 import type { Change } from '../ovsdb/index.js'
 import type { Part } from './commit.js'

@@ -10,7 +10,7 @@ import { type MacAddress, parseMacAddress } from './names.js'
 export function birthMac({ alias, name }: { readonly alias: string; readonly name: string }): MacAddress {
   const mac = parseMacAddress(spell(alias, name, randomBytes(2).toString('hex')))
   if (!mac.ok) throw new KernelError({ operation: 'createVeth', kind: 'unexpected', detail: `MAC ${mac.reason}` })
-  return mac.mac
+  return mac.value
 }
 
 /** Whether a device was made to get this alias. */

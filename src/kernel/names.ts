@@ -1,4 +1,5 @@
 import type { Brand } from '../lib/brand.js'
+import { type Parsed, parsed, refused } from '../lib/parsed.js'
 
 /** A name the kernel takes for a network device, as it stands: 1 to 15 bytes (`dev_valid_name`, IFNAMSIZ in `<linux/if.h>`). */
 export type LinkName = Brand<string, 'LinkName'>
@@ -6,21 +7,13 @@ export type LinkName = Brand<string, 'LinkName'>
 /** The address of one Ethernet station, lower case with colons: `02:00:00:00:00:01`. Never a group address, never all zeroes. */
 export type MacAddress = Brand<string, 'MacAddress'>
 
-export type ParsedLinkName =
-  | { readonly ok: true; readonly name: LinkName }
-  | { readonly ok: false; readonly reason: string }
-export type ParsedMacAddress =
-  | { readonly ok: true; readonly mac: MacAddress }
-  | { readonly ok: false; readonly reason: string }
-
 const maxNameBytes = 15
 const forbiddenInName = /[\s\p{Cc}\p{Cs}/:%]/u
 
 /** Takes a device name, or says in a few words why the kernel would not (`%` is its pattern for a free number). */
-export function parseLinkName(text: string): ParsedLinkName {
+export function parseLinkName(text: string): Parsed<LinkName> {
   const reason = faultOfName(text)
-  if (reason !== undefined) return { ok: false, reason }
-  return { ok: true, name: text as LinkName }
+  return reason === undefined ? parsed(text as LinkName) : refused(reason)
 }
 
 function faultOfName(text: string): string | undefined {
@@ -35,10 +28,10 @@ function faultOfName(text: string): string | undefined {
 const macPattern = /^[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}$/i
 
 /** Takes `xx:xx:xx:xx:xx:xx` or `xx-xx-…` in any case; a group address (IEEE 802 I/G bit) and all zeroes belong to no station. */
-export function parseMacAddress(text: string): ParsedMacAddress {
-  if (!macPattern.test(text)) return { ok: false, reason: 'is not six octets like 02:00:00:00:00:01' }
+export function parseMacAddress(text: string): Parsed<MacAddress> {
+  if (!macPattern.test(text)) return refused('is not six octets like 02:00:00:00:00:01')
   const mac = text.toLowerCase().replaceAll('-', ':')
-  if (mac === '00:00:00:00:00:00') return { ok: false, reason: 'is all zeroes' }
-  if ((Number.parseInt(mac.slice(0, 2), 16) & 1) === 1) return { ok: false, reason: 'is a multicast address' }
-  return { ok: true, mac: mac as MacAddress }
+  if (mac === '00:00:00:00:00:00') return refused('is all zeroes')
+  if ((Number.parseInt(mac.slice(0, 2), 16) & 1) === 1) return refused('is a multicast address')
+  return parsed(mac as MacAddress)
 }

@@ -94,5 +94,5 @@ function randomMac(): MacAddress {
   octets[0] = ((octets[0] ?? 0) & 0xfc) | 0x02
   const parsed = parseMacAddress(octets.toString('hex').match(/../g)?.join(':') ?? '')
   if (!parsed.ok) throw new KernelError({ operation, kind: 'unexpected', detail: `random address ${parsed.reason}` })
-  return parsed.mac
+  return parsed.value
 }

@@ -212,7 +212,7 @@ export class Calls {
     for (const [scope, kind] of this.#running) if (which(kind)) scope.abort(shuttingDown())
   }
 
-  /** One call, whatever its kind: deadline, signal, answer, log line. The only try/catch of the server. */
+  /** One call, whatever its kind: deadline, signal, answer, log line. The only try/catch around a handler. */
   async #run<T>(
     kind: 'unary' | 'stream',
     surface: Surface,

@@ -38,13 +38,13 @@ async function withNamedNetns(use: (name: string) => Promise<void>): Promise<voi
 function name(text: string): LinkName {
   const parsed = parseLinkName(text)
   assert.ok(parsed.ok)
-  return parsed.name
+  return parsed.value
 }
 
 function mac(text: string): MacAddress {
   const parsed = parseMacAddress(text)
   assert.ok(parsed.ok)
-  return parsed.mac
+  return parsed.value
 }
 
 function tap(text: string, more: Partial<TapSpec> = {}): TapSpec {

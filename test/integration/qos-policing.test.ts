@@ -64,7 +64,7 @@ async function makeAnew(bed: ServedTestbed, tap: string): Promise<void> {
   const name = parseLinkName(tap)
   assert(name.ok)
   deleteLink(findLink(tap)?.index ?? 0)
-  await kernel.createTaps([{ name: name.name, alias: findAlias(bed), multiQueue: false }], AbortSignal.timeout(30_000))
+  await kernel.createTaps([{ name: name.value, alias: findAlias(bed), multiQueue: false }], AbortSignal.timeout(30_000))
 }
 
 function findAlias({ service }: ServedTestbed): string {

@@ -11,7 +11,7 @@ async function leaveTuntap(name: string): Promise<void> {
   const parsed = parseLinkName(name)
   assert(parsed.ok)
   await using kernel = await openKernel()
-  await kernel.createTaps([{ name: parsed.name, alias: '', multiQueue: false }], AbortSignal.timeout(10_000))
+  await kernel.createTaps([{ name: parsed.value, alias: '', multiQueue: false }], AbortSignal.timeout(10_000))
 }
 
 async function hasPort(bed: ServedTestbed, name: string): Promise<boolean> {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { cancelled } from '../../src/lib/abort.js'
-import { type Batch, ChangeLog, maxChangesPerBatch, Ticker, type View } from '../../src/lib/fanout.js'
+import { type Batch, ChangeLog, maxChangesPerBatch, type View } from '../../src/lib/fanout.js'
+import { Ticker } from '../../src/lib/ticker.js'
 import { within } from '../support/until.js'
 
 const all: View<number> = { id: 'all', includes: () => true }

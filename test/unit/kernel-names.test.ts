@@ -4,7 +4,7 @@ import { parseLinkName, parseMacAddress } from '../../src/kernel/index.js'
 
 for (const name of ['a', 'tap0', 'eth0.100', 'a-b_c@d', '...', 'x'.repeat(15), 'für-äpfel', 'é'.repeat(7)]) {
   test(`${name} is a device name`, () => {
-    assert.deepEqual(parseLinkName(name), { ok: true, name })
+    assert.deepEqual(parseLinkName(name), { ok: true, value: name })
   })
 }
 
@@ -35,7 +35,7 @@ for (const [text, mac] of [
   ['00:00:00:00:00:01', '00:00:00:00:00:01'],
 ] as const) {
   test(`${text} is the address ${mac}`, () => {
-    assert.deepEqual(parseMacAddress(text), { ok: true, mac })
+    assert.deepEqual(parseMacAddress(text), { ok: true, value: mac })
   })
 }
 
