@@ -14,8 +14,6 @@ interface Options {
 }
 
 const defaultIntervalMs = 1_000
-/** WatchTapStatsResponse. Whether another message of the same look follows a full one shows with the next. */
-const maxStatsOfMessage = 1_000
 
 /** `ovs-bridged top`: the bandwidth of taps, as it is. */
 export const defineTop: DefineCommand = (program, choose) => {
@@ -43,18 +41,12 @@ function top({ server, bridge = '', interval = defaultIntervalMs, count = Infini
     const clear = process.stdout.isTTY ? '\x1b[H\x1b[2J' : ''
     let looks = 0
     let taps: TapStats[] = []
-    const show = () => {
-      process.stdout.write(`${clear}${shown(taps, process.stdout.rows)}${clear === '' ? '\n' : ''}`)
-      return ++looks < count
-    }
-    return follow(client.watchTapStats(request), 'the first counters', ({ stats }) => {
-      // Messages of one look go on in the order of names.
-      if ((stats[0]?.tap ?? '') <= (taps.at(-1)?.tap ?? '')) {
-        if (taps.length > 0 && taps.length % maxStatsOfMessage === 0 && !show()) return false
-        taps = []
-      }
+    return follow(client.watchTapStats(request), 'the first counters', ({ stats, more }) => {
       taps.push(...stats)
-      return stats.length === maxStatsOfMessage || show()
+      if (more) return true
+      process.stdout.write(`${clear}${shown(taps, process.stdout.rows)}${clear === '' ? '\n' : ''}`)
+      taps = []
+      return ++looks < count
     })
   })
 }

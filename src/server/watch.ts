@@ -65,7 +65,7 @@ export function watchAddressesOn({
 export function watchTapStatsOn(
   stats: Pick<Stats, 'watch'>,
 ): StreamHandler<WatchTapStatsRequest, WatchTapStatsResponse> {
-  const sharedOf = remembered((_: StatsTick) => new Map<string, readonly StatsTick[]>())
+  const sharedOf = remembered((_: StatsTick) => new Map<string, readonly Part[]>())
   const messageOf = remembered(statsMessage)
   return async function* (request, { signal }) {
     const { interval, ...scope } = takeFields({
@@ -170,18 +170,25 @@ function addressEvent(type: AddressEventType, { name, bridge, address }: Address
 
 const maxTapsPerMessage = 500
 
-/** Into what goes into a message each; at least one: a tick is told, whatever there is. */
-function split(tick: StatsTick, scope: TapScope): StatsTick[] {
+/** What goes into one message of a tick. */
+interface Part {
+  readonly taps: StatsTick
+  readonly more: boolean
+}
+
+/** At least one part: a tick is told, whatever there is. */
+function split(tick: StatsTick, scope: TapScope): Part[] {
   const wanted = tick.filter(({ tap }) => isWithin(scope, tap))
-  const parts: StatsTick[] = []
+  const parts: Part[] = []
   for (let start = 0; start === 0 || start < wanted.length; start += maxTapsPerMessage) {
-    parts.push(wanted.slice(start, start + maxTapsPerMessage))
+    const end = start + maxTapsPerMessage
+    parts.push({ taps: wanted.slice(start, end), more: end < wanted.length })
   }
   return parts
 }
 
-function statsMessage(part: StatsTick): WatchTapStatsResponse {
-  return { stats: part.map(tapStatsMessage), skippedTicks: 0n }
+function statsMessage({ taps, more }: Part): WatchTapStatsResponse {
+  return { stats: taps.map(tapStatsMessage), skippedTicks: 0n, more }
 }
 
 function tapStatsMessage({ tap, epochMs, total, rate, intervals }: TapStats): TapStatsMessage {

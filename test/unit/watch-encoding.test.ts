@@ -10,6 +10,7 @@ import { parseEndpointIp, parseMacAddress, parsePortName, parseVlanId } from '..
 import type { TapRecord } from '../../src/bridge/ownership-tap.js'
 import { noQos } from '../../src/bridge/qos-parse.js'
 import type { StatsTick } from '../../src/bridge/stats.js'
+import { WatchTapStatsRequest } from '../../src/gen/ovs/bridge/v1/watch.js'
 import { cancelled } from '../../src/lib/abort.js'
 import { ChangeLog } from '../../src/lib/fanout.js'
 import type { Parsed } from '../../src/lib/parsed.js'
@@ -97,4 +98,24 @@ test('what goes to a hundred subscribers is made into a message once, and the me
   ticker.publish([{ tap: record, ...unmeasured }])
   assertShared(await ticks)
   abort.abort(cancelled())
+})
+
+test('a tick of many taps comes in messages that say whether more of it follow', async () => {
+  const { signal } = new AbortController()
+  const ticker = new Ticker<StatsTick>()
+  const names = Array.from({ length: 1_001 }, (_, number) => `tap${String(number).padStart(4, '0')}`)
+  const tick = names.map(name => ({ tap: { ...record, name: must(parsePortName(name)) }, ...unmeasured }))
+  const watching = watchTapStatsOn({ watch: () => ticker.watch(signal) })
+  const call = { signal, caller: 'test', method: 'WatchTapStats' }
+  const messages = watching(WatchTapStatsRequest.fromPartial({}), call)[Symbol.asyncIterator]()
+  const told: string[] = []
+  for (const wanted of [true, true, false, true]) {
+    const next = messages.next()
+    if (told.length % names.length === 0) ticker.publish(tick)
+    const message = await within('a message', 5_000, next)
+    assert.ok(message.done !== true)
+    told.push(...message.value.stats.map(one => one.tap))
+    assert.equal(message.value.more, wanted)
+  }
+  assert.deepEqual(told.slice(0, names.length), names)
 })
