@@ -43,7 +43,7 @@ export async function startChild(spec: ChildSpec): Promise<Child> {
   })
   let stderr = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    stderr = (stderr + text).slice(-STDERR_KEPT_CHARS)
+    stderr = (stderr + text).slice(-maxStderrChars)
   })
   const exited = new Promise<Exit>(resolve => {
     child.once('close', (status, signal) => {
@@ -70,7 +70,7 @@ export async function startChild(spec: ChildSpec): Promise<Child> {
   }
 }
 
-const STDERR_KEPT_CHARS = 4096
+const maxStderrChars = 4096
 
 /**
  * Waits for `ready`, at most `withinMs`. The process's end and the deadline are {@link EmbeddedError}s; in every

@@ -13,7 +13,7 @@ export interface Versions {
   readonly schema: string
 }
 
-const DATABASE = 'Open_vSwitch'
+const databaseName = 'Open_vSwitch'
 
 /**
  * Makes conf.db when there is none; whole or not at all. An empty standalone database is one record with the schema:
@@ -44,19 +44,19 @@ export async function prepareDatabase(
   const openVswitch = await programVersion(layout, signal)
   const rows = await transact(
     layout.databaseSocket,
-    [{ op: 'select', table: DATABASE, where: [], columns: ['_uuid'] }],
+    [{ op: 'select', table: databaseName, where: [], columns: ['_uuid'] }],
     signal,
   )
   if (rowsOf(rows[0]).length === 0) {
-    await transact(layout.databaseSocket, [{ op: 'insert', table: DATABASE, row: {} }], signal)
+    await transact(layout.databaseSocket, [{ op: 'insert', table: databaseName, row: {} }], signal)
   }
   const versions = { ovs_version: openVswitch, db_version: schema }
   const mutations = [['other_config', 'insert', ['map', Object.entries(otherConfig)]]]
   await transact(
     layout.databaseSocket,
     [
-      { op: 'update', table: DATABASE, where: [], row: versions },
-      { op: 'mutate', table: DATABASE, where: [], mutations },
+      { op: 'update', table: databaseName, where: [], row: versions },
+      { op: 'mutate', table: databaseName, where: [], mutations },
     ],
     signal,
   )
@@ -68,8 +68,8 @@ export async function requestEpoch(databaseSocket: string, signal: AbortSignal):
   const results = await transact(
     databaseSocket,
     [
-      { op: 'mutate', table: DATABASE, where: [], mutations: [['next_cfg', '+=', 1]] },
-      { op: 'select', table: DATABASE, where: [], columns: ['next_cfg'] },
+      { op: 'mutate', table: databaseName, where: [], mutations: [['next_cfg', '+=', 1]] },
+      { op: 'select', table: databaseName, where: [], columns: ['next_cfg'] },
     ],
     signal,
   )
@@ -82,9 +82,9 @@ export async function requestEpoch(databaseSocket: string, signal: AbortSignal):
 export async function epochReached(databaseSocket: string, epoch: number, signal: AbortSignal): Promise<void> {
   const where = [['cur_cfg', '>=', epoch]]
   // RFC 7047 §5.2.6. Shorter than the server's inactivity probe, which this connection does not answer.
-  const wait = { op: 'wait', table: DATABASE, where, columns: ['cur_cfg'], until: '!=', rows: [], timeout: 3000 }
+  const wait = { op: 'wait', table: databaseName, where, columns: ['cur_cfg'], until: '!=', rows: [], timeout: 3000 }
   for (;;) {
-    const reply = await callJsonRpc(databaseSocket, 'transact', [DATABASE, wait], signal)
+    const reply = await callJsonRpc(databaseSocket, 'transact', [databaseName, wait], signal)
     const result: unknown = Array.isArray(reply) ? reply[0] : undefined
     if (!isRecord(result)) throw new Error(`ovsdb-server answered a wait with ${JSON.stringify(reply)}`)
     if (result['error'] === undefined) return
@@ -98,7 +98,7 @@ export async function transact(
   operations: readonly unknown[],
   signal: AbortSignal,
 ): Promise<readonly unknown[]> {
-  const reply = await callJsonRpc(databaseSocket, 'transact', [DATABASE, ...operations], signal)
+  const reply = await callJsonRpc(databaseSocket, 'transact', [databaseName, ...operations], signal)
   if (!Array.isArray(reply)) throw new Error(`ovsdb-server answered a transaction with ${JSON.stringify(reply)}`)
   const results: readonly unknown[] = reply
   const failed = results.find(result => isRecord(result) && typeof result['error'] === 'string')
@@ -115,9 +115,9 @@ export function rowsOf(result: unknown): readonly Readonly<Record<string, unknow
 /** Converts the data to the installed schema when a package upgrade brought another; returns its version. */
 async function convertSchema(layout: Layout, programs: Programs, signal: AbortSignal): Promise<string> {
   const installed = installedSchema(programs)
-  const served = await callJsonRpc(layout.databaseSocket, 'get_schema', [DATABASE], signal)
+  const served = await callJsonRpc(layout.databaseSocket, 'get_schema', [databaseName], signal)
   if (!isRecord(served) || served['version'] !== installed.version || served['cksum'] !== installed['cksum']) {
-    await callJsonRpc(layout.databaseSocket, 'convert', [DATABASE, installed], signal)
+    await callJsonRpc(layout.databaseSocket, 'convert', [databaseName, installed], signal)
   }
   return installed.version
 }

@@ -26,8 +26,8 @@ export interface EmbeddedOptions {
   readonly signal: AbortSignal
   readonly onEvent: (event: EmbeddedEvent) => void
   /**
-   * Removes those of `names` that exist as persistent TUN/TAP devices without an alias (as ovs-vswitchd makes them)
-   * in this network namespace, and says which.
+   * Removes those of `names` that exist as persistent TUN/TAP devices in this network namespace and are nobody's tap,
+   * and says which.
    */
   readonly removeLinks: (names: readonly string[], signal: AbortSignal) => Promise<readonly string[]>
   readonly programs?: Partial<Programs>
@@ -63,7 +63,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedO
     createDatabase(layout, programs)
     const ovsdbServer = await superviseOvsdbServer(layout, programs, onEvent, signal)
     parts.defer(() => ovsdbServer.stop())
-    const versions = await prepareDatabase(layout, programs, OTHER_CONFIG, signal)
+    const versions = await prepareDatabase(layout, programs, otherConfigBeforeStart, signal)
     const vswitchd = await superviseVswitchd(layout, programs, options)
     parts.defer(() => stopAndClean(layout, vswitchd, options))
 
@@ -86,9 +86,9 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedO
 }
 
 /** Without it TCP between veth ends fails on the userspace datapath; it counts only before ovs-vswitchd starts. */
-const OTHER_CONFIG = { 'userspace-tso-enable': 'true' }
+const otherConfigBeforeStart = { 'userspace-tso-enable': 'true' }
 
-const CLEAN_WITHIN_MS = 20_000
+const cleanWithinMs = 20_000
 
 function makeDirectory(layout: Layout): void {
   try {
@@ -123,7 +123,7 @@ async function stopAndClean(layout: Layout, vswitchd: Supervised, options: Embed
   const { clean: wasClean } = await vswitchd.stop()
   if (wasClean) return
   const { wanted, unwanted } = internalDevices(readFileSync(layout.database, 'utf8'))
-  await clean([...wanted, ...unwanted], options, AbortSignal.timeout(CLEAN_WITHIN_MS))
+  await clean([...wanted, ...unwanted], options, AbortSignal.timeout(cleanWithinMs))
 }
 
 async function clean(names: readonly string[], options: EmbeddedOptions, signal: AbortSignal): Promise<void> {

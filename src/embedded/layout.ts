@@ -1,4 +1,5 @@
 import { join, resolve } from 'node:path'
+import { maxSocketPathBytes } from '../lib/socket-address.js'
 import { EmbeddedError } from './errors.js'
 
 /** Where everything of one private Open vSwitch lies; all paths absolute. */
@@ -19,9 +20,6 @@ export interface ProcessFiles {
   readonly log: string
 }
 
-/** sun_path of unix(7), without the terminating NUL. */
-const MAX_SOCKET_PATH_BYTES = 107
-
 /** The layout under `directory`; refuses a directory too deep for its sockets. */
 export function layoutOf(directory: string): Layout {
   const root = resolve(directory)
@@ -41,8 +39,8 @@ export function layoutOf(directory: string): Layout {
   const longest = Math.max(
     ...[layout.ovsdbServer.control, layout.vswitchd.control].map(path => Buffer.byteLength(path)),
   )
-  if (longest > MAX_SOCKET_PATH_BYTES) {
-    const detail = `its path is ${longest - MAX_SOCKET_PATH_BYTES} bytes too long for a unix socket`
+  if (longest > maxSocketPathBytes) {
+    const detail = `its path is ${longest - maxSocketPathBytes} bytes too long for a unix socket`
     throw new EmbeddedError({ kind: 'bad-directory', directory: root, detail })
   }
   return layout

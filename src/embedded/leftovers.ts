@@ -9,7 +9,7 @@ export interface InternalDevices {
 }
 
 /** The device of the userspace datapath itself; there is one as soon as there is a bridge with it. */
-const DATAPATH_DEVICE = 'ovs-netdev'
+const datapathDevice = 'ovs-netdev'
 
 interface Row {
   readonly name: string
@@ -39,10 +39,10 @@ export function internalDevices(log: string): InternalDevices {
     }
   }
   const wanted = [...live.values()].filter(row => row.internal).map(row => row.name)
-  if (userspaceBridges.size > 0) wanted.push(DATAPATH_DEVICE)
+  if (userspaceBridges.size > 0) wanted.push(datapathDevice)
   // A live row that is not internal is about a device that others made.
   const spoken = new Set([...wanted, ...Array.from(live.values(), row => row.name)])
-  const unwanted = [...everSeen, DATAPATH_DEVICE].filter(name => !spoken.has(name))
+  const unwanted = [...everSeen, datapathDevice].filter(name => !spoken.has(name))
   return { wanted, unwanted }
 }
 

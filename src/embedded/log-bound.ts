@@ -2,8 +2,8 @@ import { renameSync, statSync } from 'node:fs'
 import { callJsonRpc } from '../lib/json-rpc.js'
 import type { ProcessFiles } from './layout.js'
 
-const MAX_LOG_BYTES = 4 * 1024 * 1024
-const CHECK_EVERY_MS = 60_000
+const maxLogBytes = 4 * 1024 * 1024
+const checkEveryMs = 60_000
 
 /** Keeps each log and one former log at about 4 MiB, checked once a minute (vlog/reopen, ovs-appctl(8)). */
 export function boundLogs(logs: readonly ProcessFiles[]): Disposable {
@@ -11,13 +11,13 @@ export function boundLogs(logs: readonly ProcessFiles[]): Disposable {
     for (const files of logs) boundLog(files)
   }
   check()
-  const timer = setInterval(check, CHECK_EVERY_MS).unref()
+  const timer = setInterval(check, checkEveryMs).unref()
   return { [Symbol.dispose]: () => clearInterval(timer) }
 }
 
 function boundLog(files: ProcessFiles): void {
   try {
-    if (statSync(files.log).size < MAX_LOG_BYTES) return
+    if (statSync(files.log).size < maxLogBytes) return
     renameSync(files.log, `${files.log}.1`)
   } catch {
     return // not there, so not too large

@@ -6,7 +6,7 @@ import type { Layout } from './layout.js'
 import type { Programs } from './programs.js'
 
 /** How long a start may take before it counts as failed; with thousands of ports ovs-vswitchd needs seconds. */
-const READY_WITHIN_MS = { ovsdbServer: 10_000, vswitchd: 60_000 }
+const readyWithinMs = { ovsdbServer: 10_000, vswitchd: 60_000 }
 
 /** Serves conf.db on the layout's socket; resolves when the database answers. */
 export async function startOvsdbServer(layout: Layout, programs: Programs, signal: AbortSignal): Promise<Child> {
@@ -19,7 +19,7 @@ export async function startOvsdbServer(layout: Layout, programs: Programs, signa
     program: programs.ovsdbServer,
     args: [layout.database, `--remote=punix:${layout.databaseSocket}`],
   })
-  await whenReady(child, READY_WITHIN_MS.ovsdbServer, signal, async either => {
+  await whenReady(child, readyWithinMs.ovsdbServer, signal, async either => {
     await answers(layout.databaseSocket, 'list_dbs', either)
     await answers(layout.ovsdbServer.control, 'version', either)
   })
@@ -37,7 +37,7 @@ export async function startVswitchd(layout: Layout, programs: Programs, signal: 
     program: programs.vswitchd,
     args: [`unix:${layout.databaseSocket}`],
   })
-  await whenReady(child, READY_WITHIN_MS.vswitchd, signal, either => epochReached(layout.databaseSocket, epoch, either))
+  await whenReady(child, readyWithinMs.vswitchd, signal, either => epochReached(layout.databaseSocket, epoch, either))
   return child
 }
 
@@ -59,7 +59,7 @@ async function answers(socketPath: string, method: string, signal: AbortSignal):
       return
     } catch (error) {
       signal.throwIfAborted()
-      const notYet = error instanceof Error && 'code' in error && NOT_YET.has(String(error.code))
+      const notYet = error instanceof Error && 'code' in error && notYetCodes.has(String(error.code))
       if (!notYet) throw error
       await sleep(pauseMs, signal)
     }
@@ -67,4 +67,4 @@ async function answers(socketPath: string, method: string, signal: AbortSignal):
 }
 
 /** What connect(2) says of a socket that is not made yet, or was left by a dead process. */
-const NOT_YET = new Set(['ENOENT', 'ECONNREFUSED'])
+const notYetCodes = new Set(['ENOENT', 'ECONNREFUSED'])

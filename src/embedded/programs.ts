@@ -12,7 +12,7 @@ export interface Programs {
   readonly setpriv: string
 }
 
-const DEBIAN: Programs = {
+const onDebian: Programs = {
   ovsdbServer: 'ovsdb-server',
   vswitchd: 'ovs-vswitchd',
   schema: '/usr/share/openvswitch/vswitch.ovsschema',
@@ -21,7 +21,7 @@ const DEBIAN: Programs = {
 
 /** Resolves all of them to absolute paths; a missing one is the problem `not-installed`. */
 export function findPrograms(chosen: Partial<Programs>): Programs {
-  const wanted = { ...DEBIAN, ...chosen }
+  const wanted = { ...onDebian, ...chosen }
   return {
     ovsdbServer: findProgram(wanted.ovsdbServer),
     vswitchd: findProgram(wanted.vswitchd),

@@ -55,11 +55,11 @@ export async function supervise(spec: SupervisionSpec, signal: AbortSignal): Pro
   const keepRunning = async (): Promise<{ readonly clean: boolean }> => {
     let child: Child | undefined = first
     let startedAt = began
-    let backoffMs = FIRST_BACKOFF_MS
+    let backoffMs = firstBackoffMs
     while (child !== undefined) {
       const exit = await exitedOrStopping(child, stopping.signal)
       if (exit === undefined) return spec.stop(child)
-      if (performance.now() - startedAt >= STABLE_AFTER_MS) backoffMs = FIRST_BACKOFF_MS
+      if (performance.now() - startedAt >= stableAfterMs) backoffMs = firstBackoffMs
       status = { state: 'restarting' }
       const { pid } = child
       const retryInMs = backoffMs
@@ -95,12 +95,12 @@ interface Restarted {
   readonly backoffMs: number
 }
 
-const FIRST_BACKOFF_MS = 100
-const MAX_BACKOFF_MS = 5000
-const STABLE_AFTER_MS = 10_000
+const firstBackoffMs = 100
+const maxBackoffMs = 5000
+const stableAfterMs = 10_000
 
 function longer(backoffMs: number): number {
-  return Math.min(backoffMs * 2, MAX_BACKOFF_MS)
+  return Math.min(backoffMs * 2, maxBackoffMs)
 }
 
 /** Tries until it runs; undefined when the supervision ends first. */

@@ -36,7 +36,7 @@ export function callJsonRpc(
     )
     connection.on('data', chunk => {
       chunks.push(chunk)
-      if (chunk.at(-1) !== CLOSING_BRACE) return
+      if (chunk.at(-1) !== closingBrace) return
       const reply = parseWhole(Buffer.concat(chunks))
       if (reply !== undefined) settle(() => conclude(method, reply, resolve, reject))
     })
@@ -44,7 +44,7 @@ export function callJsonRpc(
   })
 }
 
-const CLOSING_BRACE = '}'.charCodeAt(0)
+const closingBrace = '}'.charCodeAt(0)
 
 /** The JSON object that `bytes` hold, or undefined while it is incomplete. */
 function parseWhole(bytes: Buffer): Readonly<Record<string, unknown>> | undefined {

@@ -1,4 +1,5 @@
 import koffi from 'koffi'
+import { maxSocketPathBytes } from '../lib/socket-address.js'
 
 /** Tells systemd how the service is (sd_notify(3)). Nothing that it does throws or blocks. */
 export interface Notifier extends Disposable {
@@ -14,7 +15,6 @@ const SOCK_DGRAM = 2
 const SOCK_CLOEXEC = 0o2000000
 const MSG_DONTWAIT = 0x40
 const MSG_NOSIGNAL = 0x4000
-const maxPathBytes = 107
 
 /**
  * The notifier of the variables NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; one that does nothing where there is nobody
@@ -22,7 +22,7 @@ const maxPathBytes = 107
  */
 export function openNotifier(env: Readonly<Record<string, string | undefined>>, pid: number): Notifier {
   const path = env['NOTIFY_SOCKET'] ?? ''
-  if (!/^[/@]./.test(path) || Buffer.byteLength(path) > maxPathBytes) {
+  if (!/^[/@]./.test(path) || Buffer.byteLength(path) > maxSocketPathBytes) {
     return { notify: () => {}, watchdogMs: undefined, [Symbol.dispose]: () => {} }
   }
   const libc = koffi.load('libc.so.6')
