@@ -10,8 +10,8 @@ import type { UndoStep } from './undo.js'
 
 /**
  * Makes the devices that stand behind taps: all, or none once `undo` has run, except of taps whose records stand by then:
- * those are another call's business. A container's record comes back with the
- * MAC that its peer has got. Host taps have none yet.
+ * those are another call's business. A container's record comes back with the MAC that its peer has got. Host taps have
+ * none yet.
  */
 export async function makeDevices(
   host: Host,
@@ -58,8 +58,8 @@ export async function removeDevices(host: Host, taps: readonly TapRecord[], call
 }
 
 /**
- * Removes the devices that we made for these taps, and only those: by our mark on the device. Others lose what we set on them.
- * Answers with those that could not be removed.
+ * Removes the devices that we made for these taps, and only those: by our mark on the device. Others lose what we set
+ * on them. Answers with those that could not be removed.
  */
 export async function deleteDevices(host: Host, taps: readonly TapRecord[], call: Call): Promise<Deletion['failed']> {
   const ids = new Map<string, string>(taps.map(({ name, id }) => [name, id]))

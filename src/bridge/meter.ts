@@ -185,8 +185,8 @@ function begin(device: DeviceReading, base: Counters, at: Moment, idle: number):
 }
 
 /**
- * One reading more, after intervals in which nothing was counted; `idle` is how many there ever were. The last of these is none when the reading came
- * so soon after it that it only was late.
+ * One reading more, after intervals in which nothing was counted; `idle` is how many there ever were. The last of these
+ * is none when the reading came so soon after it that it only was late.
  */
 function go(
   before: Series,

@@ -130,11 +130,15 @@ export function readTapRecord(ids: ExternalIds): TapRecord | undefined {
     backing,
     qinqOuterVlan: optional(text('qinq-outer-vlan'), t => parseVlanId(Number(t))),
     qos: readQos(text),
-    policedKbps: Number(/^\d{1,10}$/.exec(text('policed-kbps') ?? '')?.[0] ?? 0),
+    policedKbps: wholeNumber(text('policed-kbps')) ?? 0,
     ...(counted !== undefined && { counted }),
     defunct: ids.get(stateKey) === 'defunct',
     addresses: parseAddresses(ids.get(addressesKey) ?? ''),
   }
+}
+
+function wholeNumber(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : undefined
 }
 
 function readQos(text: (key: string) => string | undefined): Qos {
@@ -147,18 +151,16 @@ function readQos(text: (key: string) => string | undefined): Qos {
 
 function readBacking(text: (key: string) => string | undefined): TapBacking | undefined {
   switch (text('kind')) {
-    case 'tuntap': {
-      const uid = text('owner-uid')
+    case 'tuntap':
       return {
         kind: 'tuntap',
-        ownerUid: uid === undefined ? undefined : Number(uid),
+        ownerUid: wholeNumber(text('owner-uid')),
         multiQueue: text('multi-queue') === 'true',
       }
-    }
     case 'container': {
       const netns = parseNetns(text('netns') ?? '')
       return netns.ok
-        ? { kind: 'container', netns: netns.value, vethIndex: Number(text('veth-index') ?? 0) }
+        ? { kind: 'container', netns: netns.value, vethIndex: wholeNumber(text('veth-index')) ?? 0 }
         : undefined
     }
     case 'host':

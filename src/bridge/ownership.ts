@@ -50,7 +50,10 @@ export function randomId(): string {
   return randomBytes(6).toString('hex')
 }
 
-/** What SetBridgeConfig set on the bridge that carries these keys: `stp_enable` or `other_config:hwaddr` to the value as given. */
+/**
+ * What SetBridgeConfig set on the bridge that carries these keys: `stp_enable` or `other_config:hwaddr` to the value as
+ * given.
+ */
 export function configOf(ids: ExternalIds): Map<string, string> {
   const config = new Map<string, string>()
   for (const [key, value] of ids) if (key.startsWith(configPrefix)) config.set(key.slice(configPrefix.length), value)

@@ -149,9 +149,9 @@ function updatePort(
 }
 
 /**
- * Returns when the placements of a receipt pass packets, with the taps. The devices that Open vSwitch has made for host taps
- * are brought up on the way. A tap that another call has moved off its bridge or destroyed meanwhile is no failure of this one, which
- * came first: it is returned as it is by then.
+ * Returns when the placements of a receipt pass packets, with the taps. The devices that Open vSwitch has made for host
+ * taps are brought up on the way. A tap that another call has moved off its bridge or destroyed meanwhile is no failure
+ * of this one, which came first: it is returned as it is by then.
  */
 export async function awaitPlacements(
   host: Host,

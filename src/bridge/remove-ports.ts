@@ -8,7 +8,10 @@ import { ownerOf, roleOf } from './ownership.js'
 import { movePorts } from './placement.js'
 import type { KeptRecord } from './tap-records.js'
 
-/** Takes ports off their bridges; what nothing refers to any more, the database drops. Ports that are on none are passed over. */
+/**
+ * Takes ports off their bridges; what nothing refers to any more, the database drops. Ports that are on none are passed
+ * over.
+ */
 export function removePorts(transaction: OvsTransaction, replica: OvsReplica, ports: Iterable<OvsRows['Port']>): void {
   const byBridge = new Map<Uuid, { readonly bridge: OvsRows['Bridge']; readonly ports: Uuid[] }>()
   for (const port of ports) {

@@ -114,8 +114,8 @@ export async function allPages<T>(
 }
 
 /**
- * Hands each message of a stream to `tell` until that says false, SIGINT or SIGTERM comes, or nobody reads standard output any
- * more: each a proper end.
+ * Hands each message of a stream to `tell` until that says false, SIGINT or SIGTERM comes, or nobody reads standard
+ * output any more: each a proper end.
  */
 export async function follow<T>(
   stream: ClientReadableStream<T>,

@@ -58,7 +58,10 @@ export interface Kernel extends AsyncDisposable {
   removeIngressQdisc(index: number, signal: AbortSignal): Promise<void>
   /** The policer of all that the device receives; undefined when there is none. */
   getPolicer(index: number, signal: AbortSignal): Promise<Policer | undefined>
-  /** As {@link watchLinks}, of root qdiscs and of the loss of ingress filters. A device takes its qdisc along without an event. */
+  /**
+   * As {@link watchLinks}, of root qdiscs and of the loss of ingress filters. A device takes its qdisc along without an
+   * event.
+   */
   watchQdiscs(signal: AbortSignal): AsyncIterable<QdiscEvent>
   /** Changes nothing; may have the kernel load the modules it asks for. */
   probe(signal: AbortSignal): Promise<KernelFacts>

@@ -108,9 +108,9 @@ export interface Refusal {
 }
 
 /**
- * What befell the devices of the namespace.
- * `subscribed` comes first, once: from then on nothing is missed, so list now. `overrun` says that events were lost: list again.
- * A `changed` may be older than what a listing already showed; a device that was made and deleted meanwhile may show only its end.
+ * What befell the devices of the namespace. `subscribed` comes first, once: from then on nothing is missed, so list
+ * now. `overrun` says that events were lost: list again. A `changed` may be older than what a listing already showed; a
+ * device that was made and deleted meanwhile may show only its end.
  */
 export type LinkEvent =
   | { readonly type: 'subscribed' }

@@ -1,10 +1,16 @@
 import type { Brand } from '../lib/brand.js'
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
 
-/** A name the kernel takes for a network device, as it stands: 1 to 15 bytes (`dev_valid_name`, IFNAMSIZ in `<linux/if.h>`). */
+/**
+ * A name the kernel takes for a network device, as it stands: 1 to 15 bytes (`dev_valid_name`, IFNAMSIZ in
+ * `<linux/if.h>`).
+ */
 export type LinkName = Brand<string, 'LinkName'>
 
-/** The address of one Ethernet station, lower case with colons: `02:00:00:00:00:01`. Never a group address, never all zeroes. */
+/**
+ * The address of one Ethernet station, lower case with colons: `02:00:00:00:00:01`. Never a group address, never all
+ * zeroes.
+ */
 export type MacAddress = Brand<string, 'MacAddress'>
 
 const maxNameBytes = 15
@@ -27,7 +33,10 @@ function faultOfName(text: string): string | undefined {
 
 const macPattern = /^[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}$/i
 
-/** Takes `xx:xx:xx:xx:xx:xx` or `xx-xx-…` in any case; a group address (IEEE 802 I/G bit) and all zeroes belong to no station. */
+/**
+ * Takes `xx:xx:xx:xx:xx:xx` or `xx-xx-…` in any case; a group address (IEEE 802 I/G bit) and all zeroes belong to no
+ * station.
+ */
 export function parseMacAddress(text: string): Parsed<MacAddress> {
   if (!macPattern.test(text)) return refused('is not six octets like 02:00:00:00:00:01')
   const mac = text.toLowerCase().replaceAll('-', ':')

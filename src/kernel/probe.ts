@@ -30,8 +30,8 @@ export function probe(context: WorkerContext): KernelFacts {
 }
 
 /**
- * Asks for a qdisc without its options: EINVAL from the qdisc that misses them, ENOENT when there is none of that kind, EPERM without
- * CAP_NET_ADMIN. Nothing is changed in any case.
+ * Asks for a qdisc without its options: EINVAL from the qdisc that misses them, ENOENT when there is none of that kind,
+ * EPERM without CAP_NET_ADMIN. Nothing is changed in any case.
  */
 function askForQdisc({ route }: WorkerContext, index: number, kind: string): number {
   const tcmsg = new Uint8Array(tcmsgBytes)

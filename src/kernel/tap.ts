@@ -54,9 +54,10 @@ export function createTaps(context: WorkerContext, specs: readonly TapSpec[], st
 }
 
 /**
- * The device lives only as long as its descriptor until TUNSETPERSIST; by then it carries its alias, so that no crash leaves one
- * without. While it is down nobody is told of what is set: two link events, its birth and its going up; one more for an MTU, and
- * one when the kernel is late (linkwatch) to tell that closing the descriptor took the carrier away.
+ * The device lives only as long as its descriptor until TUNSETPERSIST; by then it carries its alias, so that no crash
+ * leaves one without. While it is down nobody is told of what is set: two link events, its birth and its going up; one
+ * more for an MTU, and one when the kernel is late (linkwatch) to tell that closing the descriptor took the carrier
+ * away.
  */
 function createTap(context: WorkerContext, spec: TapSpec, where: Where): Link {
   const { syscalls, route } = context

@@ -28,7 +28,10 @@ export type WatchReply<T extends Topic = Topic> =
 /** As many events wait for a reader; when more come they are dropped for one `overrun`. */
 const maxQueued = 8192
 
-/** The events of the calling thread's namespace, until the signal. While its thread runs, `threads` holds the promise of its end. */
+/**
+ * The events of the calling thread's namespace, until the signal. While its thread runs, `threads` holds the promise of
+ * its end.
+ */
 export function watchLinks(signal: AbortSignal, threads: Set<Promise<void>>): AsyncIterable<LinkEvent> {
   return watchTopic('links', 0, signal, threads)
 }

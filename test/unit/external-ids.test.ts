@@ -97,3 +97,17 @@ test('a key that a later version has added does not hinder', () => {
     assert.deepEqual(readTapRecord(later), readTapRecord(ids))
   }
 })
+
+test('a value that somebody has damaged counts as absent', () => {
+  const wanted = readTapRecord(
+    new Map([
+      ['ovs-bridged:tap', 'one'],
+      ['ovs-bridged:kind', 'tuntap'],
+    ]),
+  )
+  assert(wanted !== undefined)
+  for (const key of ['owner-uid', 'mac', 'mtu', 'vlan', 'bridge', 'policed-kbps', 'qos-rate', 'counted', 'addresses']) {
+    const damaged = writeTapRecord('default', wanted).set(`ovs-bridged:${key}`, '!/')
+    assert.deepEqual(readTapRecord(damaged), wanted, key)
+  }
+})

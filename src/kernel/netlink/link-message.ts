@@ -75,7 +75,10 @@ export interface LinkSettings {
   readonly promiscuous?: boolean
   /** The open namespace in which the device shall be; one that is there moves, and takes `name` on the way. */
   readonly netnsFd?: number
-  /** The host's own protocols keep away: no ARP answers (arp_ignore 8), no IPv6 address, so no MLD and no router solicitation. */
+  /**
+   * The host's own protocols keep away: no ARP answers (arp_ignore 8), no IPv6 address, so no MLD and no router
+   * solicitation.
+   */
   readonly silent?: 'ip' | 'ipv4-only'
 }
 

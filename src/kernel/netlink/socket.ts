@@ -70,7 +70,10 @@ export function openNetlinkSocket(syscalls: Syscalls, protocol: number): Opened<
   return { ok: true, value: requestSocket(syscalls, fd) }
 }
 
-/** A descriptor that hears one multicast group, with room for `backlogBytes` of unread messages as far as net.core.rmem_max allows. */
+/**
+ * A descriptor that hears one multicast group, with room for `backlogBytes` of unread messages as far as
+ * net.core.rmem_max allows.
+ */
 export function openNetlinkListener(
   syscalls: Syscalls,
   protocol: number,
