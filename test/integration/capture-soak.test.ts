@@ -45,7 +45,7 @@ async function captureFifty(
 
 laneTest(
   'fifty captures at once each have every frame, and a thousand leave no descriptor, memory, device or mirror behind',
-  { looksInside: true, timeoutMs: 300_000 },
+  { isLong: true, looksInside: true, timeoutMs: 300_000 },
   async context => {
     await using bed = await startCapturing(context.signal)
     const { api, directory } = bed

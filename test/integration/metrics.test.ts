@@ -78,7 +78,7 @@ async function attempt(api: Api): Promise<void> {
 
 laneTest(
   'Prometheus scrapes the daemon, the dashboard has data, and every alert is raised by what it is for',
-  { only: 'userspace', timeoutMs: 240_000 },
+  { isLong: true, only: 'userspace', timeoutMs: 240_000 },
   async context => {
     await using bed = await startTestbed(context.signal)
     const daemon = bed.use(await spawnDaemon(bed.ovs, { flags: ['--default-bridge', 'br0'] }))

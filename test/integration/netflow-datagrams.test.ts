@@ -160,7 +160,7 @@ function readRaw(path: string): number {
 
 laneTest(
   'of 50,000 flows a second each is counted or said to be lost, and a TCP peer that is stuck costs the file nothing',
-  { timeoutMs: lane === 'userspace' ? 180_000 : 400_000 },
+  { isLong: true, timeoutMs: lane === 'userspace' ? 180_000 : 400_000 },
   async context => {
     using captures = captureDirectory()
     await using bed = await startServedTestbed(context.signal, ...captures.flags)

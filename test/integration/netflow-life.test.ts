@@ -42,7 +42,9 @@ function keepPinging(from: Namespace, address: string): Disposable {
   }
 }
 
-laneTest('a kill costs no collector, target or writer; flows are told as often as is asked', {}, async context => {
+const long = { isLong: true } as const
+
+laneTest('a kill costs no collector, target or writer; flows are told as often as is asked', long, async context => {
   using captures = captureDirectory()
   const at = (name: string) => join(captures.path, name)
   await using bed = await startTestbed(context.signal)

@@ -75,7 +75,7 @@ const residentMb = (pid: number) =>
 
 laneTest(
   'whatever attackers do, every call of others is answered, and what they hold is bounded',
-  { only: 'userspace', timeoutMs: 300_000 },
+  { isLong: true, only: 'userspace', timeoutMs: 300_000 },
   async context => {
     await using bed = await startTestbed(context.signal)
     const { daemon, apis } = await startServed(bed)

@@ -136,7 +136,7 @@ async function showFullLink(from: Namespace): Promise<void> {
 
 laneTest(
   'QoS shows on packets as it was asked for, and again after a restart of ovs-vswitchd and after a move',
-  { only: 'kernel' },
+  { isLong: true, only: 'kernel' },
   async context => {
     await using bed = await startServedTestbed(context.signal)
     await bed.api.ensureBridge({ bridge: 'br1' })

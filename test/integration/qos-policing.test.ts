@@ -73,7 +73,7 @@ function findAlias({ service }: ServedTestbed): string {
 
 laneTest(
   'a rate from the endpoint is policed, read back, kept and put back; without the module it is refused',
-  { only: 'kernel' },
+  { isLong: true, only: 'kernel' },
   async context => {
     await using bed = await startServedTestbed(context.signal)
     await bed.api.ensureBridge({ bridge: 'br1' })

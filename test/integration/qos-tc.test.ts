@@ -196,7 +196,7 @@ async function showPutBack(bed: ServedTestbed): Promise<void> {
 
 laneTest(
   'tc shows netem as it was asked for, and as tc itself sets it; changes keep what they do not name; it is put back',
-  { only: 'kernel' },
+  { isLong: true, only: 'kernel' },
   async context => {
     await using bed = await startServedTestbed(context.signal)
     for (const tap of ['mine', 'theirs']) await bed.api.createTap({ tap })

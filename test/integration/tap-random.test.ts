@@ -33,7 +33,7 @@ interface Step {
 
 laneTest(
   'after a storm of calls Open vSwitch, the kernel and the service agree',
-  { timeoutMs: 300_000 },
+  { isLong: true, timeoutMs: 300_000 },
   async context => {
     const seed = Number(process.env['OVS_BRIDGED_TEST_SEED'] ?? Date.now() % 1_000_000)
     context.diagnostic(`OVS_BRIDGED_TEST_SEED=${seed}`)

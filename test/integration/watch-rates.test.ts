@@ -106,7 +106,7 @@ async function bandwidths(api: Api, sent: Rates): Promise<readonly Measured[]> {
 
 laneTest(
   'the rates of VM, container and host are those that iperf3 tells, also after a restart of the daemon amid the flow',
-  { timeoutMs: lane === 'userspace' ? 180_000 : 400_000 },
+  { isLong: true, timeoutMs: lane === 'userspace' ? 180_000 : 400_000 },
   async context => {
     await using bed = await startServedTestbed(context.signal)
     const flows = await startRing(bed)

@@ -111,7 +111,7 @@ laneTest('what an endpoint sends is its tx and the rx of the others, for every k
 
 laneTest(
   'the counters that Open vSwitch tells by itself say the same, and the bandwidth follows',
-  {},
+  { isLong: true },
   async context => {
     await using bed = await startServedTestbed(context.signal)
     const all = await plugAll(bed)
@@ -185,7 +185,7 @@ laneTest(
 
 laneTest(
   'who stops reading misses ticks and is told how many, and holds up nobody',
-  { looksInside: true, only: 'userspace', timeoutMs: 120_000 },
+  { isLong: true, looksInside: true, only: 'userspace', timeoutMs: 120_000 },
   async context => {
     await using bed = await startServedTestbed(context.signal, '--metrics-listen', '127.0.0.1:0')
     const taps = Array.from({ length: 300 }, (_, i) => ({ ...noTap, tap: `t${i}` }))

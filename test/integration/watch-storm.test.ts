@@ -107,7 +107,7 @@ async function settle(api: Api, machines: readonly FrameSocket[]): Promise<void>
 
 laneTest(
   'subscriptions that come and go leave nothing behind, and who stays holds what is listed',
-  { looksInside: true, timeoutMs: lane === 'userspace' ? 300_000 : 400_000 },
+  { isLong: true, looksInside: true, timeoutMs: lane === 'userspace' ? 300_000 : 400_000 },
   async context => {
     const seed = Number(process.env['OVS_BRIDGED_TEST_SEED'] ?? Date.now() % 1_000_000)
     context.diagnostic(`OVS_BRIDGED_TEST_SEED=${seed}`)

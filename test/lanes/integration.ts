@@ -1,9 +1,10 @@
 /**
- * Entry point of both lanes: loads every integration test into this one process, where node:test runs them one by one.
+ * Entry point of both lanes: loads every integration test into this process, which runs its share of them one by one.
  * A single argument keeps the files whose name contains it.
  */
 import { readdir } from 'node:fs/promises'
-import { after, afterEach, beforeEach } from 'node:test'
+import { afterEach, beforeEach } from 'node:test'
+import { runLaneTests } from '../support/lane.js'
 
 const filter = process.argv[2] ?? ''
 // scripts/torture has a folder of its own.
@@ -22,6 +23,7 @@ function expectMoreWithin(ms: number, what: string): void {
 }
 beforeEach(context => expectMoreWithin(330_000, `in "${context.name}"`))
 afterEach(context => expectMoreWithin(330_000, `since "${context.name}"`))
-after(() => expectMoreWithin(10_000, 'after the last test'))
 
 for (const file of files) await import(new URL(file, folder).href)
+await runLaneTests()
+expectMoreWithin(10_000, 'after the last test')
