@@ -63,7 +63,10 @@ export async function startPrivateOvs(signal: AbortSignal, namespace?: { readonl
       async () => void running.set(name, await start()),
     )
   const ovsdbServer = control('ovsdb-server', () => startOvsdbServer(layout, programs, signal))
-  const vswitchd = control('ovs-vswitchd', () => startVswitchd(layout, programs, signal))
+  const vswitchd = control('ovs-vswitchd', async () => {
+    await until('a machine that is up for 11 s', () => process.hrtime.bigint() > coresCountedNs)
+    return await startVswitchd(layout, programs, signal)
+  })
   const dispose = async (): Promise<void> => {
     for (const child of running.values()) {
       child.kill('SIGKILL')
@@ -97,6 +100,9 @@ export async function startPrivateOvs(signal: AbortSignal, namespace?: { readonl
     [Symbol.asyncDispose]: dispose,
   }
 }
+
+/** ovs-vswitchd counts 0 cores, and so handles no upcalls, while the monotonic clock is under 10 s: a user-mode kernel boots in 2. */
+const coresCountedNs = 11_000_000_000n
 
 /** Programs that enter a network namespace before they do anything; nsenter(1) is of the package that has setpriv(1). */
 function programsIn(netns: string, layout: Layout): Programs {
