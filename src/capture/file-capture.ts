@@ -4,7 +4,7 @@ import { fileErrorInWords } from './errors.js'
 import { companyMs, LiveHandle, type Natives } from './live-handle.js'
 import { type Board, type CaptureEnd, type FileRequest, type Ring, writeBoard } from './messages.js'
 import { ringFileName } from './names.js'
-import { recordHeaderBytes } from './pcap-records.js'
+import { fileHeaderBytes, recordHeaderBytes } from './pcap-records.js'
 import type { GrowthLimit } from './quota.js'
 import type { Running, Step } from './running.js'
 
@@ -65,6 +65,8 @@ export class FileCapture implements Running {
 
   step(nowMs: number): Step {
     this.dueMs = this.#live.down ? nowMs + downRetryMs : Number.POSITIVE_INFINITY
+    // Not before there is a packet for the next file: the oldest goes for it.
+    if (this.#isFull && !this.#isSpent && this.#live.empty && !this.#live.down) return this.#rest(nowMs)
     const allowed = this.#failed ?? this.#allowance()
     if ('kind' in allowed) return allowed
     const before = this.#file.bytes
@@ -89,11 +91,30 @@ export class FileCapture implements Running {
     for (const place of ['dump', 'buffer'] as const) writeBoard(this.#board, place, 0)
   }
 
+  /** In a file, of a packet as long as any. */
+  get #recordBytes(): number {
+    return recordHeaderBytes + this.#request.source.snapLenBytes
+  }
+
+  /** Whether the next packet needs the next file of the ring. */
+  get #isFull(): boolean {
+    const { ring } = this.#request
+    return ring !== undefined && this.#keepBytes + this.#recordBytes > ring.fileBytes
+  }
+
+  /** Whether the limit leaves room for no packet in a further file. */
+  get #isSpent(): boolean {
+    const { bytes } = this.#request.limits
+    return bytes !== undefined && bytes - this.#writtenBytes <= fileHeaderBytes + recordHeaderBytes
+  }
+
   #allowance(): Allowance | CaptureEnd {
-    const { limits, ring, source } = this.#request
-    const recordBytes = recordHeaderBytes + source.snapLenBytes
-    const failed = ring !== undefined && this.#keepBytes + recordBytes > ring.fileBytes ? this.#rotate(ring) : undefined
-    if (failed !== undefined) return failed
+    const { limits, ring } = this.#request
+    const recordBytes = this.#recordBytes
+    if (ring !== undefined && this.#isFull) {
+      const end: CaptureEnd | undefined = this.#isSpent ? { kind: 'byte-limit' } : this.#rotate(ring)
+      if (end !== undefined) return end
+    }
     const ofLimit = (limits.bytes ?? Number.POSITIVE_INFINITY) - this.#writtenBytes
     const ofQuota = this.#quota.leftBytes
     const bytes = Math.min(ofLimit, ofQuota)

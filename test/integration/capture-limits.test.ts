@@ -103,6 +103,29 @@ laneTest(
   },
 )
 
+laneTest(
+  'a ring gives no file away before the next packet, nor for one that max_bytes forbids',
+  userspace,
+  async context => {
+    await using bed = await startCapturing(context.signal)
+    const { api, directory } = bed
+    await api.createTap({ tap: 'one' })
+    const one = bed.use(openTap('one'))
+    const fileBytes = BigInt(24 + 10 * recordBytes)
+    const ring = { ...ofTap('one'), snapLen: 100, ring: { files: 1, fileBytes } }
+    const stopped = await startCapture(api, { ...ring, fileName: 'stopped' })
+    const limited = await startCapture(api, { ...ring, fileName: 'limited', maxBytes: fileBytes })
+    for (let i = 0; i < 10; i++) one.send(testFrame(i, 100))
+    await hasPackets(api, stopped, 10)
+    await hasPackets(api, limited, 10)
+    await api.stopCapture({ id: stopped })
+    const ended = await hasEnded(api, limited)
+    assert.deepEqual([ended.endReason, ended.fileBytes], ['max_bytes is reached', fileBytes])
+    assert.deepEqual(readdirSync(directory).sort(), ['limited-00001', 'stopped-00001'])
+    for (const name of readdirSync(directory)) assert.equal(readPcap(join(directory, name)).length, 10, name)
+  },
+)
+
 laneTest('the quota ends what would exceed it, and then nothing begins', userspace, async context => {
   await using bed = await startCapturing(context.signal, '--capture-quota', '64KiB')
   const { api, directory } = bed
