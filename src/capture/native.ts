@@ -1,5 +1,5 @@
 import { endianness } from 'node:os'
-import type { LibraryHandle } from 'koffi'
+import koffi, { type LibraryHandle } from 'koffi'
 
 /** Byte order of this machine: that of pcap files and of structures handed to the C library. */
 export const littleEndian = endianness() === 'LE'
@@ -40,16 +40,32 @@ export function silent(library: LibraryHandle, prototype: string): (...args: rea
   return (...args) => void native(...args)
 }
 
+// As for calls that are not pooled. libpcap's compiler recurses, and in koffi's 128 KiB the process would die of 200 ports.
+koffi.config({ async_stack_size: 2 ** 21 })
+
+/** koffi throws when more than 256 calls wait, and keeps a stack for as many as this. */
+let freePlaces = 8
+const waiting: (() => void)[] = []
+
 /** A C function that runs on a thread of libuv's pool, so that it may take its time. */
 export function pooled(library: LibraryHandle, prototype: string): (...args: readonly unknown[]) => Promise<unknown> {
   const native = library.func(prototype)
-  return (...args) =>
-    new Promise((resolve, reject) => {
-      native.async(...args, (error: unknown, result: unknown) => {
-        if (error === null || error === undefined) resolve(result)
-        else reject(error instanceof Error ? error : new Error(`${prototype} failed`, { cause: error }))
+  return async (...args) => {
+    if (freePlaces > 0) freePlaces--
+    else await new Promise<void>(resolve => waiting.push(resolve))
+    try {
+      return await new Promise((resolve, reject) => {
+        native.async(...args, (error: unknown, result: unknown) => {
+          if (error === null || error === undefined) resolve(result)
+          else reject(error instanceof Error ? error : new Error(`${prototype} failed`, { cause: error }))
+        })
       })
-    })
+    } finally {
+      const next = waiting.shift()
+      if (next === undefined) freePlaces++
+      else next()
+    }
+  }
 }
 
 /** The text up to the first NUL of a buffer that a C function has filled. */

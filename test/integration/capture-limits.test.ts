@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { faultOfFilter, parseSnapLen } from '../../src/capture/index.js'
 import { CaptureState, type StartCaptureRequest } from '../../src/gen/ovs/bridge/v1/capture.js'
 import {
   capinfos,
@@ -178,6 +179,11 @@ const refusals: Readonly<Record<string, Refusal>> = {
     ...invalid,
     field: ['filter', /syntax error/],
   },
+  'a filter that would take minutes, and the stack': {
+    request: { ...ofTap('one'), filter: `port 1${'||2'.repeat(128)}` },
+    ...invalid,
+    field: ['filter', /has 258 words; the most is 256/],
+  },
   'a directory upwards': { request: { ...ofTap('one'), fileName: '../x' }, ...invalid, field: ['file_name', /"\.\."/] },
   'a directory upwards within': {
     request: { ...ofTap('one'), fileName: 'sub/../../x' },
@@ -266,6 +272,21 @@ laneTest('what is refused makes no file, no port and no mirror', userspace, asyn
   const unknown = await refusalOf('an unknown id', api.stopCapture({ id: 99 }))
   assert.deepEqual([unknown.code, unknown.reason], ['NOT_FOUND', 'CAPTURE_NOT_FOUND'])
   assert.deepEqual((await api.listCaptures()).captures, [])
+})
+
+laneTest('filters as long as they may be are compiled, and many at once', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api } = bed
+  await api.createTap({ tap: 'one' })
+  const longest = `port 1${'||2'.repeat(127)}`
+  await api.stopCapture({ id: await startCapture(api, { ...ofTap('one'), filter: longest }) })
+  const snapLen = parseSnapLen(100)
+  assert(snapLen.ok)
+  // koffi takes 256 calls.
+  const faults = await Promise.all(Array.from({ length: 300 }, () => faultOfFilter('ip', snapLen.value)))
+  assert.deepEqual(new Set(faults), new Set([undefined]))
+  // What else reaches the compiler, such as all addresses of a name.
+  assert.equal(await faultOfFilter(`port 1${'||2'.repeat(400)}`, snapLen.value), undefined)
 })
 
 laneTest('ids go on after a restart, and a list of captures has pages', userspace, async context => {
