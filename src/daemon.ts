@@ -199,6 +199,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
     bondNames: new TapNames(config.bondNameFormat),
     tunnelNames: newTunnelNames(),
     removals: new DeviceRemovals(kernel, lifetime),
+    inTheMaking: new Set(),
     demolitions: new Map(),
     qos: parts.use(new QosUpkeep({ ...kept, kernel, onRestored })),
     netflows: parts.use(new NetflowCollectors({ instance, ovsdb, captureDirectory: config.captureDir, notice })),

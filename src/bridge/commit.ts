@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import type { Tables } from '../gen/vswitch.js'
-import { abortReason } from '../lib/abort.js'
+import { abortReason, raceAbort } from '../lib/abort.js'
 import type { Committed, Transaction } from '../ovsdb/index.js'
 import { newTransaction, OvsdbError } from '../ovsdb/index.js'
 import type { Call } from './call.js'
+import { Epochs } from './epochs.js'
 import { fateOf, type Mark, markTransaction } from './last-transaction.js'
 import { type OvsClient, type OvsReplica, rootOf } from './ovs.js'
 import { BridgeError } from './problem.js'
@@ -48,6 +49,8 @@ interface Job {
   readonly caller: string
   readonly signal: AbortSignal
   readonly settle: (outcome: Outcome) => void
+  /** Resolves when it is settled, or was taken back before it was sent. */
+  readonly ended: Promise<void>
 }
 
 type Outcome =
@@ -87,11 +90,12 @@ export class Committer {
   readonly #run = randomBytes(4).toString('hex')
   readonly #lifetime: AbortSignal
   readonly #onSent: (sent: Sent) => void
+  readonly #epochs: Epochs
   #queue: Job[] = []
+  /** Neither settled nor taken back yet. */
+  readonly #open = new Set<Job>()
   #sending = false
   #scheduled = false
-  /** Epoch that ovs-vswitchd has not reached yet. */
-  #pendingEpoch: bigint | undefined
   #transactions = 0
 
   /** `onSent` is told of every transaction once. */
@@ -100,6 +104,7 @@ export class Committer {
     this.#ovsdb = ovsdb
     this.#instance = instance
     this.#lifetime = lifetime
+    this.#epochs = new Epochs(ovsdb, lifetime, () => this.#schedule())
     // Without a connection nobody waits for ovs-vswitchd: what is queued is told so at once.
     const following = ovsdb.onStatus(() => this.#schedule())
     lifetime.addEventListener('abort', () => following[Symbol.dispose](), { once: true })
@@ -128,10 +133,19 @@ export class Committer {
           return () => (result = { value: read() })
         },
       }
+      let resolveEnded = () => {}
+      const ended = new Promise<void>(done => {
+        resolveEnded = done
+      })
+      const end = () => {
+        this.#open.delete(job)
+        resolveEnded()
+      }
       const onAbort = () => {
         const waiting = this.#queue.indexOf(job)
         if (waiting >= 0) {
           this.#queue.splice(waiting, 1)
+          end()
           reject(abortReason(call.signal))
         } else reject(sentAndLeft(call.signal))
       }
@@ -139,7 +153,9 @@ export class Committer {
         part: typed,
         caller: call.caller,
         signal: call.signal,
+        ended,
         settle: outcome => {
+          end()
           call.signal.removeEventListener('abort', onAbort)
           if (!outcome.ok) reject(outcome.error)
           else if (result !== undefined) resolve({ result: result.value, epoch: outcome.receipt.epoch })
@@ -150,6 +166,7 @@ export class Committer {
         return
       }
       call.signal.addEventListener('abort', onAbort, { once: true })
+      this.#open.add(job)
       if (part.undoes) this.#queue.unshift(job)
       else this.#queue.push(job)
       this.#schedule()
@@ -158,9 +175,19 @@ export class Committer {
 
   /** Resolves when ovs-vswitchd has applied the receipt's epoch; throws when the call ends before. */
   async applied(receipt: Receipt<unknown>, call: Call): Promise<void> {
-    const { epoch } = receipt
-    if (epoch === undefined) return
-    await this.#ovsdb.waitFor(replica => (hasReached(replica, epoch) ? true : undefined), call.signal)
+    if (receipt.epoch !== undefined) await this.#epochs.reached(receipt.epoch, call.signal)
+  }
+
+  /**
+   * Resolves when nothing that owns one of the names is on its way, and ovs-vswitchd has applied all that was: it has let go
+   * of former ports of theirs. Until then it may open a device that is made anew under such a name, give it the flags that
+   * the former one had, or remove it. Throws when the call ends before.
+   */
+  async idle(names: readonly string[], call: Call): Promise<void> {
+    const wanted = new Set(names)
+    const open = [...this.#open].filter(job => job.part.owns.some(name => wanted.has(name)))
+    await raceAbort(Promise.all(open.map(job => job.ended)), call.signal)
+    await this.#epochs.reachedOf(wanted, call.signal)
   }
 
   /** Calls of one turn of the event loop go together. */
@@ -187,7 +214,7 @@ export class Committer {
   #takeBatch(): Job[] {
     const batch: Job[] = []
     const rest: Job[] = []
-    const waits = this.#pendingEpoch !== undefined && this.#ovsdb.status.state === 'ready'
+    const waits = this.#epochs.isPending && this.#ovsdb.status.state === 'ready'
     const owned = new Set<string>()
     const needed = new Set<string>()
     for (const job of this.#queue) {
@@ -239,7 +266,10 @@ export class Committer {
   }
 
   #succeed({ written }: Built, epoch: bigint | undefined): void {
-    if (epoch !== undefined) this.#awaitEpoch(epoch)
+    if (epoch !== undefined) {
+      const owned = written.flatMap(({ job }) => job.part.owns)
+      this.#epochs.asked(epoch, owned)
+    }
     for (const { job, read } of written) {
       read()
       job.settle({ ok: true, receipt: { result: undefined, epoch: job.part.reconfigures ? epoch : undefined } })
@@ -265,6 +295,10 @@ export class Committer {
         return this.#succeed(built, reconfigures ? BigInt(rootOf(replica)?.next_cfg ?? 0) : undefined)
       }
       case 'lost':
+        settleAll(
+          jobs.filter(({ signal }) => signal.aborted),
+          error,
+        )
         this.#queue.unshift(...jobs.filter(({ signal }) => !signal.aborted))
         return this.#schedule()
       case 'unknown':
@@ -326,29 +360,6 @@ export class Committer {
       return row === undefined ? undefined : BigInt(row.next_cfg)
     }
   }
-
-  #awaitEpoch(epoch: bigint): void {
-    const isFollowed = this.#pendingEpoch !== undefined
-    this.#pendingEpoch = epoch
-    // The daemon's end ends the wait too.
-    if (!isFollowed) this.#followEpochs().catch(() => undefined)
-  }
-
-  /** One wait for all: epochs may be asked for faster than they are reached. */
-  async #followEpochs(): Promise<void> {
-    const isReached = (replica: OvsReplica) =>
-      this.#pendingEpoch === undefined || hasReached(replica, this.#pendingEpoch) ? true : undefined
-    do await this.#ovsdb.waitFor(isReached, this.#lifetime)
-    while (isReached(this.#ovsdb.replica) === undefined)
-    this.#pendingEpoch = undefined
-    this.#schedule()
-  }
-}
-
-/** A `next_cfg` below the epoch means that the database was made anew: that epoch will never come. */
-function hasReached(replica: OvsReplica, epoch: bigint): boolean {
-  const root = rootOf(replica)
-  return root !== undefined && (BigInt(root.cur_cfg) >= epoch || BigInt(root.next_cfg) < epoch)
 }
 
 /** Nothing was committed, and what was planned may look different from the replica as it is by now. */

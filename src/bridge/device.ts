@@ -19,6 +19,8 @@ export async function makeDevices(
   call: Call,
   undo: (step: UndoStep) => void,
 ): Promise<Placement[]> {
+  const names = wanted.map(({ name }) => name)
+  await host.committer.idle(names, call)
   const alias = deviceAlias(host.instance)
   const made = new Map<string, Link>()
   undo(() => {

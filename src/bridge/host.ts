@@ -1,7 +1,7 @@
 import type { Kernel } from '../kernel/index.js'
 import type { Addresses } from './addresses.js'
 import type { Committer } from './commit.js'
-import type { BridgeName } from './names.js'
+import type { BridgeName, PortName } from './names.js'
 import type { NetflowCollectors } from './netflow-collectors.js'
 import type { Notice } from './notice.js'
 import type { DatapathType, OvsClient } from './ovs.js'
@@ -27,6 +27,8 @@ export interface Host {
   readonly bondNames: TapNames
   readonly tunnelNames: TunnelNames
   readonly removals: DeviceRemovals
+  /** Taps that a call is making: of two that make one name, the later would find or remove the device of the other. */
+  readonly inTheMaking: Set<PortName>
   /** Bridges that the database has let go of, and whose destruction is not at its end. */
   readonly demolitions: Map<BridgeName, { readonly leftInPlace: boolean }>
   readonly qos: QosUpkeep

@@ -57,12 +57,27 @@ async function createNamed(host: Host, wanted: readonly PlacedRecord[], call: Ca
   }
   refuse()
   const names = wanted.map(record => record.name)
-  await clearDefunct(host, names, call)
+  const release = claim(host, names)
   return await undoingOnFailure(host, call, async undo => {
+    undo(async () => release())
+    await clearDefunct(host, names, call)
     const placements = await makeDevices(host, wanted, call, undo)
     const receipt = await committing(host, placing(host, placements, refuse), call, undo, withdrawal(host, placements))
+    release()
     return await awaitPlacements(host, receipt, placements, call)
   })
+}
+
+/** Keeps others from making taps of these names, until what it returns is called: from then on their records do. */
+function claim(host: Host, names: readonly PortName[]): () => void {
+  const taken = names.find(name => host.inTheMaking.has(name))
+  if (taken !== undefined) throw nameTaken(taken, 'a tap that another call is making')
+  for (const name of names) host.inTheMaking.add(name)
+  let isHeld = true
+  return () => {
+    if (isHeld) for (const name of names) host.inTheMaking.delete(name)
+    isHeld = false
+  }
 }
 
 /** Gives a name to those that have none. */
@@ -99,8 +114,11 @@ export async function reserveTapName(host: Host, call: Call): Promise<PortName> 
 
 /** The next generated name that nobody has, neither in Open vSwitch nor among the kernel's devices. */
 export async function nextName(host: Host, names: TapNames, given: ReadonlySet<string>, call: Call): Promise<PortName> {
-  const isTaken = (name: string) =>
-    given.has(name) || host.records.get(name) !== undefined || holderOf(host, name) !== undefined
+  const isTaken = (name: PortName) =>
+    given.has(name) ||
+    host.inTheMaking.has(name) ||
+    host.records.get(name) !== undefined ||
+    holderOf(host, name) !== undefined
   for (;;) {
     const name = names.take(isTaken)
     if ((await host.kernel.getLink(name, call.signal)) === undefined) return name
