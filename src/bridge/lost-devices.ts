@@ -1,6 +1,6 @@
 import { bondOf } from './bond-port.js'
 import type { Call } from './call.js'
-import { linksNamed, makeDevices } from './device.js'
+import { makeDevices } from './device.js'
 import { hasWrongVlans } from './drift.js'
 import type { Host } from './host.js'
 import { mirrorsAt } from './mirror.js'
@@ -8,6 +8,7 @@ import { moveTap } from './move.js'
 import { portOfInterface } from './ovs.js'
 import type { TapRecord } from './ownership-tap.js'
 import { reconfigure } from './realise.js'
+import type { Sight } from './sight.js'
 import { recordOf } from './tap-changes.js'
 import { undoingOnFailure } from './undo.js'
 
@@ -16,25 +17,21 @@ import { undoingOnFailure } from './undo.js'
  * keeps the database alone. Answers with the names of those that are there again. A tap that cannot be, such as a
  * container's without its namespace, is told and shows its `Interface.error`; the others do not wait for it.
  */
-export async function restoreTaps(host: Host, call: Call): Promise<string[]> {
+export async function restoreTaps(host: Host, sight: Sight, call: Call): Promise<string[]> {
   const taps = [...host.records.all()].flatMap(({ record }) => (record.defunct ? [] : [record]))
   const own = taps.filter(({ backing }) => backing.kind === 'tuntap' || backing.kind === 'container')
-  const links = await linksNamed(
-    host,
-    own.map(tap => tap.name),
-    call,
-  )
-  const there = new Set(links.map(link => link.name))
+  const there = new Set((await sight.links()).map(link => link.name))
   const bare = own.filter(tap => !there.has(tap.name) && takesDevice(host, tap))
   const made = await restoreEach(host, bare, call, tap => makeDevice(host, tap, call))
   // It hears of the devices by itself, and may have looked away.
   if (made.length > 0) await reconfigure(host, call)
-  await bringUp(host, made, call)
   const lacking = taps.filter(tap => !bare.includes(tap) && lacksPort(host, tap, there))
   const placed = await restoreEach(host, lacking, call, ({ name }) =>
     moveTap(host, name, { bridge: undefined, vlan: undefined }, call),
   )
-  return [...made, ...placed].sort()
+  if (made.length + placed.length > 0) sight.isOver()
+  const raised = await bringUp(host, own, sight, call)
+  return [...new Set([...made, ...placed, ...raised])].sort()
 }
 
 /** Whether a device alone is missing: there is no port to open it, or one that could not open it and tries again. */
@@ -60,10 +57,18 @@ async function makeDevice(host: Host, { name, bridge }: TapRecord, call: Call): 
   })
 }
 
-/** Somebody may have taken it down; so does an ovs-vswitchd that writes back the flags it had seen before the device was up. */
-async function bringUp(host: Host, names: readonly string[], call: Call): Promise<void> {
-  const down = (await linksNamed(host, names, call)).filter(link => !link.up)
-  for (const { name } of down) await host.kernel.setLink(name, { up: true, promiscuous: true }, call.signal)
+/**
+ * Brings up the devices that are down. A run may have ended between their birth and that, somebody may have taken them down, and
+ * so does an ovs-vswitchd that writes back the flags it had seen before the device was up. Answers with their names.
+ */
+async function bringUp(host: Host, taps: readonly TapRecord[], sight: Sight, call: Call): Promise<string[]> {
+  const down = new Set((await sight.links()).filter(link => !link.up).map(link => link.name))
+  return await restoreEach(
+    host,
+    taps.filter(tap => down.has(tap.name)),
+    call,
+    ({ name }) => host.kernel.setLink(name, { up: true, promiscuous: true }, call.signal),
+  )
 }
 
 /** Those of the taps for which `restore` succeeded. */

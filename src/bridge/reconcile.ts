@@ -7,10 +7,12 @@ import { restoreTaps } from './lost-devices.js'
 import { removeLostRows } from './lost-rows.js'
 import { restoreNetflows } from './netflow.js'
 import { bridgeDeviceAlias, deviceAlias } from './ownership.js'
+import type { TapRecord } from './ownership-tap.js'
 import { openHostDevice } from './placement.js'
 import { reconfigure } from './realise.js'
 import { reapTaps } from './reap.js'
 import { type Occasion, type Recovered, type Repair, repairs } from './recovered.js'
+import { Sight } from './sight.js'
 
 export type { Occasion } from './recovered.js'
 
@@ -24,9 +26,12 @@ export interface Remains {
 
 /** The devices that bear our mark. Those that are there before any call is served are all of an earlier run's making. */
 export async function markedDevices(host: Host, call: Call): Promise<Link[]> {
+  return markedOf(host, await host.kernel.listLinks(call.signal))
+}
+
+function markedOf(host: Host, links: readonly Link[]): Link[] {
   const alias = deviceAlias(host.instance)
   const bridgeAlias = bridgeDeviceAlias(host.instance)
-  const links = await host.kernel.listLinks(call.signal)
   const isOurs = (link: Link) => {
     if (link.kind === 'veth') return link.alias === alias || (link.alias === '' && isBornFor(alias, link))
     if (link.tun?.persistent !== true) return false
@@ -42,9 +47,10 @@ export async function markedDevices(host: Host, call: Call): Promise<Link[]> {
 export async function recover(host: Host, occasion: Occasion, remains: Remains, call: Call): Promise<Recovered> {
   const repaired = new Map<Repair, readonly string[]>()
   const failed: Repair[] = []
+  const sight = new Sight(host, call)
   for (const repair of repairs) {
     try {
-      const names = await put[repair](host, remains, call)
+      const names = await put[repair](host, { ...remains, sight }, call)
       if (names.length > 0) repaired.set(repair, names)
     } catch (error) {
       failed.push(repair)
@@ -60,33 +66,49 @@ export async function recover(host: Host, occasion: Occasion, remains: Remains, 
 /** Recoveries that are told of. */
 const keptCount = 10
 
-type Step = (host: Host, remains: Remains, call: Call) => Promise<readonly string[]>
+interface Seen extends Remains {
+  readonly sight: Sight
+}
+
+type Step = (host: Host, on: Seen, call: Call) => Promise<readonly string[]>
 
 /** In this order: NetFlow needs no answer of ovs-vswitchd, and flows are being told all the while; QoS needs the devices. */
 const put: Readonly<Record<Repair, Step>> = {
-  netflow: (host, _remains, call) => restoreNetflows(host, call),
+  netflow: (host, _on, call) => restoreNetflows(host, call),
   orphan_device: removeOrphans,
-  defunct_tap: (host, _remains, call) => reapTaps(host, call),
-  lost_row: (host, _remains, call) => removeLostRows(host, call),
-  tap_device: (host, _remains, call) => restoreTaps(host, call),
-  host_tap: (host, _remains, call) => reopenHostTaps(host, call),
+  defunct_tap: (host, _on, call) => reapTaps(host, call),
+  lost_row: (host, _on, call) => removeLostRows(host, call),
+  tap_device: (host, { sight }, call) => restoreTaps(host, sight, call),
+  host_tap: (host, _on, call) => reopenHostTaps(host, call),
   capture_port: (host, { capturePorts }, call) => removeLeftCapturePorts(host, capturePorts, call),
-  tap_qos: (host, _remains, call) => host.qos.reconcile(call),
+  tap_qos: (host, _on, call) => host.qos.reconcile(call),
 }
 
 /**
  * Removes devices that nobody has: made just before a crash, or left by an ovs-vswitchd that was killed before it heard that
  * their ports are gone; the userspace datapath's are persistent.
  */
-async function removeOrphans(host: Host, { marked, capturePorts }: Remains, call: Call): Promise<readonly string[]> {
+async function removeOrphans(
+  host: Host,
+  { marked, capturePorts, sight }: Seen,
+  call: Call,
+): Promise<readonly string[]> {
   const isOrphan = ({ name }: Link) =>
-    host.records.get(name) === undefined &&
+    !hasDevice(host.records.get(name)?.record) &&
     host.ovsdb.replica.find('Interface', 'name', name) === undefined &&
     !capturePorts.has(name)
-  const strays = (await markedDevices(host, call)).filter(link => link.tun !== undefined && isOrphan(link))
+  const strays = markedOf(host, await sight.links()).filter(link => link.tun !== undefined && isOrphan(link))
   // A call that had made its device by then has sent its row before this, and keeps it.
   if (strays.length > 0) await reconfigure(host, call)
-  return (await host.removals.remove([...marked, ...strays].filter(isOrphan))).deleted
+  const { deleted } = await host.removals.remove([...marked, ...strays].filter(isOrphan))
+  if (deleted.length > 0) sight.isOver()
+  return deleted
+}
+
+/** Whether a tap is to have a device now: that of a host tap is there only with its port. */
+function hasDevice(tap: TapRecord | undefined): boolean {
+  if (tap === undefined || tap.backing.kind !== 'host') return tap !== undefined
+  return tap.bridge !== undefined && !tap.defunct
 }
 
 /**

@@ -61,3 +61,45 @@ laneTest('the device of a host tap is up again when ovs-vswitchd was started ane
     return link?.up === true && link.promiscuous
   })
 })
+
+laneTest(
+  'a tap is up that is made while ovs-vswitchd still has the port of a former one of its name',
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { api, ovs } = bed
+    await api.createTap({ tap: 'again' })
+    await api.destroyTap({ tap: 'again' })
+    // By then it knows the device's last flags: it went down.
+    await ovs.configure()
+    ovs.vswitchd.stop()
+    const reaped = api.reapTaps()
+    await until('the port is gone', async () => (await ovs.select('Port', [['name', '==', 'again']])).length === 0)
+    const made = api.createTap({ tap: 'again' })
+    const quick = api.createTap({ tap: 'quick' })
+    await until('the device of another is there', () => findLink('quick')?.up)
+    ovs.vswitchd.continue()
+    await Promise.all([reaped, made, quick])
+    assert.equal(findLink('again')?.up, true)
+    await ovs.configure()
+    assert.equal(findLink('again')?.up, true)
+  },
+)
+
+laneTest(
+  'devices of host taps go whose ports went while ovs-vswitchd was being killed',
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { api, ovs } = bed
+    for (const tap of ['detached', 'destroyed']) await api.createHostTap({ tap })
+    ovs.vswitchd.stop()
+    const calls = Promise.all([api.removeTap({ tap: 'detached' }), api.destroyTap({ tap: 'destroyed' })])
+    await until('the ports are gone', async () => (await ovs.select('Port')).length === 1)
+    await ovs.vswitchd.restart()
+    await calls
+    await until('the devices are gone', () => !findLink('detached') && !findLink('destroyed'))
+    await api.addTap({ tap: 'detached' })
+    assert.equal(findLink('detached')?.up, true)
+  },
+)
