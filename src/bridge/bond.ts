@@ -157,7 +157,8 @@ function insertBond(
   movePorts(transaction, row, 'insert', [bond])
 }
 
-function bondVlans({ vlan, qinqOuterVlan }: BondRecord): PortVlans {
+/** How the port of a bond treats VLANs. */
+export function bondVlans({ vlan, qinqOuterVlan }: BondRecord): PortVlans {
   if (qinqOuterVlan !== undefined) return { tag: qinqOuterVlan, vlan_mode: 'dot1q-tunnel', trunks: [] }
   return { tag: vlan, vlan_mode: undefined, trunks: [] }
 }

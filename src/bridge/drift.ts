@@ -1,5 +1,6 @@
 import type { Link, Qdisc } from '../kernel/index.js'
-import { bondOf } from './bond-port.js'
+import { bondVlans } from './bond.js'
+import { bondOf, isBond, recordOfBond } from './bond-port.js'
 import type { Call } from './call.js'
 import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
@@ -50,7 +51,8 @@ export async function reportDrift(host: Host, bridge: BridgeName | undefined, ca
     record.defunct ? [] : [...tapDrifts(host, record, actual)],
   )
   const uplinks = [...host.ovsdb.replica.rows('Port')].flatMap(port => [...uplinkDrifts(host, port, actual)])
-  const drifts = [...taps, ...uplinks].filter(drift => bridge === undefined || drift.bridge === bridge)
+  const bonds = [...host.ovsdb.replica.rows('Port')].flatMap(port => [...bondDrifts(host, port)])
+  const drifts = [...taps, ...uplinks, ...bonds].filter(drift => bridge === undefined || drift.bridge === bridge)
   return drifts.sort((a, b) => (`${a.port} ${a.kind}` < `${b.port} ${b.kind}` ? -1 : 1))
 }
 
@@ -82,6 +84,15 @@ export function hasWrongVlans(host: Host, record: TapRecord, port: OvsRows['Port
   if (bondOf(host, record.name) !== undefined) return false
   if (mirrorsTo(host.ovsdb.replica, port).some(mirror => isMirror(host, mirror))) return false
   return describeVlans(portVlans(record)) !== describeVlans(port)
+}
+
+/** What is wrong with its members is told of these. */
+function* bondDrifts(host: Host, port: OvsRows['Port']): Iterable<Drift> {
+  const { replica } = host.ovsdb
+  if (!isBond(host, port)) return
+  const [intended, actual] = [describeVlans(bondVlans(recordOfBond(replica, port))), describeVlans(port)]
+  if (intended === actual) return
+  yield { port: port.name, bridge: bridgeOf(replica, port)?.name, kind: 'wrong-tag', intended, actual }
 }
 
 /** Trunks and tunnels. */

@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { BondMode } from '../../src/gen/ovs/bridge/v1/bond.js'
 import { DriftKind } from '../../src/gen/ovs/bridge/v1/drift.js'
 import { TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
+import { TunnelType } from '../../src/gen/ovs/bridge/v1/uplink.js'
 import { laneTest } from '../support/lane.js'
-import { deleteLink, findLink, listLinks } from '../support/links.js'
+import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
 import { createNamespace } from '../support/namespace.js'
-import { rootQdisc } from '../support/qos.js'
+import { deleteRootQdisc, rootQdisc } from '../support/qos.js'
 import type { Api } from '../support/rpc.js'
 import { startServedTestbed, startService } from '../support/service.js'
 import type { Testbed } from '../support/testbed.js'
@@ -19,9 +20,15 @@ async function reboot(bed: Testbed): Promise<void> {
   await bed.ovs.vswitchd.restart()
 }
 
+/** `port KIND: intended, actual` of each. */
+async function drifts(api: Api): Promise<readonly string[]> {
+  const report = await api.reportDrift({ bridge: 'br0' })
+  return report.drifts.map(({ port, kind, intended, actual }) => `${port} ${DriftKind[kind]}: ${intended}, ${actual}`)
+}
+
 async function kindsOfDrift(api: Api): Promise<readonly string[]> {
-  const { drifts } = await api.reportDrift()
-  return drifts.map(({ port, kind }) => `${port} ${DriftKind[kind]}`)
+  const report = await api.reportDrift()
+  return report.drifts.map(({ port, kind }) => `${port} ${DriftKind[kind]}`)
 }
 
 laneTest(
@@ -67,28 +74,60 @@ laneTest(
   async context => {
     await using bed = await startServedTestbed(context.signal)
     const { api, ovs } = bed
-    for (const tap of ['tagged', 'portless', 'deviceless', 'fine']) await api.createTap({ tap, vlan: 7 })
-    await api.createTap({ tap: 'shaped', qos: { rate: '10mbit' } })
+    const taps = ['tagged', 'portless', 'deviceless', 'fine', 'one', 'two']
+    await api.createTaps({ taps: taps.map(tap => ({ ...plain, tap, vlan: 7 })) })
+    await api.addBond({ bond: 'bond0', bridge: 'br0', members: ['one', 'two'], mode: BondMode.ACTIVE_BACKUP, vlan: 7 })
     assert.deepEqual(await kindsOfDrift(api), [])
     const [portless] = await ovs.select('Port', [['name', '==', 'portless']])
     await ovs.configure(
       { op: 'update', table: 'Port', where: [['name', '==', 'tagged']], row: { tag: 8 } },
+      { op: 'update', table: 'Port', where: [['name', '==', 'bond0']], row: { tag: 9 } },
       { op: 'mutate', table: 'Bridge', where: [], mutations: [['ports', 'delete', portless?.['_uuid']]] },
     )
     deleteLink(findLink('deviceless')?.index ?? 0)
     await until('it is told', async () => {
-      const { drifts } = await api.reportDrift({ bridge: 'br0' })
-      const told = drifts.map(({ port, kind, intended, actual }) => [port, DriftKind[kind], intended, actual].join(' '))
-      assert.deepEqual(
-        told.filter(line => !line.includes('INTERFACE_ERROR') && !line.includes('DEAD_IFINDEX')),
-        ['deviceless MISSING_DEVICE  ', 'portless MISSING_PORT on br0 ', 'tagged WRONG_TAG tag 7 tag 8'],
-      )
+      // It may have an error by then, or not yet.
+      const told = (await drifts(api)).filter(line => !line.startsWith('deviceless INTERFACE_ERROR'))
+      assert.deepEqual(told, [
+        'bond0 WRONG_TAG: tag 7, tag 9',
+        'deviceless MISSING_DEVICE: , ',
+        'portless MISSING_PORT: on br0, ',
+        'tagged WRONG_TAG: tag 7, tag 8',
+      ])
       return true
     })
+    await ovs.configure({ op: 'update', table: 'Port', where: [['name', '==', 'bond0']], row: { tag: 7 } })
     await ovs.vswitchd.restart()
     await until('all is as it should be', async () => {
       assert.deepEqual(await kindsOfDrift(api), [])
       return true
     })
+  },
+)
+
+laneTest(
+  'a dead device under a port, a qdisc of somebody else and a tunnel without a route are told',
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { api, ovs } = bed
+    await api.createTap({ tap: 'dead' })
+    await api.createTap({ tap: 'shaped', qos: { rate: '10mbit' } })
+    const { tunnel } = await api.addTunnel({ bridge: 'br0', type: TunnelType.VXLAN, remoteIp: '10.9.0.2', key: '1' })
+    const noRoute = `${tunnel?.interface} NO_ROUTE: , there is no route to 10.9.0.2`
+    assert.deepEqual(await drifts(api), [noRoute])
+    await until('the qdisc is missed', async () => {
+      // It is put back at once, and then not for a second.
+      if (rootQdisc('shaped')?.ours === true) deleteRootQdisc('shaped')
+      const told = (await drifts(api)).find(line => line.startsWith('shaped '))
+      return told !== undefined && /^shaped WRONG_QDISC: rate 10mbit, \w*$/.test(told)
+    })
+    await until('the qdisc is there again', async () => (await kindsOfDrift(api)).length === 1)
+    const before = findLink('dead')?.index ?? 0
+    ovs.vswitchd.stop()
+    deleteLink(before)
+    createVethPair({ name: 'dead' }, { name: 'eth0' }, bed.createContainer())
+    assert.deepEqual(await drifts(api), [`dead DEAD_IFINDEX: ${findLink('dead')?.index}, ${before}`, noRoute])
+    ovs.vswitchd.continue()
   },
 )
