@@ -17,6 +17,7 @@ import { netflow } from './benches/netflow.js'
 import { ovsdbLoad } from './benches/ovsdb-load.js'
 import { ovsdbTxn } from './benches/ovsdb-txn.js'
 import { read } from './benches/read.js'
+import { restart } from './benches/restart.js'
 import { scrape } from './benches/scrape.js'
 import { growthPlot } from './plot.js'
 import { type Machine, type Result, resultOf, tableOf, thisMachine } from './report.js'
@@ -28,6 +29,7 @@ const benches: readonly Bench[] = [
   destroy,
   growth,
   read,
+  restart,
   idle,
   fanout,
   arp,

@@ -27,9 +27,8 @@ export async function withService<T>(
 ): Promise<T> {
   const { signal, profileDirectory } = settings
   await using bed = await startTestbed(signal)
-  const profiling = profileDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`]
   const flags = ['--default-bridge', 'br0', ...(options.flags ?? [])]
-  const nodeFlags = [...profiling, ...(options.nodeFlags ?? [])]
+  const nodeFlags = [...profilingFlags(settings), ...(options.nodeFlags ?? [])]
   const daemon = bed.use(await spawnDaemon(bed.ovs, { flags, nodeFlags }))
   const { api } = bed.use(connectTo(daemon.address))
   await api.ensureBridge()
@@ -38,6 +37,11 @@ export async function withService<T>(
   // Only a process that ends by itself writes its profile.
   if (profileDirectory !== undefined) await daemon.end('SIGTERM')
   return result
+}
+
+/** Flags of Node.js that make a daemon leave a profile. */
+export function profilingFlags({ profileDirectory }: Settings): string[] {
+  return profileDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`]
 }
 
 /** Made and removed before a measurement begins. */
