@@ -7,8 +7,7 @@ import { afterEach, beforeEach } from 'node:test'
 import { runLaneTests } from '../support/lane.js'
 
 const filter = process.argv[2] ?? ''
-// scripts/torture has a folder of its own.
-const folder = new URL(`../${process.env['OVS_BRIDGED_TEST_FOLDER'] ?? 'integration'}/`, import.meta.url)
+const folder = new URL('../integration/', import.meta.url)
 const files = (await readdir(folder)).filter(name => name.endsWith('.test.js') && name.includes(filter)).sort()
 
 // node:test ends a test that has a timeout of its own. This is for those that have none, or that left something open:

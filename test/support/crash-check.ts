@@ -13,6 +13,7 @@ import {
   sharedBridge,
   tapNamesOf,
 } from './crash-model.js'
+import { lane } from './lane.js'
 import { listLinks } from './links.js'
 import type { PrivateOvs } from './ovs.js'
 import { rootQdisc } from './qos.js'
@@ -53,7 +54,7 @@ async function matching(belief: Belief, api: Api, taps: readonly Tap[], bridges:
   const bridge = bridges.find(({ name }) => name === bridgeNameOf(caller))
   const seen = {
     bridge: bridge && (await seenBridge(api, bridge)),
-    taps: Object.fromEntries(taps.filter(({ name }) => own.has(name)).map(tap => [tap.name, seenTap(tap)])),
+    taps: Object.fromEntries(await Promise.all(taps.filter(({ name }) => own.has(name)).map(tap => seenTap(api, tap)))),
   }
   const found = possible.find(owned => isDeepStrictEqual(visible(caller, owned), seen))
   if (found === undefined) {
@@ -72,8 +73,20 @@ const kinds: Readonly<Record<OwnedKind, TapKind>> = {
   adopted: TapKind.ADOPTED,
 }
 
-function seenTap({ bridge, vlan, kind, qinqOuterVlan, qos, ovsError }: Tap) {
-  return { bridge, vlan, kind, qinq: qinqOuterVlan, rate: qos?.rate ?? '', ovsError }
+async function seenTap(
+  api: Api,
+  { name, bridge, vlan, kind, qinqOuterVlan, qos, ovsError }: Tap,
+): Promise<[string, object]> {
+  const policing = await seenPolicing(api, name, bridge)
+  return [name, { bridge, vlan, kind, qinq: qinqOuterVlan, rate: qos?.rate ?? '', ...policing, ovsError }]
+}
+
+/** What is to be policed, and whether the kernel does. The userspace datapath cannot. */
+async function seenPolicing(api: Api, tap: string, bridge: string) {
+  if (lane === 'userspace') return { policed: '', isPoliced: true }
+  const { qos } = await api.getQos({ tap })
+  const policed = qos?.fromEndpoint?.rate ?? ''
+  return { policed, isPoliced: bridge === '' || (qos?.actualFromEndpoint?.rate ?? '') === policed }
 }
 
 async function seenBridge(api: Api, { name, config, trunks, tunnels, mirrors, bonds }: Bridge) {
@@ -102,10 +115,12 @@ async function seenNetflow(api: Api, bridge: string) {
 
 /** What the service shows when all is as a caller has it. */
 function visible(caller: Caller, { bridge, taps }: Owned): unknown {
-  const shown = Object.entries(taps).map(([name, { bridge: on, vlan, kind, qinq, rate }]): [string, object] => [
-    name,
-    { bridge: on, vlan, kind: kinds[kind], qinq, rate, ovsError: '' },
-  ])
+  const shown = Object.entries(taps).map(
+    ([name, { bridge: on, vlan, kind, qinq, rate, policed }]): [string, object] => [
+      name,
+      { bridge: on, vlan, kind: kinds[kind], qinq, rate, policed, isPoliced: true, ovsError: '' },
+    ],
+  )
   return { bridge: bridge && visibleBridge(caller, bridge), taps: Object.fromEntries(shown) }
 }
 
@@ -154,6 +169,7 @@ async function assertWhole(owned: readonly Owned[], beliefs: readonly Belief[], 
     assert.equal(link !== undefined, kind !== 'host' || bridge !== '', `the device of ${name}`)
     if (bridge !== '') assert.equal(row?.['ifindex'], link?.index, `the device that is open as ${name}`)
     if (bridge !== '') assert(Number(row?.['ofport']) > 0, `the OpenFlow port of ${name}`)
+    if (link !== undefined && kind !== 'adopted') assert(link.up, `${name} is up`)
     if (bridge !== '') assert.equal(row?.['ingress_policing_rate'], policed === '' ? 0 : 30_000, `policing of ${name}`)
     if (link !== undefined) assert.equal(rootQdisc(name)?.ours === true, rate !== '', `the qdisc of ${name}`)
   }

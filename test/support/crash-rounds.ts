@@ -7,6 +7,7 @@ import { allTaps, type Belief, settledOn } from './crash-check.js'
 import { devicesOf, nothing, type Owned, plan, sharedBridge } from './crash-model.js'
 import { type DaemonProcess, spawnDaemon } from './daemon-process.js'
 import type { Dump } from './dump.js'
+import { lane } from './lane.js'
 import { createVethPair } from './links.js'
 import { addForeignBridge } from './ovs.js'
 import { type Choices, choicesFrom } from './random.js'
@@ -16,14 +17,8 @@ import type { Testbed } from './testbed.js'
 import { until } from './until.js'
 
 const callerCount = 8
-const callsPerRound = 300
-
-/** What befalls a round in the middle of its calls. */
-export interface Fault {
-  readonly name: string
-  /** Strikes, and returns when what it took down is there again. */
-  strike(world: World): Promise<void>
-}
+/** The user-mode kernel is some ten times slower. */
+const callsPerRound = lane === 'kernel' ? 24 : 300
 
 /** A daemon that may be killed and started anew, and a client of the one that runs. */
 export interface World {
@@ -34,12 +29,19 @@ export interface World {
   replaceDaemon(): Promise<void>
 }
 
-export const faults = {
-  daemonKilled: { name: 'the daemon killed', strike: world => world.replaceDaemon() },
-  vswitchdKilled: { name: 'ovs-vswitchd killed', strike: ({ bed }) => bed.ovs.vswitchd.restart() },
-  ovsdbKilled: { name: 'ovsdb-server killed', strike: ({ bed }) => bed.ovs.ovsdbServer.restart() },
+interface Fault {
+  readonly title: string
+  /** Strikes, and returns when what it took down is there again. */
+  strike(world: World): Promise<void>
+}
+
+/** What befalls a round in the middle of its calls. */
+const faults = {
+  daemonKilled: { title: 'the daemon was killed', strike: world => world.replaceDaemon() },
+  vswitchdKilled: { title: 'ovs-vswitchd was killed', strike: ({ bed }) => bed.ovs.vswitchd.restart() },
+  ovsdbKilled: { title: 'ovsdb-server was killed', strike: ({ bed }) => bed.ovs.ovsdbServer.restart() },
   bothStopped: {
-    name: 'ovs-vswitchd and ovsdb-server stopped for 10 s',
+    title: 'ovs-vswitchd and ovsdb-server were stopped for 10 s',
     strike: async ({ bed }) => {
       const both = [bed.ovs.vswitchd, bed.ovs.ovsdbServer]
       for (const process of both) process.stop()
@@ -49,8 +51,12 @@ export const faults = {
   },
 } as const satisfies Record<string, Fault>
 
-/** What came of some rounds. */
+export type FaultName = keyof typeof faults
+const faultNames: readonly FaultName[] = ['daemonKilled', 'vswitchdKilled', 'ovsdbKilled', 'bothStopped']
+
+/** What came of the rounds of one fault. */
 export interface Survived {
+  readonly rounds: number
   readonly calls: number
   readonly unacknowledged: number
   /** Of those not acknowledged, the ones that turned out to be done. */
@@ -58,17 +64,16 @@ export interface Survived {
 }
 
 /**
- * Rounds of random calls by eight callers, each of which a fault strikes at a random instant. After each, every call that
- * was acknowledged holds, every other is wholly done or not at all, nothing of ours is left that nobody owns, and what is of
- * others is as it was. After the last all is destroyed, and the world as it was before.
+ * Rounds of random calls by eight callers, each of which a fault strikes at a random instant, each fault as often as
+ * `strikes` says. After each round, every call that was acknowledged holds, every other is wholly done or not at all, nothing
+ * of ours is left that nobody owns, and what is of others is as it was. After the last all is destroyed, and the world as it
+ * was before. Answers by the faults' titles.
  */
 export async function surviveFaults(
   bed: Testbed,
-  fault: Fault,
-  rounds: number,
+  strikes: Readonly<Record<FaultName, number>>,
   seed: number,
-  onRound: (text: string) => void = () => undefined,
-): Promise<Survived> {
+): Promise<ReadonlyMap<string, Survived>> {
   const choices = choicesFrom(seed)
   await addForeignBridge(bed.ovs, 'there', [{ name: 'theirs', type: 'internal', tag: 5 }])
   const container = bed.createContainer()
@@ -81,27 +86,39 @@ export async function surviveFaults(
   const world = await openWorld(bed)
   await world.connection.api.ensureBridge({ bridge: sharedBridge })
   const foreign = foreignRows(await bed.ovs.dump())
-  let survived: Survived = { calls: 0, unacknowledged: 0, done: 0 }
-  for (let round = 0; round < rounds; round++) {
+  const survived = new Map<string, Survived>()
+  for (const [round, fault] of inAnyOrder(strikes, choices).entries()) {
     const struck = await strikeAmid(world, fault, beliefs, choices)
-    const settled = await settle(world, struck.beliefs, `round ${round} of seed ${seed}`)
-    const unknown = struck.beliefs.filter(({ pending }) => pending !== '')
-    survived = {
-      calls: survived.calls + struck.calls,
-      unacknowledged: survived.unacknowledged + unknown.length,
-      done:
-        survived.done +
-        struck.beliefs.filter(({ possible }, i) => possible.length > 1 && possible[0] === settled[i]).length,
-    }
-    onRound(
-      `round ${round}: ${struck.calls} calls, not acknowledged: ${unknown.map(({ pending }) => pending).join(' ')}`,
-    )
+    const settled = await settle(world, struck.beliefs, `round ${round} of seed ${seed}, in which ${fault.title}`)
     assert.deepEqual(foreignRows(await bed.ovs.dump()), foreign, 'what is of others')
+    survived.set(fault.title, summed(survived.get(fault.title), struck, settled))
     beliefs = beliefs.map(({ caller }, i) => ({ caller, possible: [settled[i] ?? nothing], pending: '' }))
   }
   await destroyAll(world)
   assert.deepEqual(await lastingState(bed), before)
   return survived
+}
+
+function inAnyOrder(strikes: Readonly<Record<FaultName, number>>, choices: Choices): readonly Fault[] {
+  const left = faultNames.flatMap(name => Array.from({ length: strikes[name] }, () => faults[name]))
+  return left.map((_, i) => {
+    const j = i + choices.below(left.length - i)
+    const [fault, first] = [left[j], left[i]]
+    if (fault === undefined || first === undefined) throw new RangeError('no fault')
+    left[j] = first
+    return fault
+  })
+}
+
+function summed(before: Survived | undefined, { calls, beliefs }: Struck, settled: readonly Owned[]): Survived {
+  const unacknowledged = beliefs.filter(({ pending }) => pending !== '').length
+  const done = beliefs.filter(({ possible }, i) => possible.length > 1 && possible[0] === settled[i]).length
+  return {
+    rounds: (before?.rounds ?? 0) + 1,
+    calls: (before?.calls ?? 0) + calls,
+    unacknowledged: (before?.unacknowledged ?? 0) + unacknowledged,
+    done: (before?.done ?? 0) + done,
+  }
 }
 
 async function openWorld(bed: Testbed): Promise<World> {

@@ -1,0 +1,35 @@
+import { execFileSync } from 'node:child_process'
+import { type FaultName, surviveFaults } from '../support/crash-rounds.js'
+import { lane, laneTest } from '../support/lane.js'
+import { seedOfRun } from '../support/random.js'
+import { startTestbed } from '../support/testbed.js'
+
+/** How often each fault strikes in one test. */
+const strikes: Readonly<Record<FaultName, number>> =
+  lane === 'userspace'
+    ? { daemonKilled: 20, vswitchdKilled: 2, ovsdbKilled: 2, bothStopped: 1 }
+    : { daemonKilled: 5, vswitchdKilled: 1, ovsdbKilled: 1, bothStopped: 1 }
+
+/** Daemons to be killed; `npm run test:all` and `scripts/torture crashes` ask for more. */
+const asked = Number(process.env['OVS_BRIDGED_TEST_CRASHES'] ?? strikes.daemonKilled)
+const tests = Math.ceil(asked / strikes.daemonKilled)
+
+for (let i = 0; i < tests; i++) {
+  const which = tests === 1 ? '' : `, ${i + 1} of ${tests}`
+  laneTest(
+    `whatever is killed or stopped amid eight callers, what was acknowledged holds, and nothing else is left${which}`,
+    { timeoutMs: 300_000 },
+    async context => {
+      const seed = seedOfRun() + i
+      context.diagnostic(`OVS_BRIDGED_TEST_SEED=${seed}`)
+      // The test of policing, which comes before, shows what comes of its absence.
+      if (lane === 'kernel') execFileSync('modprobe', ['act_police'])
+      await using bed = await startTestbed(context.signal)
+      const survived = await surviveFaults(bed, strikes, seed)
+      for (const [name, { rounds, calls, unacknowledged, done }] of survived) {
+        const unknown = `${unacknowledged} not acknowledged, ${done} of them done`
+        context.diagnostic(`${rounds} times ${name}: ${calls} calls, ${unknown}`)
+      }
+    },
+  )
+}
