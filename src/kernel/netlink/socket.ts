@@ -37,7 +37,7 @@ export interface NetlinkSocket extends Disposable {
   request(request: NetlinkRequest): NetlinkAnswer
   /** Reads a whole table; again from the start when it changed meanwhile. */
   dump(request: NetlinkRequest): NetlinkAnswer
-  /** Its address, by which notifications tell whose request they come from. */
+  /** Its address, by which notifications tell whose request they come from. Throws when the kernel does not answer. */
   portId(): number
 }
 
@@ -147,11 +147,20 @@ function requestSocket(syscalls: Syscalls, fd: number): NetlinkSocket {
     }
   }
 
+  function portId(): number {
+    // Every answer is addressed to it, also that of a request that does nothing.
+    const { messages, errno, text } = exchange({ type: NLMSG_NOOP, payload: new Uint8Array() }, 0)
+    const answer = messages.at(-1)
+    // Our own changes would count as somebody else's for good.
+    if (answer === undefined)
+      throw new Error(`the kernel does not tell the address of a netlink socket: ${text}, errno ${errno}`)
+    return answer.portId
+  }
+
   return {
     request: request => exchange(request, 0),
     dump,
-    // Every answer is addressed to it, also that of a request that does nothing.
-    portId: () => exchange({ type: NLMSG_NOOP, payload: new Uint8Array() }, 0).messages.at(-1)?.portId ?? 0,
+    portId,
     [Symbol.dispose]: () => {
       syscalls.close(fd)
     },
