@@ -26,20 +26,37 @@ export interface RateSample {
 /** So much more than the rate is offered, that what passes at the rate has been limited to it. */
 const leastOffered = 1.3
 const tolerance = 0.05
+/** Of fewer, one that is out of the ordinary would be the median. */
+const leastFullParts = 3
 
-/** Both shares of the rate over the last `windowMs`; undefined while the samples do not reach so far back. */
+/**
+ * Both shares of the rate over the last `windowMs`; undefined while the samples do not reach so far back. A stall can bring
+ * a link that is too fast down to the rate, on the average of a window and not at most of its samples.
+ */
 export function rateOver(
   samples: readonly RateSample[],
   bitsPerSecond: number,
   windowMs: number,
 ): { readonly offered: number; readonly passed: number; readonly isHeld: boolean } | undefined {
   const now = samples.at(-1)
-  const from = now && samples.findLast(({ atMs }) => atMs <= now.atMs - windowMs)
+  const first = now === undefined ? -1 : samples.findLastIndex(({ atMs }) => atMs <= now.atMs - windowMs)
+  const from = samples[first]
   if (now === undefined || from === undefined) return undefined
-  const bytes = ((bitsPerSecond / 8) * (now.atMs - from.atMs)) / 1e3
-  const offered = (now.offeredBytes - from.offeredBytes) / bytes
-  const passed = (now.passedBytes - from.passedBytes) / bytes
-  return { offered, passed, isHeld: offered >= leastOffered && Math.abs(passed - 1) <= tolerance }
+  const whole = between(from, now, bitsPerSecond)
+  const parts = samples.slice(first + 1).map((to, i) => between(samples[first + i] ?? from, to, bitsPerSecond))
+  const full = parts.filter(({ offered }) => offered >= leastOffered).map(({ passed }) => passed)
+  const isSteady = full.length >= leastFullParts && median(full) <= 1 + tolerance
+  return { ...whole, isHeld: whole.offered >= leastOffered && Math.abs(whole.passed - 1) <= tolerance && isSteady }
+}
+
+function between(from: RateSample, to: RateSample, bitsPerSecond: number) {
+  const bytes = ((bitsPerSecond / 8) * (to.atMs - from.atMs)) / 1e3
+  const offered = (to.offeredBytes - from.offeredBytes) / bytes
+  return { offered, passed: (to.passedBytes - from.passedBytes) / bytes }
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
 }
 
 const sampleMs = 200

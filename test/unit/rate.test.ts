@@ -49,6 +49,25 @@ test('a link that is limited holds its rate to 5% once it is full', () => {
   assert(!everHeld(sampled(40, twice, () => 1.06)))
 })
 
+/** Nothing passes in 200 ms of every two seconds. */
+const stalling = (rate: number) => (s: number) => (Math.round(s * 5) % 10 === 5 ? 0 : rate)
+
+test('a link that is too fast is told from one that holds its rate, also when a stall brings it down to the rate', () => {
+  const dipping = (s: number) => (s === 5 ? 0 : 1.02)
+  assert(everHeld(sampled(40, twice, dipping)))
+  const fast = sampled(40, twice, stalling(1.1))
+  assert.equal(rateOver(fast, bitsPerSecond, windowMs)?.passed.toFixed(2), '0.99')
+  assert(!everHeld(fast))
+  assert(!everHeld(sampled(40, stalling(2), stalling(1.1))))
+})
+
+test('a link that holds its rate is not taken for a fast one after a stall', () => {
+  // What waited meanwhile comes at once.
+  const catchingUp = (s: number) => [0, 2][(Math.round(s * 5) % 10) - 5] ?? 1
+  assert(everHeld(sampled(12, twice, catchingUp)))
+  assert(everHeld(sampled(12, stalling(2), s => (s % 10 === 5 ? 0 : 1))))
+})
+
 test('a window is as long as it is asked to be', () => {
   assert.equal(
     rateOver(
