@@ -3,6 +3,7 @@ import { abortScope, sleep } from '../lib/abort.js'
 import { assertNever } from '../lib/assert-never.js'
 import { OneAtATime } from '../lib/one-at-a-time.js'
 import type { Call } from './call.js'
+import { hearQdiscs, type Notice } from './hear-qdiscs.js'
 import type { OvsRows } from './ovs.js'
 import { recordedTap, type TapRecord } from './ownership-tap.js'
 import { ensurePoliced, isPoliced, type PolicingGrounds } from './policing.js'
@@ -10,19 +11,19 @@ import { deviceNotFound } from './problem.js'
 import { isPlain, type Qos } from './qos-parse.js'
 import { isInForce, isSameQdisc, mayHideMore, qdiscOf } from './qos-qdisc.js'
 import { noDevice, Standings } from './qos-standing.js'
-import { attempted, failed, noRestorations, notBeforeMs, type Restorations, succeeded } from './restorations.js'
+import { type Direction, directions, RestorationLog } from './restorations.js'
 
 /** What the upkeep works on. */
 export interface UpkeepGrounds extends PolicingGrounds {
   /** Told whenever the QoS of a tap was put back. */
   readonly onRestored?: () => void
-  readonly notice: (level: 'info' | 'warn', message: string, details: Readonly<Record<string, unknown>>) => void
+  readonly notice: Notice
 }
 
 /** Until there is a device, which may have another. */
 const usualMtuBytes = 1_500
 
-/** ovs-vswitchd takes a policer away for a moment to set it anew; and how long to wait before trying to listen again. */
+/** ovs-vswitchd takes a policer away for a moment to set it anew. */
 const graceMs = 1_000
 
 /** While ovs-vswitchd does not answer, calls must get their turn; it polices by itself when it comes back. */
@@ -37,8 +38,7 @@ export class QosUpkeep implements Disposable {
   readonly #subscription: Disposable
   readonly #standing = new Standings()
   readonly #turns = new OneAtATime()
-  readonly #due = new Set<string>()
-  readonly #restorations = new Map<string, Restorations>()
+  readonly #restorations = { toEndpoint: new RestorationLog(), fromEndpoint: new RestorationLog() }
   /** Devices of which somebody else may have changed our netem in a way that the kernel does not show. */
   readonly #tampered = new Set<number>()
   #watching = false
@@ -52,7 +52,7 @@ export class QosUpkeep implements Disposable {
       }
       const isGone = (name: string) => grounds.records.get(name) === undefined
       for (const name of this.#standing.names()) if (isGone(name)) this.#forget(name)
-      for (const name of this.#restorations.keys()) if (isGone(name)) this.#restorations.delete(name)
+      for (const direction of directions) this.#restorations[direction].forget(isGone)
     })
   }
 
@@ -62,7 +62,8 @@ export class QosUpkeep implements Disposable {
 
   /** How often the QoS of a tap was put back in this run. */
   timesRestored(name: string): number {
-    return this.#restorationsOf(name).times
+    const { toEndpoint, fromEndpoint } = this.#restorations
+    return toEndpoint.timesRestored(name) + fromEndpoint.timesRestored(name)
   }
 
   /** Runs `work` when no other work on this tap's QoS is under way. */
@@ -84,6 +85,7 @@ export class QosUpkeep implements Disposable {
       else await kernel.setQdisc(link.index, wanted, afresh, signal)
     })
     if (afresh || wanted === undefined) this.#tampered.delete(link.index)
+    this.#restorations.toEndpoint.encourage(link.name)
   }
 
   /** Has `qos` and a limit done once there is a device of this name. Whoever calls it has the tap exclusively. */
@@ -105,7 +107,7 @@ export class QosUpkeep implements Disposable {
       if (link === undefined) this.putLater(name, record.qos, record.policedKbps)
       else await this.put(link, record.qos, lifetime)
     } catch (error) {
-      this.#failed(name, error)
+      this.#failed(name, 'toEndpoint', error)
     }
   }
 
@@ -121,6 +123,7 @@ export class QosUpkeep implements Disposable {
       if (isLeft) await this.#grounds.kernel.removeIngressQdisc(link.index, call.signal)
       if (bridge !== undefined && policedKbps > 0) await ensurePoliced(this.#grounds, record, link.index, call)
     })
+    this.#restorations.fromEndpoint.encourage(link.name)
   }
 
   /** Makes the kernel do what the tap's record says. Errors: `not-found` device, those of {@link put} and {@link police}. */
@@ -164,15 +167,19 @@ export class QosUpkeep implements Disposable {
         continue
       }
       this.#note(link, qdiscOf(record.qos, link.mtuBytes), record.policedKbps)
-      try {
-        const actual = qdiscs.get(link.index)
-        if (await this.#isAsRecorded(link, record, actual, call.signal)) continue
-        await this.exclusive(name, call.signal, () => this.#putBoth(link, record, actual, call))
-        changed.push(name)
-      } catch (error) {
-        call.signal.throwIfAborted()
-        this.#failed(name, error)
+      const actual = qdiscs.get(link.index)
+      let isChanged = false
+      for (const direction of directions) {
+        try {
+          if (await this.#isAsRecorded(direction, link, record, actual, call.signal)) continue
+          await this.exclusive(name, call.signal, () => this.#putBack(direction, link, record, actual, call))
+          isChanged = true
+        } catch (error) {
+          call.signal.throwIfAborted()
+          this.#failed(name, direction, error)
+        }
       }
+      if (isChanged) changed.push(name)
     }
     return changed
   }
@@ -183,20 +190,24 @@ export class QosUpkeep implements Disposable {
     return record !== undefined && (record.policedKbps > 0 || !isPlain(record.qos))
   }
 
-  /** Whether both directions are as the record says. What a detached tap sends goes nowhere. */
-  async #isAsRecorded(link: Link, record: TapRecord, actual: Qdisc | undefined, signal: AbortSignal): Promise<boolean> {
-    if (!isInForce(qdiscOf(record.qos, link.mtuBytes), actual) || this.#tampered.has(link.index)) return false
-    if (record.policedKbps === 0 || record.bridge === undefined) return true
-    return await isPoliced(this.#grounds.kernel, link.index, record.policedKbps, signal)
+  /** Whether a direction is as the record says. What a detached tap sends goes nowhere. */
+  async #isAsRecorded(
+    direction: Direction,
+    link: Link,
+    { qos, policedKbps, bridge }: TapRecord,
+    actual: Qdisc | undefined,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    if (direction === 'toEndpoint')
+      return isInForce(qdiscOf(qos, link.mtuBytes), actual) && !this.#tampered.has(link.index)
+    if (policedKbps === 0 || bridge === undefined) return true
+    return await isPoliced(this.#grounds.kernel, link.index, policedKbps, signal)
   }
 
   /** What others have made of our qdisc goes with it; a qdisc of their own is replaced as it stands. */
-  async #putBoth(link: Link, record: TapRecord, actual: Qdisc | undefined, call: Call): Promise<void> {
-    const wanted = qdiscOf(record.qos, link.mtuBytes)
-    const isIn = isInForce(wanted, actual) && !this.#tampered.has(link.index)
-    if (isIn) this.#note(link, wanted, this.#standing.get(link.name)?.policedKbps ?? 0)
-    else await this.#put(link, record.qos, actual?.ours === true, call.signal)
-    await this.police(link, record, call)
+  async #putBack(direction: Direction, link: Link, record: TapRecord, actual: Qdisc | undefined, call: Call) {
+    if (direction === 'toEndpoint') await this.#put(link, record.qos, actual?.ours === true, call.signal)
+    else await this.police(link, record, call)
   }
 
   /** Notes what is about to be in force, so that its events are no news; a failure leaves what was noted before. */
@@ -223,7 +234,10 @@ export class QosUpkeep implements Disposable {
   ) {
     const { index, mtuBytes } = device
     this.#standing.set(name, { index, mtuBytes, wanted, policedKbps })
-    if (this.#standing.get(name) !== undefined) void this.#watch()
+    if (this.#watching || this.#standing.get(name) === undefined) return
+    // Not before there is QoS to look after.
+    this.#watching = true
+    void hearQdiscs(this.#grounds, event => this.#hear(event))
   }
 
   #forget(name: string): void {
@@ -235,7 +249,8 @@ export class QosUpkeep implements Disposable {
   #compare(row: OvsRows['Interface']): void {
     const standing = this.#standing.get(row.name)
     if (standing === undefined || (row.ifindex ?? noDevice) === noDevice) return
-    if (row.ifindex !== standing.index || (row.mtu ?? standing.mtuBytes) !== standing.mtuBytes) this.#check(row.name)
+    if (row.ifindex !== standing.index || (row.mtu ?? standing.mtuBytes) !== standing.mtuBytes)
+      this.#checkBoth(row.name)
   }
 
   /** Not by us: our own changes stand before they are committed. Or by a call of ours that never learnt its outcome. */
@@ -246,31 +261,15 @@ export class QosUpkeep implements Disposable {
     if (record === undefined || record.defunct || !this.#concerns(record.name)) return
     const standing = this.#standing.get(record.name)
     const wanted = standing && qdiscOf(record.qos, standing.mtuBytes)
-    const isSame = isSameQdisc(wanted, standing?.wanted) && record.policedKbps === standing?.policedKbps
-    if (!isSame) this.#check(record.name)
-  }
-
-  /** Starts to listen, with the first QoS that there is. */
-  async #watch(): Promise<void> {
-    if (this.#watching) return
-    this.#watching = true
-    const { kernel, lifetime, notice } = this.#grounds
-    while (!lifetime.aborted) {
-      try {
-        for await (const event of kernel.watchQdiscs(lifetime)) this.#hear(event)
-      } catch (error) {
-        if (lifetime.aborted) return
-        notice('warn', 'the kernel no longer tells of qdiscs; trying again', { error })
-      }
-      await sleep(graceMs, lifetime).catch(() => undefined)
-    }
+    if (standing === undefined || !isSameQdisc(wanted, standing.wanted)) this.#checkRoot(record.name)
+    if (record.policedKbps !== standing?.policedKbps) this.#check(record.name, 'fromEndpoint')
   }
 
   #hear(event: QdiscEvent): void {
     switch (event.type) {
       case 'subscribed':
       case 'overrun':
-        for (const name of this.#standing.names()) this.#check(name)
+        for (const name of this.#standing.names()) this.#checkBoth(name)
         return
       case 'changed':
       case 'gone': {
@@ -279,12 +278,14 @@ export class QosUpkeep implements Disposable {
         if (name === undefined || wanted === undefined) return
         const isTampered = event.type === 'changed' && !event.byUs && mayHideMore(event.qdisc)
         if (isTampered) this.#tampered.add(event.index)
-        if (isTampered || event.type === 'gone' || !isInForce(wanted, event.qdisc)) this.#check(name)
+        if (isTampered || event.type === 'gone' || !isInForce(wanted, event.qdisc)) this.#checkRoot(name)
         return
       }
       case 'ingress-gone': {
         const name = this.#standing.nameOf(event.index)
-        if (name !== undefined && (this.#standing.get(name)?.policedKbps ?? 0) > 0) this.#check(name, graceMs)
+        if (name !== undefined && (this.#standing.get(name)?.policedKbps ?? 0) > 0) {
+          this.#check(name, 'fromEndpoint', graceMs)
+        }
         return
       }
       default:
@@ -292,51 +293,64 @@ export class QosUpkeep implements Disposable {
     }
   }
 
-  /** Looks at a tap, and puts its QoS back if need be. */
-  #check(name: string, afterMs = 0): void {
-    if (this.#due.has(name)) return
-    this.#due.add(name)
-    this.#restore(name, afterMs).catch((error: unknown) => this.#failed(name, error))
+  #checkBoth(name: string): void {
+    this.#checkRoot(name)
+    this.#check(name, 'fromEndpoint')
+  }
+
+  /** What the kernel tells of a root qdisc is no echo of a failure, as it can be of a policer: it is looked at soon. */
+  #checkRoot(name: string): void {
+    this.#restorations.toEndpoint.encourage(name)
+    this.#check(name, 'toEndpoint')
+  }
+
+  /** Looks at a direction of a tap when it may, and puts its QoS back if need be. */
+  #check(name: string, direction: Direction, afterMs = 0): void {
+    const dueMs = this.#restorations[direction].plan(name, afterMs)
+    if (dueMs === undefined) return
+    this.#restore(name, direction, dueMs).catch((error: unknown) => this.#failed(name, direction, error))
   }
 
   /** Tries again later, and ever later. */
-  #failed(name: string, error: unknown): void {
+  #failed(name: string, direction: Direction, error: unknown): void {
     const { lifetime, notice } = this.#grounds
     if (lifetime.aborted) return
-    this.#restorations.set(name, failed(this.#restorationsOf(name), performance.now()))
-    notice('warn', 'the QoS of a tap could not be put back; trying again', { tap: name, error })
-    this.#check(name)
+    this.#restorations[direction].failed(name)
+    notice('warn', 'the QoS of a tap could not be put back; trying again', { tap: name, direction, error })
+    this.#check(name, direction)
   }
 
-  #restorationsOf(name: string): Restorations {
-    return this.#restorations.get(name) ?? noRestorations
-  }
-
-  async #restore(name: string, afterMs: number): Promise<void> {
+  async #restore(name: string, direction: Direction, dueMs: number): Promise<void> {
     const { kernel, lifetime, records, notice } = this.#grounds
-    const tooEarlyMs = () => notBeforeMs(this.#restorationsOf(name)) - performance.now()
-    await sleep(Math.max(tooEarlyMs(), afterMs), lifetime)
+    const restorations = this.#restorations[direction]
+    await sleep(Math.max(dueMs - performance.now(), 0), lifetime)
     await this.exclusive(name, lifetime, async () => {
-      this.#due.delete(name)
+      if (!restorations.begin(name, dueMs)) return
       const record = records.get(name)?.record
       const link = await kernel.getLink(name, lifetime)
       if (record === undefined || record.defunct || link === undefined) return
       const actual = await kernel.getQdisc(link.index, lifetime)
-      if (await this.#isAsRecorded(link, record, actual, lifetime)) {
-        this.#note(link, qdiscOf(record.qos, link.mtuBytes), record.policedKbps)
+      if (await this.#isAsRecorded(direction, link, record, actual, lifetime)) {
+        this.#noteOne(direction, link, record)
         return
       }
       // What was heard of while the last attempt was under way did not know of it.
-      if (tooEarlyMs() > 0) {
-        this.#check(name)
+      if (restorations.mustWait(name)) {
+        this.#check(name, direction)
         return
       }
-      this.#restorations.set(name, attempted(this.#restorationsOf(name), performance.now()))
+      restorations.attempted(name)
       using scope = abortScope({ deadline: Date.now() + restoreWithinMs, parents: [lifetime] })
-      await this.#putBoth(link, record, actual, { signal: scope.signal, caller: 'upkeep' })
-      this.#restorations.set(name, succeeded(this.#restorationsOf(name), performance.now()))
+      await this.#putBack(direction, link, record, actual, { signal: scope.signal, caller: 'upkeep' })
+      restorations.succeeded(name)
       this.#grounds.onRestored?.()
-      notice('info', 'put the QoS of a tap back', { tap: name, found: actual?.kind ?? '' })
+      notice('info', 'put the QoS of a tap back', { tap: name, direction, found: actual?.kind ?? '' })
     })
+  }
+
+  #noteOne(direction: Direction, link: Link, { qos, policedKbps }: TapRecord): void {
+    const former = this.#standing.get(link.name)
+    if (direction === 'toEndpoint') this.#note(link, qdiscOf(qos, link.mtuBytes), former?.policedKbps ?? 0)
+    else this.#note(link, former?.wanted, policedKbps)
   }
 }

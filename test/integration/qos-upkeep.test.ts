@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import type { Qos } from '../../src/gen/ovs/bridge/v1/qos.js'
 import { laneTest } from '../support/lane.js'
 import { changeLink, createVethPair, deleteLink, findLink } from '../support/links.js'
-import { deleteRootQdisc, qosOf, rootQdisc, setOf, timesRestored } from '../support/qos.js'
+import { deleteRootQdisc, policingOf, qosOf, rootQdisc, setInRecord, setOf, timesRestored } from '../support/qos.js'
 import { startServedTestbed, startService } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -70,6 +70,26 @@ laneTest(
     assert(elapsedMs >= 2_950, `four times in ${elapsedMs} ms`)
     await until('all are counted', async () => (await timesRestored(bed, 'one')) === tampering.length + 4)
     assert.equal(await timesRestored(bed, 'two'), 0)
+  },
+)
+
+laneTest(
+  'QoS towards an endpoint is put back and counted while the limit on what comes from it keeps failing',
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    await bed.api.createTap({ tap: 'one', qos: plain })
+    // No call would record it here: the userspace datapath takes the frames before the kernel polices them.
+    await setInRecord(bed, 'one', 'policed-kbps', '5000')
+    await until('it is recorded', async () => (await policingOf(bed, 'one'))[0]?.rate === '5mbit')
+    // The limit's next attempts are 2, 6, 14, 30 and 62 s after the first: too seldom to wait for.
+    for (let taken = 1; taken <= 5; taken++) {
+      deleteRootQdisc('one')
+      await until('it is put back and counted', async () => {
+        return rootQdisc('one')?.ours === true && (await timesRestored(bed, 'one')) === taken
+      })
+    }
+    assert.deepEqual(await policingOf(bed, 'one'), [{ rate: '5mbit' }, {}])
   },
 )
 
