@@ -1,4 +1,5 @@
 import { createConnection } from 'node:net'
+import type { TapSpec } from '../src/kernel/link.js'
 import { parseLinkName } from '../src/kernel/names.js'
 import { NETLINK_ROUTE, openNetlinkSocket } from '../src/kernel/netlink/socket.js'
 import { newStage } from '../src/kernel/operations.js'
@@ -14,6 +15,8 @@ import { type World, warmTaps } from './world.js'
 export interface RawScript extends Disposable {
   /** The device by the same system calls, the same rows, then a wait for `cur_cfg`. */
   addTap(tap: string): Promise<void>
+  /** As many callers at once could have it at best: all devices, then all rows in one transaction, then one wait. */
+  addTaps(taps: readonly string[]): Promise<void>
 }
 
 export async function openRawScript({ ovs }: World): Promise<RawScript> {
@@ -23,15 +26,14 @@ export async function openRawScript({ ovs }: World): Promise<RawScript> {
   const database = await openDatabase(ovs.endpoint.slice('unix:'.length))
   const [found] = await database.transact([{ op: 'select', table: 'Bridge', where: [['name', '==', 'br0']] }])
   const bridge = firstRow(found)['_uuid']
+  const addTaps = async (taps: readonly string[]) => {
+    createTaps({ syscalls, route: route.value }, taps.map(specOf), newStage())
+    const results = await database.transact([...taps.flatMap(tap => rowsOf(tap, bridge)), ...bumpEpoch])
+    await database.reached(Number(firstRow(results.at(-1))['next_cfg']))
+  }
   return {
-    addTap: async tap => {
-      const name = parseLinkName(tap)
-      if (!name.ok) throw new Error(`${tap} is no name of a link`)
-      const specs = [{ name: name.value, alias: 'bench', multiQueue: false }]
-      createTaps({ syscalls, route: route.value }, specs, newStage())
-      const results = await database.transact(rowsOf(tap, bridge))
-      await database.reached(Number(firstRow(results.at(-1))['next_cfg']))
-    },
+    addTap: tap => addTaps([tap]),
+    addTaps,
     [Symbol.dispose]: () => {
       route.value[Symbol.dispose]()
       database[Symbol.dispose]()
@@ -47,6 +49,12 @@ export async function warmUp(world: World, script: RawScript): Promise<void> {
   await deleteDevicesAtOnce(world, taps)
 }
 
+function specOf(tap: string): TapSpec {
+  const name = parseLinkName(tap)
+  if (!name.ok) throw new Error(`${tap} is no name of a link`)
+  return { name: name.value, alias: 'bench', multiQueue: false }
+}
+
 function rowsOf(tap: string, bridge: unknown): unknown[] {
   const marks = (entries: Readonly<Record<string, string>>) => ['map', Object.entries(entries)]
   const record = { instance: 'bench', format: '1', tap, id: '0123456789ab', kind: 'tuntap', vlan: '10', bridge: 'br0' }
@@ -54,19 +62,19 @@ function rowsOf(tap: string, bridge: unknown): unknown[] {
     {
       op: 'insert',
       table: 'QoS',
-      'uuid-name': 'qos',
+      'uuid-name': `qos_${tap}`,
       row: { type: 'linux-noop', external_ids: marks(record) },
     },
-    { op: 'insert', table: 'Interface', 'uuid-name': 'interface', row: { name: tap, type: '' } },
+    { op: 'insert', table: 'Interface', 'uuid-name': `interface_${tap}`, row: { name: tap, type: '' } },
     {
       op: 'insert',
       table: 'Port',
-      'uuid-name': 'port',
+      'uuid-name': `port_${tap}`,
       row: {
         name: tap,
-        interfaces: ['named-uuid', 'interface'],
+        interfaces: ['named-uuid', `interface_${tap}`],
         tag: 10,
-        qos: ['named-uuid', 'qos'],
+        qos: ['named-uuid', `qos_${tap}`],
         external_ids: marks({ instance: 'bench', role: 'tap' }),
       },
     },
@@ -74,12 +82,15 @@ function rowsOf(tap: string, bridge: unknown): unknown[] {
       op: 'mutate',
       table: 'Bridge',
       where: [['_uuid', '==', bridge]],
-      mutations: [['ports', 'insert', ['named-uuid', 'port']]],
+      mutations: [['ports', 'insert', ['named-uuid', `port_${tap}`]]],
     },
-    { op: 'mutate', table: 'Open_vSwitch', where: [], mutations: [['next_cfg', '+=', 1]] },
-    { op: 'select', table: 'Open_vSwitch', where: [], columns: ['next_cfg'] },
   ]
 }
+
+const bumpEpoch = [
+  { op: 'mutate', table: 'Open_vSwitch', where: [], mutations: [['next_cfg', '+=', 1]] },
+  { op: 'select', table: 'Open_vSwitch', where: [], columns: ['next_cfg'] },
+]
 
 interface Database extends Disposable {
   transact(operations: readonly unknown[]): Promise<readonly unknown[]>

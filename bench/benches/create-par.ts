@@ -1,5 +1,6 @@
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
 import { addAtOnce, addOneByOne, wholeLoopMs } from '../by-hand.js'
+import { openRawScript, warmUp } from '../raw-script.js'
 import { bulkTimeoutMs, expectTaps, withoutService, withService } from '../world.js'
 
 const callers = 64
@@ -21,6 +22,7 @@ export const createPar: Bench = {
         }),
       loop: () => sampleLoop(settings, taps),
       batch: () => createAtOnce(settings, taps),
+      waves: () => createInWaves(settings, taps),
     })
     const what = `create-par: ${count} CreateTap, ${callers} callers`
     const common = { unit: 'ms', ours: samples.service } as const
@@ -37,6 +39,13 @@ export const createPar: Bench = {
         theirs: samples.batch,
         aim: { kind: 'times-as-long', atMost: 1.3 },
       },
+      { ...common, name: `${what} / raw JSON-RPC script, ${callers} at a time`, theirs: samples.waves },
+      {
+        name: `create-par: ${count} taps by raw JSON-RPC script, ${callers} at a time / ip -batch and one ovs-vsctl`,
+        unit: 'ms',
+        ours: samples.waves,
+        theirs: samples.batch,
+      },
     ]
   },
 }
@@ -45,6 +54,19 @@ export const createPar: Bench = {
 export function createAtOnce(settings: Settings, taps: readonly string[]): Promise<number> {
   return withoutService(settings, async world => {
     const ms = await timed(() => addAtOnce(world, taps))
+    await expectTaps(world, taps.length)
+    return ms
+  })
+}
+
+/** The floor: as many as there are callers are made at a time, and no service stands between. */
+function createInWaves(settings: Settings, taps: readonly string[]): Promise<number> {
+  return withoutService(settings, async world => {
+    using script = await openRawScript(world)
+    await warmUp(world, script)
+    const ms = await timed(async () => {
+      for (let i = 0; i < taps.length; i += callers) await script.addTaps(taps.slice(i, i + callers))
+    })
     await expectTaps(world, taps.length)
     return ms
   })

@@ -9,8 +9,9 @@ export const createSeq: Bench = {
   async run(settings) {
     const count = settings.smoke ? 5 : 200
     const taps = tapNames(count)
+    const readMs: number[] = []
     const samples = await inTurn(settings.rounds, {
-      service: () => createByService(settings, taps),
+      service: () => createByService(settings, taps, readMs),
       loop: () =>
         withoutService(settings, async world => {
           const ms = await timed(() => addOneByOne(world, taps))
@@ -34,14 +35,20 @@ export const createSeq: Bench = {
         theirs: samples.script,
         aim: { kind: 'times-as-long', atMost: 1.2 },
       },
+      {
+        ...common,
+        name: `${what} / raw JSON-RPC script, and as many GetTap`,
+        theirs: samples.script.map((ms, i) => ms + (readMs[i] ?? Number.NaN)),
+      },
     ]
   },
 }
 
-function createByService(settings: Settings, taps: readonly string[]): Promise<number> {
+function createByService(settings: Settings, taps: readonly string[], readMs: number[]): Promise<number> {
   return withService(settings, async served => {
     const ms = await timed(() => byCallers(1, taps, tap => served.api.createTap({ tap, vlan: 10 })))
     await expectTaps(served, taps.length)
+    readMs.push(await timed(() => byCallers(1, taps, tap => served.api.getTap({ tap }))))
     return ms
   })
 }
