@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import type { Bench, Figure } from './bench.js'
+import type { Bench, Figure, Settings } from './bench.js'
 import { arp } from './benches/arp.js'
 import { capture } from './benches/capture.js'
 import { createMany } from './benches/create-many.js'
@@ -80,7 +80,7 @@ async function main(): Promise<number> {
     const results = figures.map(figure => resultOf(settings.smoke ? withoutAim(figure) : figure))
     const tookS = Math.round((performance.now() - startedAt) / 1_000)
     process.stdout.write(`--- ${bench.name}, ${tookS} s\n${tableOf(results)}\n`)
-    if (counts && values.record !== undefined) keep(values.record, results)
+    if (counts && values.record !== undefined) keep(values.record, bench, results, settings)
   }
   return 0
 }
@@ -89,13 +89,17 @@ function withoutAim({ name, unit, ours, theirs }: Figure): Figure {
   return { name, unit, ours, ...(theirs !== undefined && { theirs }) }
 }
 
-/** Replaces what the record says of these figures. That of another machine is not kept beside ours. */
-function keep(path: string, results: readonly Result[]): void {
+/**
+ * Replaces what the record says of a bench, but after a quick run, which leaves some figures out, only the same ones. A
+ * record of another machine is not kept beside ours.
+ */
+function keep(path: string, bench: Bench, results: readonly Result[], { quick }: Settings): void {
   const machine = thisMachine(versionOfOpenVswitch())
   const measured = new Set(results.map(result => result.name))
+  const isReplaced = ({ name }: Result) => measured.has(name) || (!quick && name.startsWith(`${bench.name}:`))
   const before = recordAt(path)
   const same = JSON.stringify(before?.machine) === JSON.stringify(machine)
-  const kept = same ? (before?.results ?? []).filter(result => !measured.has(result.name)) : []
+  const kept = same ? (before?.results ?? []).filter(result => !isReplaced(result)) : []
   const all = [...kept, ...results].sort((a, b) => placeOf(a) - placeOf(b))
   const record: BenchRecord = { machine, results: all }
   writeFileSync(path, `${JSON.stringify(record, null, 2)}\n`)
