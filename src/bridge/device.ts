@@ -67,8 +67,8 @@ export async function deleteDevices(host: Host, taps: readonly TapRecord[], call
   const ids = new Map<string, string>(taps.map(({ name, id }) => [name, id]))
   // Once a record is gone, another call may have made a tap and a device of its name anew.
   const isStill = (name: string) => host.records.get(name)?.record.id === ids.get(name)
-  for (const { name, backing } of taps) {
-    if (backing.kind === 'adopted' && isStill(name)) await host.qos.release(name, call.signal)
+  for (const tap of taps) {
+    if (tap.backing.kind === 'adopted' && isStill(tap.name)) await host.qos.release(tap, call.signal)
   }
   const names = taps.flatMap(({ name, backing }) =>
     backing.kind === 'tuntap' || backing.kind === 'container' ? [name] : [],

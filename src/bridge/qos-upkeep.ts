@@ -139,16 +139,16 @@ export class QosUpkeep implements Disposable {
     })
   }
 
-  /** Takes our qdisc, and the policer that we asked for, off a device that stays behind. */
-  async release(name: string, signal: AbortSignal): Promise<void> {
+  /** Takes our qdisc, and the policer that the record asked for, off a device that stays behind. */
+  async release({ name, policedKbps }: TapRecord, signal: AbortSignal): Promise<void> {
     await this.exclusive(name, signal, async () => {
       const { kernel } = this.#grounds
-      const policed = (this.#standing.get(name)?.policedKbps ?? 0) > 0
-      this.#forget(name)
       const link = await kernel.getLink(name, signal)
-      if (link === undefined) return
-      await kernel.removeQdisc(link.index, signal)
-      if (policed) await kernel.removeIngressQdisc(link.index, signal)
+      if (link !== undefined) {
+        await kernel.removeQdisc(link.index, signal)
+        if (policedKbps > 0) await kernel.removeIngressQdisc(link.index, signal)
+      }
+      this.#forget(name)
     })
   }
 

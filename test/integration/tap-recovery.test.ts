@@ -1,17 +1,21 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { laneTest } from '../support/lane.js'
 import { changeLink, createVethPair, findLink } from '../support/links.js'
+import { hasIngressQdisc, setInRecord } from '../support/qos.js'
 import { startServedTestbed, startService } from '../support/service.js'
 import { until } from '../support/until.js'
 
 laneTest('a start finishes what the last run had begun, and touches nothing else', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
-  createVethPair({ name: 'theirs' }, { name: 'eth0' }, bed.createContainer())
+  const container = bed.createContainer()
+  for (const name of ['theirs', 'lent']) createVethPair({ name }, { name }, container)
   await bed.api.createTap({ tap: 'kept', vlan: 7 })
   await bed.api.createTap({ tap: 'halfmade' })
   await bed.api.createTap({ tap: 'halfgone' })
   await bed.api.destroyTap({ tap: 'halfgone' })
+  await bed.api.addTap({ tap: 'lent' })
   const kept = findLink('kept')?.index
   await bed.service[Symbol.asyncDispose]()
   // As if the daemon had been killed between the device and its row.
@@ -22,9 +26,13 @@ laneTest('a start finishes what the last run had begun, and touches nothing else
     { op: 'delete', table: 'QoS', where: [['_uuid', '==', port?.['qos']]] },
   )
   assert.notEqual(findLink('halfmade'), undefined)
+  // As if it had been killed after the mark on an adopted device, on which ovs-vswitchd leaves the policer.
+  await setInRecord(bed, 'lent', 'policed-kbps', '5000')
+  await setInRecord(bed, 'lent', 'state', 'defunct')
+  for (const name of ['theirs', 'lent']) execFileSync('tc', ['qdisc', 'add', 'dev', name, 'ingress'])
   const service = bed.use(await startService(bed))
   assert.equal(findLink('halfmade'), undefined)
-  assert.notEqual(findLink('theirs'), undefined)
+  assert.deepEqual([hasIngressQdisc('theirs'), hasIngressQdisc('lent')], [true, false])
   assert.deepEqual(await bed.ovs.select('Port', [['name', '==', 'halfgone']]), [])
   const { taps } = await service.api.listTaps({ includeDefunct: true })
   assert.deepEqual(
