@@ -205,6 +205,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
     netflows: parts.use(new NetflowCollectors({ instance, ovsdb, captureDirectory: config.captureDir, notice })),
     addresses: parts.use(new Addresses({ ...kept, ttlMs: config.addressTtlMs })),
     recoveries: [],
+    outstanding: new Map(),
     askVswitchd: signal => askVswitchd(on.socket, signal),
     lifetime,
     notice,

@@ -3,7 +3,7 @@ import type { KernelFacts } from '../kernel/index.js'
 import type { Call } from './call.js'
 import type { Host } from './host.js'
 import { type DatapathType, rootOf } from './ovs.js'
-import type { Recovered } from './recovered.js'
+import type { Recovered, Repair } from './recovered.js'
 
 /** A thing the service rests on. */
 export interface Dependency {
@@ -101,5 +101,12 @@ function warnings(host: Host, facts: KernelFacts, tso: boolean): string[] {
   if (host.datapathType === 'system' && !facts.openvswitch) {
     said.push('the kernel has no Open vSwitch datapath: bridges of type system will not work')
   }
+  for (const [repair, names] of host.outstanding) said.push(outstandingWarning(repair, names))
   return said
+}
+
+function outstandingWarning(repair: Repair, names: readonly string[]): string {
+  const named = names.slice(0, 3).join(', ')
+  const more = names.length > 3 ? ` and ${names.length - 3} more` : ''
+  return `recovery is outstanding, and tried again: ${repair}${names.length === 0 ? '' : ` of ${named}${more}`}`
 }

@@ -6,7 +6,7 @@ import type { NetflowCollectors } from './netflow-collectors.js'
 import type { Notice } from './notice.js'
 import type { DatapathType, OvsClient } from './ovs.js'
 import type { QosUpkeep } from './qos-upkeep.js'
-import type { Recovered } from './recovered.js'
+import type { Recovered, Repair } from './recovered.js'
 import type { DeviceRemovals } from './removals.js'
 import type { TapNames } from './tap-name.js'
 import type { TapRecords } from './tap-records.js'
@@ -36,6 +36,8 @@ export interface Host {
   readonly addresses: Addresses
   /** What was put right in this run, the latest first; the last few. */
   readonly recoveries: Recovered[]
+  /** What could not be put right so far, and is tried again; without names where a kind was not gone through to its end. */
+  readonly outstanding: Map<Repair, readonly string[]>
   /** The process id of ovs-vswitchd, if it answers on its own socket: asked without a write to the database. */
   readonly askVswitchd: (signal: AbortSignal) => Promise<string | undefined>
   /** Aborts when the daemon ends. What outlives its call, such as undoing it, hangs on this. */

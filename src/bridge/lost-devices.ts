@@ -1,37 +1,40 @@
 import { bondOf } from './bond-port.js'
 import type { Call } from './call.js'
-import { makeDevices } from './device.js'
+import { linksNamed, makeDevices } from './device.js'
 import { hasWrongVlans } from './drift.js'
 import type { Host } from './host.js'
 import { mirrorsAt } from './mirror.js'
 import { moveTap } from './move.js'
 import { portOfInterface } from './ovs.js'
 import type { TapRecord } from './ownership-tap.js'
+import { openHostDevice } from './placement.js'
 import { reconfigure } from './realise.js'
+import type { Attempt } from './recovered.js'
 import type { Sight } from './sight.js'
 import { recordOf } from './tap-changes.js'
 import { undoingOnFailure } from './undo.js'
 
 /**
  * Makes devices and ports of taps anew that their records tell of and that are gone, as after a start of the machine, which
- * keeps the database alone. Answers with the names of those that are there again. A tap that cannot be, such as a
- * container's without its namespace, is told and shows its `Interface.error`; the others do not wait for it.
+ * keeps the database alone. A tap that cannot be, such as a container's without its namespace, is told and shows its
+ * `Interface.error`; the others do not wait for it.
  */
-export async function restoreTaps(host: Host, sight: Sight, call: Call): Promise<string[]> {
+export async function restoreTaps(host: Host, sight: Sight, call: Call): Promise<Attempt> {
   const taps = [...host.records.all()].flatMap(({ record }) => (record.defunct ? [] : [record]))
   const own = taps.filter(({ backing }) => backing.kind === 'tuntap' || backing.kind === 'container')
-  const there = new Set((await sight.links()).map(link => link.name))
+  const there = new Set((await sight.links(call)).map(link => link.name))
   const bare = own.filter(tap => !there.has(tap.name) && takesDevice(host, tap))
   const made = await restoreEach(host, bare, call, tap => makeDevice(host, tap, call))
   // It hears of the devices by itself, and may have looked away.
-  if (made.length > 0) await reconfigure(host, call)
+  if (made.repaired.length > 0) await reconfigure(host, call)
   const lacking = taps.filter(tap => !bare.includes(tap) && lacksPort(host, tap, there))
   const placed = await restoreEach(host, lacking, call, ({ name }) =>
     moveTap(host, name, { bridge: undefined, vlan: undefined }, call),
   )
-  if (made.length + placed.length > 0) sight.isOver()
+  if (made.repaired.length + placed.repaired.length > 0) sight.isOver()
   const raised = await bringUp(host, own, sight, call)
-  return [...new Set([...made, ...placed, ...raised])].sort()
+  const all = (which: keyof Attempt) => [...new Set([made, placed, raised].flatMap(attempt => attempt[which]))].sort()
+  return { repaired: all('repaired'), left: all('left') }
 }
 
 /** Whether a device alone is missing: there is no port to open it, or one that could not open it and tries again. */
@@ -55,14 +58,16 @@ async function makeDevice(host: Host, { name, bridge }: TapRecord, call: Call): 
     const record = recordOf(host, name)
     await makeDevices(host, [{ ...record, bridge: bridge ?? host.defaultBridge }], call, undo)
   })
+  // Of a detached tap no row tells the upkeep.
+  await host.qos.exclusive(name, call.signal, () => host.qos.settle(name))
 }
 
 /**
  * Brings up the devices that are down. A run may have ended between their birth and that, somebody may have taken them down, and
- * so does an ovs-vswitchd that writes back the flags it had seen before the device was up. Answers with their names.
+ * so does an ovs-vswitchd that writes back the flags it had seen before the device was up.
  */
-async function bringUp(host: Host, taps: readonly TapRecord[], sight: Sight, call: Call): Promise<string[]> {
-  const down = new Set((await sight.links()).filter(link => !link.up).map(link => link.name))
+async function bringUp(host: Host, taps: readonly TapRecord[], sight: Sight, call: Call): Promise<Attempt> {
+  const down = new Set((await sight.links(call)).filter(link => !link.up).map(link => link.name))
   return await restoreEach(
     host,
     taps.filter(tap => down.has(tap.name)),
@@ -71,19 +76,47 @@ async function bringUp(host: Host, taps: readonly TapRecord[], sight: Sight, cal
   )
 }
 
-/** Those of the taps for which `restore` succeeded. */
+/** Brings up the devices of host taps that are down: an ovs-vswitchd that starts makes them anew. */
+export async function reopenHostTaps(host: Host, call: Call): Promise<Attempt> {
+  const taps = [...host.records.all()].flatMap(({ record }) =>
+    record.backing.kind === 'host' && record.bridge !== undefined && !record.defunct ? [record] : [],
+  )
+  const links = await linksNamed(
+    host,
+    taps.map(tap => tap.name),
+    call,
+  )
+  const down = new Set(links.filter(link => !link.up || !link.promiscuous).map(link => link.name))
+  return await restoreEach(
+    host,
+    taps.filter(tap => down.has(tap.name)),
+    call,
+    tap => openHostDevice(host, tap, call),
+  )
+}
+
+/** Restores each on its own; one that fails is left, unless another call has destroyed it meanwhile. */
 async function restoreEach(
   host: Host,
   taps: readonly TapRecord[],
   call: Call,
   restore: (tap: TapRecord) => Promise<unknown>,
-): Promise<string[]> {
+): Promise<Attempt> {
   const attempts = await Promise.allSettled(taps.map(restore))
   call.signal.throwIfAborted()
-  return attempts.flatMap((attempt, i) => {
-    const name = taps[i]?.name
-    if (name === undefined || attempt.status === 'fulfilled') return name ?? []
-    host.notice('warn', 'a tap could not be made anew', { tap: name, error: attempt.reason })
-    return []
-  })
+  const repaired: string[] = []
+  const left: string[] = []
+  const errors: unknown[] = []
+  for (const [i, { name }] of taps.entries()) {
+    const attempt = attempts[i]
+    if (attempt?.status === 'fulfilled') repaired.push(name)
+    else if (host.records.get(name)?.record.defunct === false) {
+      left.push(name)
+      errors.push(attempt?.reason)
+    }
+  }
+  // After a start of the machine it may be a thousand of them, each time.
+  const told = { taps: left.slice(0, 10), count: left.length, error: errors[0] }
+  if (left.length > 0) host.notice('warn', 'taps could not be made anew; trying again', told)
+  return { repaired, left }
 }

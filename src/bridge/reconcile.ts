@@ -1,26 +1,23 @@
 import { isBornFor, type Link } from '../kernel/index.js'
+import { abortScope } from '../lib/abort.js'
 import type { Call } from './call.js'
 import { type CapturePorts, isCaptureDevice, removeLeftCapturePorts } from './capture-port.js'
-import { linksNamed } from './device.js'
 import type { Host } from './host.js'
-import { restoreTaps } from './lost-devices.js'
+import { reopenHostTaps, restoreTaps } from './lost-devices.js'
 import { removeLostRows } from './lost-rows.js'
 import { restoreNetflows } from './netflow.js'
 import { bridgeDeviceAlias, deviceAlias } from './ownership.js'
 import type { TapRecord } from './ownership-tap.js'
-import { openHostDevice } from './placement.js'
 import { reconfigure } from './realise.js'
 import { reapTaps } from './reap.js'
-import { type Occasion, type Recovered, type Repair, repairs } from './recovered.js'
+import type { Attempt, Occasion, Recovered, Repair } from './recovered.js'
 import { Sight } from './sight.js'
-
-export type { Occasion } from './recovered.js'
 
 /** What a comparison works on. */
 export interface Remains {
   /** Those that are in use by captures of this run. */
   readonly capturePorts: CapturePorts
-  /** Devices with our mark from before any call was served; none later, when a call may be making some. */
+  /** Devices with our mark from before any call was served, until they have been gone through. */
   readonly marked: readonly Link[]
 }
 
@@ -42,25 +39,45 @@ function markedOf(host: Host, links: readonly Link[]): Link[] {
 
 /**
  * Finishes what was being destroyed, undoes what was being made, and makes anew what has been lost, by the functions that
- * the calls use. One kind of repair that fails, or has no time left, does not stop the others.
+ * the calls use: `kinds` of it. One kind that fails, or takes more than `withinMs`, does not stop the others; what could
+ * not be put right is outstanding.
  */
-export async function recover(host: Host, occasion: Occasion, remains: Remains, call: Call): Promise<Recovered> {
+export async function recover(
+  host: Host,
+  occasion: Occasion,
+  kinds: readonly Repair[],
+  remains: Remains,
+  withinMs: number,
+): Promise<Recovered> {
   const repaired = new Map<Repair, readonly string[]>()
   const failed: Repair[] = []
-  const sight = new Sight(host, call)
-  for (const repair of repairs) {
-    try {
-      const names = await put[repair](host, { ...remains, sight }, call)
-      if (names.length > 0) repaired.set(repair, names)
-    } catch (error) {
+  const sight = new Sight(host)
+  for (const repair of kinds) {
+    const attempt = await attemptOne(host, repair, { ...remains, sight }, withinMs)
+    if (attempt === undefined) sight.isOver()
+    if (attempt === undefined || attempt.left.length > 0) {
       failed.push(repair)
-      if (!host.lifetime.aborted) host.notice('warn', 'could not put everything right', { repair, error })
-    }
+      host.outstanding.set(repair, attempt?.left ?? [])
+    } else host.outstanding.delete(repair)
+    if (attempt !== undefined && attempt.repaired.length > 0) repaired.set(repair, attempt.repaired)
   }
   const recovered: Recovered = { occasion, atMs: Date.now(), repaired, failed }
+  // What is tried again in vain, minute after minute, would drive out all else.
+  if (occasion === 'retry' && repaired.size === 0 && failed.length === kinds.length) return recovered
   host.recoveries.unshift(recovered)
   host.recoveries.splice(keptCount)
   return recovered
+}
+
+/** undefined when it was not gone through to its end. */
+async function attemptOne(host: Host, repair: Repair, on: Seen, withinMs: number): Promise<Attempt | undefined> {
+  using scope = abortScope({ deadline: Date.now() + withinMs, parents: [host.lifetime] })
+  try {
+    return await put[repair](host, on, { signal: scope.signal, caller: 'recover' })
+  } catch (error) {
+    if (!host.lifetime.aborted) host.notice('warn', 'could not put everything right', { repair, error })
+    return undefined
+  }
 }
 
 /** Recoveries that are told of. */
@@ -70,62 +87,44 @@ interface Seen extends Remains {
   readonly sight: Sight
 }
 
-type Step = (host: Host, on: Seen, call: Call) => Promise<readonly string[]>
+type Step = (host: Host, on: Seen, call: Call) => Promise<Attempt>
 
-/** In this order: NetFlow needs no answer of ovs-vswitchd, and flows are being told all the while; QoS needs the devices. */
+/** In the order of `repairs`: NetFlow needs no answer of ovs-vswitchd, and flows are being told all the while; QoS needs the devices. */
 const put: Readonly<Record<Repair, Step>> = {
-  netflow: (host, _on, call) => restoreNetflows(host, call),
+  netflow: (host, _on, call) => whole(restoreNetflows(host, call)),
   orphan_device: removeOrphans,
-  defunct_tap: (host, _on, call) => reapTaps(host, call),
-  lost_row: (host, _on, call) => removeLostRows(host, call),
+  defunct_tap: (host, _on, call) => whole(reapTaps(host, call)),
+  lost_row: (host, _on, call) => whole(removeLostRows(host, call)),
   tap_device: (host, { sight }, call) => restoreTaps(host, sight, call),
   host_tap: (host, _on, call) => reopenHostTaps(host, call),
-  capture_port: (host, { capturePorts }, call) => removeLeftCapturePorts(host, capturePorts, call),
-  tap_qos: (host, _on, call) => host.qos.reconcile(call),
+  capture_port: (host, { capturePorts }, call) => whole(removeLeftCapturePorts(host, capturePorts, call)),
+  tap_qos: (host, _on, call) => whole(host.qos.reconcile(call)),
+}
+
+/** Of what either throws or leaves nothing. */
+async function whole(repaired: Promise<readonly string[]>): Promise<Attempt> {
+  return { repaired: await repaired, left: [] }
 }
 
 /**
  * Removes devices that nobody has: made just before a crash, or left by an ovs-vswitchd that was killed before it heard that
  * their ports are gone; the userspace datapath's are persistent.
  */
-async function removeOrphans(
-  host: Host,
-  { marked, capturePorts, sight }: Seen,
-  call: Call,
-): Promise<readonly string[]> {
+async function removeOrphans(host: Host, { marked, capturePorts, sight }: Seen, call: Call): Promise<Attempt> {
   const isOrphan = ({ name }: Link) =>
     !hasDevice(host.records.get(name)?.record) &&
     host.ovsdb.replica.find('Interface', 'name', name) === undefined &&
     !capturePorts.has(name)
-  const strays = markedOf(host, await sight.links()).filter(link => link.tun !== undefined && isOrphan(link))
+  const strays = markedOf(host, await sight.links(call)).filter(link => link.tun !== undefined && isOrphan(link))
   // A call that had made its device by then has sent its row before this, and keeps it.
   if (strays.length > 0) await reconfigure(host, call)
-  const { deleted } = await host.removals.remove([...marked, ...strays].filter(isOrphan))
+  const { deleted, failed } = await host.removals.remove([...marked, ...strays].filter(isOrphan))
   if (deleted.length > 0) sight.isOver()
-  return deleted
+  return { repaired: deleted, left: failed.map(({ name }) => name) }
 }
 
 /** Whether a tap is to have a device now: that of a host tap is there only with its port. */
 function hasDevice(tap: TapRecord | undefined): boolean {
   if (tap === undefined || tap.backing.kind !== 'host') return tap !== undefined
   return tap.bridge !== undefined && !tap.defunct
-}
-
-/**
- * Brings up the devices of host taps that are down: an ovs-vswitchd that starts makes them anew.
- * Answers with the names of those.
- */
-async function reopenHostTaps(host: Host, call: Call): Promise<string[]> {
-  const taps = [...host.records.all()].flatMap(({ record }) =>
-    record.backing.kind === 'host' && record.bridge !== undefined && !record.defunct ? [record] : [],
-  )
-  const links = await linksNamed(
-    host,
-    taps.map(tap => tap.name),
-    call,
-  )
-  const down = new Set(links.filter(link => !link.up || !link.promiscuous).map(link => link.name))
-  const reopened = taps.filter(tap => down.has(tap.name))
-  for (const tap of reopened) await openHostDevice(host, tap, call)
-  return reopened.map(tap => tap.name)
 }

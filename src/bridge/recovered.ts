@@ -1,5 +1,5 @@
 /** When what Open vSwitch and the kernel have is compared with what they should have. */
-export type Occasion = 'start' | 'ovsdb_back' | 'vswitchd_restart'
+export type Occasion = 'start' | 'ovsdb_back' | 'vswitchd_restart' | 'retry'
 
 /** What is found not to be as it should, and is put right. */
 export const repairs = [
@@ -14,6 +14,13 @@ export const repairs = [
 ] as const
 
 export type Repair = (typeof repairs)[number]
+
+/** What an attempt at repairs of one kind came to: names. */
+export interface Attempt {
+  readonly repaired: readonly string[]
+  /** What could not be put right, and is to be tried again. */
+  readonly left: readonly string[]
+}
 
 /** What one comparison has put right. */
 export interface Recovered {

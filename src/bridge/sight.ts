@@ -5,20 +5,18 @@ import type { Host } from './host.js'
 /** The devices as they were last seen: to list thousands takes a good part of a second. */
 export class Sight {
   readonly #host: Host
-  readonly #call: Call
   #links: Promise<readonly Link[]> | undefined
 
-  constructor(host: Host, call: Call) {
+  constructor(host: Host) {
     this.#host = host
-    this.#call = call
   }
 
-  links(): Promise<readonly Link[]> {
-    this.#links ??= this.#host.kernel.listLinks(this.#call.signal)
+  links(call: Call): Promise<readonly Link[]> {
+    this.#links ??= this.#host.kernel.listLinks(call.signal)
     return this.#links
   }
 
-  /** They have changed since: who asks next looks again. */
+  /** They have changed since, or could not be listed: who asks next looks again. */
   isOver(): void {
     this.#links = undefined
   }

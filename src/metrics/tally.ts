@@ -17,7 +17,7 @@ export interface TransactionReading {
 }
 
 /** When what Open vSwitch and the kernel have was compared with what they should have. */
-export type Occasion = 'start' | 'ovsdb_back' | 'vswitchd_restart'
+export type Occasion = 'start' | 'ovsdb_back' | 'vswitchd_restart' | 'retry'
 
 /** What was found not to be as it should, and put right. */
 const repairKinds = [

@@ -5,7 +5,7 @@ import { TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { TunnelType } from '../../src/gen/ovs/bridge/v1/uplink.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
-import { createNamespace } from '../support/namespace.js'
+import { createNamespace, createNamespaceAgain } from '../support/namespace.js'
 import { deleteRootQdisc, rootQdisc } from '../support/qos.js'
 import type { Api } from '../support/rpc.js'
 import { startServedTestbed, startService } from '../support/service.js'
@@ -63,6 +63,13 @@ laneTest(
     const { recoveries } = await api.checkOvs()
     const made = recoveries.flatMap(({ repairs }) => repairs).filter(({ what }) => what === 'tap_device')
     assert.deepEqual(made.flatMap(({ names }) => names).sort(), ['away', 'here', 'one', 'three', 'two'])
+
+    const outstanding = async () => (await api.checkOvs()).warnings.filter(warning => warning.includes('outstanding'))
+    assert.deepEqual(await outstanding(), ['recovery is outstanding, and tried again: tap_device of gone'])
+    const again = bed.use(createNamespaceAgain(lost))
+    await until('its namespace is back, and it too', async () => (await kindsOfDrift(api)).length === 0)
+    assert.equal(again.run(() => findLink('veth1'))?.up, true)
+    await until('nothing is outstanding', async () => (await outstanding()).length === 0)
   },
 )
 

@@ -57,6 +57,11 @@ export function createNamespace(label = 'ns'): Namespace {
   return makeNamespace(uniqueName(label))
 }
 
+/** Makes one of the same name again, as a container that is started anew; the former one must be gone. */
+export function createNamespaceAgain(former: Namespace): Namespace {
+  return makeNamespace(former.name)
+}
+
 function makeNamespace(name: string): Namespace & { enter(): void } {
   const syscalls = loadTestSyscalls()
   const path = `${NETNS_FOLDER}/${name}`
