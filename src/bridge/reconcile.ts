@@ -111,12 +111,15 @@ async function whole(repaired: Promise<readonly string[]>): Promise<Attempt> {
  * their ports are gone; the userspace datapath's are persistent.
  */
 async function removeOrphans(host: Host, { marked, capturePorts, sight }: Seen, call: Call): Promise<Attempt> {
+  // Until its record stands, a tap that a call is making has nothing else to tell it by.
+  const inTheMaking: ReadonlySet<string> = host.inTheMaking
   const isOrphan = ({ name }: Link) =>
+    !inTheMaking.has(name) &&
     !hasDevice(host.records.get(name)?.record) &&
     host.ovsdb.replica.find('Interface', 'name', name) === undefined &&
     !capturePorts.has(name)
   const strays = markedOf(host, await sight.links(call)).filter(link => link.tun !== undefined && isOrphan(link))
-  // A call that had made its device by then has sent its row before this, and keeps it.
+  // An ovs-vswitchd that has not heard yet that a port is gone lets go of its device first.
   if (strays.length > 0) await reconfigure(host, call)
   const { deleted, failed } = await host.removals.remove([...marked, ...strays].filter(isOrphan))
   if (deleted.length > 0) sight.isOver()

@@ -1,17 +1,26 @@
 import assert from 'node:assert/strict'
 import { checkOvs } from '../../src/bridge/check.js'
 import type { Host } from '../../src/bridge/host.js'
+import { type PortName, parsePortName } from '../../src/bridge/names.js'
 import { deviceAlias } from '../../src/bridge/ownership.js'
-import { type LinkName, parseLinkName } from '../../src/kernel/index.js'
+import { recover } from '../../src/bridge/reconcile.js'
+import { repairs } from '../../src/bridge/recovered.js'
+import { type Kernel, type LinkName, parseLinkName } from '../../src/kernel/index.js'
 import { newTally } from '../../src/metrics/index.js'
 import { keepRecovered } from '../../src/recovery.js'
 import { laneTest } from '../support/lane.js'
-import { findLink } from '../support/links.js'
+import { changeLink, findLink } from '../support/links.js'
 import { startServedTestbed } from '../support/service.js'
 import { until } from '../support/until.js'
 
 function linkName(text: string): LinkName {
   const parsed = parseLinkName(text)
+  assert(parsed.ok)
+  return parsed.value
+}
+
+function portName(text: string): PortName {
+  const parsed = parsePortName(text)
   assert(parsed.ok)
   return parsed.value
 }
@@ -42,5 +51,39 @@ laneTest(
         ['start', ['orphan_device']],
       ],
     )
+  },
+)
+
+laneTest(
+  'one tap that cannot be put right keeps no other from it, and a device that a call is making stays',
+  { only: 'userspace', looksInside: true },
+  async ({ signal }) => {
+    await using bed = await startServedTestbed(signal)
+    const { kernel, ...host } = bed.service.daemon.host
+    for (const tap of ['one', 'two', 'three']) await bed.api.createHostTap({ tap })
+    for (const name of ['one', 'two', 'three']) changeLink({ name, up: false })
+    const refusing: Kernel = {
+      ...kernel,
+      setLink: async (name, change, until) => {
+        if (name === 'one') throw new Error('refused')
+        return await kernel.setLink(name, change, until)
+      },
+    }
+    const recoverOn = (on: Host) =>
+      recover(on, 'vswitchd_restart', repairs, { capturePorts: new Set(), marked: [] }, 10_000)
+    const [bad, making] = [await recoverOn({ ...host, kernel: refusing }), portName('making')]
+    assert.deepEqual([bad.failed, bad.repaired], [['host_tap'], new Map([['host_tap', ['two', 'three']]])])
+    assert.deepEqual(host.outstanding, new Map([['host_tap', ['one']]]))
+
+    await kernel.createTaps(
+      [{ name: linkName('making'), alias: deviceAlias(host.instance), multiQueue: false }],
+      signal,
+    )
+    host.inTheMaking.add(making)
+    const good = await recoverOn({ ...host, kernel })
+    assert.deepEqual([good.failed, good.repaired], [[], new Map([['host_tap', ['one']]])])
+    assert(findLink('making') !== undefined)
+    host.inTheMaking.delete(making)
+    assert.deepEqual((await recoverOn({ ...host, kernel })).repaired, new Map([['orphan_device', ['making']]]))
   },
 )
