@@ -1,6 +1,7 @@
-import { KernelError, type Link } from '../kernel/index.js'
+import type { Link } from '../kernel/index.js'
 import { sleep } from '../lib/abort.js'
 import { isBond } from './bond-port.js'
+import { markBridgeDevice } from './bridge-device.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
 import { removeDevices } from './device.js'
@@ -10,17 +11,7 @@ import { removeMirrors } from './mirror.js'
 import { type BridgeName, parseBridgeName } from './names.js'
 import { netflowOf } from './netflow-row.js'
 import { bridgeOf, type OvsReplica, type OvsRows, portsOf, rootOf } from './ovs.js'
-import {
-  adoptedBridgeMarks,
-  bridgeDeviceAlias,
-  idOf,
-  madeMarks,
-  ourKeys,
-  ownerOf,
-  portMarks,
-  preExisted,
-  randomId,
-} from './ownership.js'
+import { adoptedBridgeMarks, idOf, madeMarks, ourKeys, ownerOf, portMarks, preExisted, randomId } from './ownership.js'
 import type { TapRecord } from './ownership-tap.js'
 import { BridgeError, bridgeNotFound, nameTaken, notOwned } from './problem.js'
 import { problemOf } from './problem-of.js'
@@ -53,24 +44,9 @@ async function createBridge(host: Host, name: BridgeName, call: Call): Promise<B
     const id = randomId()
     const receipt = await committing(host, insertion(host, name, id), call, undo, withdrawal(name, id))
     await realised(host, receipt, [{ name, ifindex: undefined }], call)
-    await markDevice(host, name, call)
+    await markBridgeDevice(host, name, call)
     return getBridge(host, name)
   })
-}
-
-/**
- * Marks the device of a bridge that we have made: an ovs-vswitchd that is killed before it hears of the bridge's end leaves
- * it behind on the userspace datapath. On the kernel's it does not, and the device's own messages are left alone.
- */
-async function markDevice(host: Host, name: BridgeName, call: Call): Promise<void> {
-  const device = await host.kernel.getLink(name, call.signal)
-  const isOurs = idOf(host.ovsdb.replica.find('Bridge', 'name', name)?.external_ids ?? new Map()) !== undefined
-  if (device?.tun === undefined || device.alias !== '' || !isOurs) return
-  try {
-    await host.kernel.setLink(name, { alias: bridgeDeviceAlias(host.instance) }, call.signal)
-  } catch (error) {
-    if (!(error instanceof KernelError) || error.problem.kind !== 'no-device') throw error
-  }
 }
 
 /**

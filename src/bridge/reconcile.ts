@@ -1,5 +1,6 @@
 import { isBornFor, type Link } from '../kernel/index.js'
 import { abortScope } from '../lib/abort.js'
+import { markBridgeDevices } from './bridge-device.js'
 import type { Call } from './call.js'
 import { type CapturePorts, isCaptureDevice, removeLeftCapturePorts } from './capture-port.js'
 import type { Host } from './host.js'
@@ -53,7 +54,7 @@ export async function recover(
   const failed: Repair[] = []
   const sight = new Sight(host)
   for (const repair of kinds) {
-    const attempt = await attemptOne(host, repair, { ...remains, sight }, withinMs)
+    const attempt = await attemptOne(host, repair, { ...remains, occasion, sight }, withinMs)
     if (attempt === undefined) sight.isOver()
     if (attempt === undefined || attempt.left.length > 0) {
       failed.push(repair)
@@ -84,6 +85,7 @@ async function attemptOne(host: Host, repair: Repair, on: Seen, withinMs: number
 const keptCount = 10
 
 interface Seen extends Remains {
+  readonly occasion: Occasion
   readonly sight: Sight
 }
 
@@ -96,9 +98,18 @@ const put: Readonly<Record<Repair, Step>> = {
   defunct_tap: (host, _on, call) => whole(reapTaps(host, call)),
   lost_row: (host, _on, call) => whole(removeLostRows(host, call)),
   tap_device: (host, { sight }, call) => restoreTaps(host, sight, call),
-  host_tap: (host, _on, call) => reopenHostTaps(host, call),
+  host_tap: afterRestart(reopenHostTaps),
+  bridge_device: afterRestart((host, call) => whole(markBridgeDevices(host, call))),
   capture_port: (host, { capturePorts }, call) => whole(removeLeftCapturePorts(host, capturePorts, call)),
   tap_qos: (host, _on, call) => whole(host.qos.reconcile(call)),
+}
+
+/** An ovs-vswitchd that was just started may answer before it has made the devices of internal ports. */
+function afterRestart(step: (host: Host, call: Call) => Promise<Attempt>): Step {
+  return async (host, { occasion }, call) => {
+    if (occasion === 'vswitchd_restart') await reconfigure(host, call)
+    return await step(host, call)
+  }
 }
 
 /** Of what either throws or leaves nothing. */

@@ -9,6 +9,7 @@ export const repairs = [
   'lost_row',
   'tap_device',
   'host_tap',
+  'bridge_device',
   'capture_port',
   'tap_qos',
 ] as const

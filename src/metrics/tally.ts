@@ -27,6 +27,7 @@ const repairKinds = [
   'lost_row',
   'tap_device',
   'host_tap',
+  'bridge_device',
   'capture_port',
   'tap_qos',
 ] as const

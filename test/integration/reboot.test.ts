@@ -45,6 +45,7 @@ laneTest(
     await bed.api.createContainerTap({ tap: 'gone', netns: lost.path, vethIndex: 1 })
     await bed.api.addBond({ bond: 'bond0', bridge: 'br0', members: ['two', 'three'], mode: BondMode.ACTIVE_BACKUP })
     await bed.service[Symbol.asyncDispose]()
+    const { alias } = findLink('br0') ?? {}
     lost[Symbol.dispose]()
     await reboot(bed)
 
@@ -57,6 +58,7 @@ laneTest(
       return true
     })
     for (const name of ['one', 'two', 'three', 'away', 'here', 'host0']) assert(findLink(name)?.up, name)
+    assert.equal(findLink('br0')?.alias, alias)
     assert.equal(rootQdisc('one')?.ours, true)
     assert.equal(kept.run(() => findLink('veth1'))?.up, true)
     assert.equal((await api.getTap({ tap: 'away' })).tap?.state, TapState.DETACHED)
@@ -104,9 +106,13 @@ laneTest(
       return true
     })
     await ovs.configure({ op: 'update', table: 'Port', where: [['name', '==', 'bond0']], row: { tag: 7 } })
+    const { alias, index = 0 } = findLink('br0') ?? {}
+    await ovs.vswitchd.kill()
+    deleteLink(index)
     await ovs.vswitchd.restart()
     await until('all is as it should be', async () => {
       assert.deepEqual(await kindsOfDrift(api), [])
+      assert.equal(findLink('br0')?.alias, alias)
       return true
     })
   },
