@@ -1,7 +1,7 @@
 import type { Deletion, Link, TapSpec, VethSpec } from '../kernel/index.js'
 import type { Call } from './call.js'
 import type { Host } from './host.js'
-import { peerNameOf } from './names.js'
+import { type PortName, peerNameOf } from './names.js'
 import { deviceAlias } from './ownership.js'
 import type { TapRecord } from './ownership-tap.js'
 import type { PlacedRecord, Placement } from './placement.js'
@@ -9,18 +9,20 @@ import { BridgeError } from './problem.js'
 import type { UndoStep } from './undo.js'
 
 /**
- * Makes the devices that stand behind taps: all, or none once `undo` has run, except of taps whose records stand by then:
- * those are another call's business. A container's record comes back with the MAC that its peer has got. Host taps have
- * none yet.
+ * Makes the devices that stand behind taps of these names, once nothing of theirs is on its way: all, or none once `undo` has
+ * run, except of taps whose records stand by then: those are another call's business. `read` tells what they are to be by
+ * then, or throws. A container's record comes back with the MAC that its peer has got. Host taps have none yet.
  */
 export async function makeDevices(
   host: Host,
-  wanted: readonly PlacedRecord[],
+  names: readonly PortName[],
+  read: () => readonly PlacedRecord[],
   call: Call,
   undo: (step: UndoStep) => void,
 ): Promise<Placement[]> {
-  const names = wanted.map(({ name }) => name)
   await host.committer.idle(names, call)
+  // Who destroys one of them from here on finds its device.
+  const wanted = read()
   const alias = deviceAlias(host.instance)
   const made = new Map<string, Link>()
   undo(() => {

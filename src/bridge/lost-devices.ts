@@ -53,11 +53,12 @@ function lacksPort(host: Host, tap: TapRecord, there: ReadonlySet<string>): bool
   return (backing.kind === 'tuntap' || backing.kind === 'container') && !there.has(name)
 }
 
-async function makeDevice(host: Host, { name, bridge }: TapRecord, call: Call): Promise<void> {
-  await undoingOnFailure(host, call, async undo => {
+async function makeDevice(host: Host, { name }: TapRecord, call: Call): Promise<void> {
+  const read = () => {
     const record = recordOf(host, name)
-    await makeDevices(host, [{ ...record, bridge: bridge ?? host.defaultBridge }], call, undo)
-  })
+    return [{ ...record, bridge: record.bridge ?? host.defaultBridge }]
+  }
+  await undoingOnFailure(host, call, undo => makeDevices(host, [name], read, call, undo))
   // Of a detached tap no row tells the upkeep.
   await host.qos.exclusive(name, call.signal, () => host.qos.settle(name))
 }

@@ -156,7 +156,11 @@ async function withDevice(
   if (link !== undefined) return { record, ifindex: link.index }
   if (record.backing.kind === 'adopted') throw deviceNotFound(record.name)
   await dropDeadPort(host, before, call, undo)
-  const [made] = await makeDevices(host, [record], call, undo)
+  const read = () => {
+    refuseChanged(host, before)
+    return [record]
+  }
+  const [made] = await makeDevices(host, [record.name], read, call, undo)
   return made ?? { record, ifindex: undefined }
 }
 

@@ -9,7 +9,7 @@ import { type Kernel, type LinkName, parseLinkName } from '../../src/kernel/inde
 import { newTally } from '../../src/metrics/index.js'
 import { keepRecovered } from '../../src/recovery.js'
 import { laneTest } from '../support/lane.js'
-import { changeLink, findLink } from '../support/links.js'
+import { changeLink, deleteLink, findLink } from '../support/links.js'
 import { startServedTestbed } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -85,5 +85,29 @@ laneTest(
     assert(findLink('making') !== undefined)
     host.inTheMaking.delete(making)
     assert.deepEqual((await recoverOn({ ...host, kernel })).repaired, new Map([['orphan_device', ['making']]]))
+  },
+)
+
+laneTest(
+  'no device is made anew for a tap that was destroyed while its turn was awaited',
+  { only: 'userspace', looksInside: true },
+  async ({ signal }) => {
+    await using bed = await startServedTestbed(signal)
+    const { api, ovs } = bed
+    const { host } = bed.service.daemon
+    await api.createTap({ tap: 'away' })
+    ovs.vswitchd.stop()
+    const detached = api.removeTap({ tap: 'away' })
+    await until('it is detached', () => host.records.get('away')?.record.bridge === undefined)
+    deleteLink(findLink('away')?.index ?? 0)
+    const recovered = recover(host, 'ovsdb_back', ['tap_device'], { capturePorts: new Set(), marked: [] }, 10_000)
+    // What it has asked the kernel is answered before this: it waits for ovs-vswitchd by then.
+    await host.kernel.getLink('away', signal)
+    await api.destroyTap({ tap: 'away' })
+    await api.reapTaps()
+    ovs.vswitchd.continue()
+    await detached
+    const { repaired, failed } = await recovered
+    assert.deepEqual([repaired, failed, findLink('away')], [new Map(), [], undefined])
   },
 )
