@@ -9,6 +9,7 @@ import { type OvsRows, portsOf } from './ovs.js'
 import { aliasOwner, ownerOf, roleOf } from './ownership.js'
 import { bridgeNotFound, deviceNotFound, notOwned } from './problem.js'
 import { removePorts } from './remove-ports.js'
+import { clearDefunct } from './tap.js'
 
 /**
  * Deletes a tuntap or veth device that we do not manage, and its port if it has one: for cleaning up after somebody's crash,
@@ -18,6 +19,8 @@ import { removePorts } from './remove-ports.js'
  * bridge, and for a device that is more than a tap; `device-refused`.
  */
 export async function destroyUnmanagedTap(host: Host, name: PortName, call: Call): Promise<void> {
+  // A destroyed tap is managed by nobody, and the device that was handed over is there still.
+  await clearDefunct(host, [name], call)
   const [link] = await linksNamed(host, [name], call)
   refuseManaged(host, name)
   const port = host.ovsdb.replica.find('Port', 'name', name)

@@ -37,6 +37,11 @@ laneTest('what somebody has left goes, with its port or without one', {}, async 
     await assert.rejects(again, { code: 'NOT_FOUND', reason: 'DEVICE_NOT_FOUND' })
   }
   assert(await hasPort(bed, 'foreign'))
+  createVethPair({ name: 'lent' }, { name: 'eth0' }, bed.createContainer())
+  await bed.api.addTap({ tap: 'lent' })
+  await bed.api.destroyTap({ tap: 'lent' })
+  await bed.api.destroyUnmanagedTap({ tap: 'lent' })
+  assert.equal(findLink('lent'), undefined, 'a device that was given back is still there')
 })
 
 laneTest('a tap whose record somebody has deleted can be cleaned up', {}, async context => {
