@@ -32,10 +32,15 @@ export function encodeElements(
 ): Json {
   if (column.value === undefined) return encodeSet(place, column.key, value, size)
   if (!(value instanceof Map)) throw refusal(place, 'is a map')
-  const pairs: [unknown, unknown][] = [...value]
-  checkSize(place, pairs.length, size)
+  const given: [unknown, unknown][] = [...value]
+  checkSize(place, given.length, size)
   const { key, value: type } = column
-  return ['map', pairs.map(([k, v]) => [encodeAtom(place, key, k), encodeAtom(place, type, v)])]
+  const pairs = given.map(([k, v]): [Json, Json] => [encodeAtom(place, key, k), encodeAtom(place, type, v)])
+  checkDistinct(
+    place,
+    pairs.map(([k]) => k),
+  )
+  return ['map', pairs]
 }
 
 export function encodeSet(
@@ -46,8 +51,9 @@ export function encodeSet(
 ): Json {
   if (!isArray(value)) throw refusal(place, 'is a set: give an array')
   checkSize(place, value.length, size)
-  if (new Set(value).size < value.length) throw refusal(place, 'names an element twice')
-  return ['set', value.map(element => encodeAtom(place, type, element))]
+  const elements = value.map(element => encodeAtom(place, type, element))
+  checkDistinct(place, elements)
+  return ['set', elements]
 }
 
 /** Throws `invalid-value` unless the column has the mutator (RFC 7047 §5.1, `<mutator>`). */
@@ -111,6 +117,12 @@ function checkSize(place: Place, size: number, { min, max }: { readonly min: num
   if (size > max) throw refusal(place, `holds at most ${max} elements, not ${size}`)
 }
 
+/** Of atoms as the wire has them, where 1 and 1n are one. */
+function checkDistinct(place: Place, atoms: readonly Json[]): void {
+  const distinct = new Set(atoms.map(atom => (isArray(atom) ? atom[1] : atom)))
+  if (distinct.size < atoms.length) throw refusal(place, 'names an element twice')
+}
+
 function encodeAtom(place: Place, base: BaseType, value: unknown): Json {
   const atom = encodeType(place, base, value)
   if (base.enum !== undefined && !base.enum.some(choice => choice === atom))
@@ -129,7 +141,8 @@ function encodeType(place: Place, base: BaseType, value: unknown): Json {
       return checkInteger(place, base, value)
     case 'real':
       if (typeof value !== 'number' || !Number.isFinite(value)) throw refusal(place, 'is a finite number')
-      return checkRange(place, value, base.minReal, base.maxReal)
+      checkRange(place, value, base.minReal, base.maxReal)
+      return value
     case 'uuid':
       return encodeReference(place, value)
   }
@@ -141,18 +154,19 @@ const loneSurrogate = /\p{Surrogate}/u
 function checkInteger(place: Place, { minInteger, maxInteger }: BaseType, value: unknown): number | bigint {
   if (typeof value !== 'bigint' && !(typeof value === 'number' && Number.isSafeInteger(value)))
     throw refusal(place, `is an integer, not ${String(value)}`)
-  return checkRange(place, value, minInteger ?? int64.min, maxInteger ?? int64.max)
+  checkRange(place, value, minInteger ?? int64.min, maxInteger ?? int64.max)
+  // As it is read: a bigint beyond 2^53 only.
+  return Number.isSafeInteger(Number(value)) ? Number(value) : value
 }
 
-function checkRange<N extends number | bigint>(
+function checkRange(
   place: Place,
-  value: N,
+  value: number | bigint,
   min: number | bigint | undefined,
   max: number | bigint | undefined,
-): N {
+): void {
   if (min !== undefined && value < min) throw refusal(place, `is at least ${min}, not ${value}`)
   if (max !== undefined && value > max) throw refusal(place, `is at most ${max}, not ${value}`)
-  return value
 }
 
 // A server that meets a NUL or half a surrogate pair does not refuse the value: it drops the connection.

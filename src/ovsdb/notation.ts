@@ -1,7 +1,7 @@
 import type { Brand } from '../lib/brand.js'
 import { protocolError } from './errors.js'
 import { excerpt, isArray } from './json.js'
-import type { AtomicType, BaseType, ColumnSchema } from './schema.js'
+import type { AtomicType, ColumnSchema } from './schema.js'
 
 /** The identity of a row, in lower case (RFC 7047 §3.1, `<uuid>`). */
 export type Uuid = Brand<string, 'Uuid'>
@@ -51,15 +51,17 @@ export function decoderOf(column: ColumnSchema): Decoder {
 
 /** What a column holds when an insert does not say (RFC 7047 §5.2.1). */
 export function defaultValue(column: ColumnSchema): Value {
+  const { key, value, min } = column
+  const atom = defaultAtom(key.type)
   switch (shapeOf(column)) {
     case 'scalar':
-      return defaultAtom(column.key)
+      return atom
     case 'optional':
       return undefined
     case 'set':
-      return column.min === 0 ? [] : [defaultAtom(column.key)]
+      return min === 0 ? [] : [atom]
     case 'map':
-      return new Map()
+      return new Map(value === undefined || min === 0 ? [] : [[atom, defaultAtom(value.type)]])
   }
 }
 
@@ -158,16 +160,16 @@ function mismatch(type: AtomicType, json: unknown): never {
   throw protocolError(`expected ${type}, got ${excerpt(json)}`)
 }
 
-function defaultAtom({ type, enum: choices }: BaseType): Atom {
-  const first = choices?.[0]
+/** The same for every column of the type, whatever its range or enum allows. */
+function defaultAtom(type: AtomicType): Atom {
   switch (type) {
     case 'integer':
     case 'real':
-      return first ?? 0
+      return 0
     case 'boolean':
-      return first ?? false
+      return false
     case 'string':
-      return first ?? ''
+      return ''
     case 'uuid':
       return '00000000-0000-0000-0000-000000000000'
   }

@@ -54,11 +54,13 @@ function columnOf({ tables }: DatabaseSchema, table: string, column: string): Co
   return tables[table]?.columns[column]
 }
 
-/** Whether values of both columns have one notation, and differences between them too. */
-function isReadAlike(a: ColumnSchema | undefined, b: ColumnSchema | undefined): boolean {
-  if (a === undefined || b === undefined) return a === b
-  const [shapeA, shapeB] = [shapeOf(a), shapeOf(b)].map(shape => (shape === 'optional' ? 'scalar' : shape))
-  return shapeA === shapeB && a.key.type === b.key.type && a.value?.type === b.value?.type
+/** Whether each value of `theirs` could be one of `ours`, and differences to it are told alike. */
+function isReadAlike(ours: ColumnSchema | undefined, theirs: ColumnSchema | undefined): boolean {
+  if (ours === undefined || theirs === undefined) return false
+  const hasSameTypes = ours.key.type === theirs.key.type && ours.value?.type === theirs.value?.type
+  const isToldAlike = ours.max > 1 === theirs.max > 1
+  const mayBeMissing = shapeOf(ours) === 'scalar' && theirs.min === 0
+  return hasSameTypes && isToldAlike && !mayBeMissing
 }
 
 function mismatch({ name, version }: DatabaseSchema, how: string, columns: readonly string[]): OvsdbError {

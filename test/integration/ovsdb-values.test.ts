@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { callJsonRpc } from '../../src/lib/json-rpc.js'
 import { newTransaction, type OvsdbClient, OvsdbError, openOvsdb, type Uuid } from '../../src/ovsdb/index.js'
 import { type DatabaseSchema, parseSchema } from '../../src/ovsdb/schema.js'
 import { laneTest } from '../support/lane.js'
@@ -22,8 +23,12 @@ interface Thing {
   readonly reals: readonly number[]
   readonly texts: readonly string[]
   readonly pairs: ReadonlyMap<string, number | bigint>
+  readonly least: ReadonlyMap<string, number | bigint>
   readonly numbered: ReadonlyMap<number | bigint, string>
   readonly choice: string
+  readonly one: number | bigint
+  readonly short: string
+  readonly part: number
   readonly strong: Uuid | undefined
   readonly weak: readonly Uuid[]
   readonly passing: string
@@ -51,8 +56,12 @@ const schemaJson = {
         reals: { type: { key: 'real', ...many } },
         texts: { type: { key: 'string', ...many } },
         pairs: { type: { key: 'string', value: 'integer', ...many } },
+        least: { type: { key: 'string', value: 'integer', min: 1, max: 'unlimited' } },
         numbered: { type: { key: 'integer', value: 'string', ...many } },
         choice: { type: { key: { type: 'string', enum: ['set', ['red', 'green']] } } },
+        one: { type: { key: { type: 'integer', enum: ['set', [0, 3]] } } },
+        short: { type: { key: { type: 'string', maxLength: 2 } } },
+        part: { type: { key: { type: 'real', minReal: 0, maxReal: 1 } } },
         strong: { type: { key: { type: 'uuid', refTable: 'Part', refType: 'strong' }, min: 0 } },
         weak: { type: { key: { type: 'uuid', refTable: 'Thing', refType: 'weak' }, ...many } },
         passing: { type: 'string', ephemeral: true },
@@ -73,8 +82,12 @@ const monitor = {
     'reals',
     'texts',
     'pairs',
+    'least',
     'numbered',
     'choice',
+    'one',
+    'short',
+    'part',
     'strong',
     'weak',
     'passing',
@@ -118,7 +131,8 @@ const edges: readonly Partial<Thing>[] = [
       [0, ''],
     ]),
   },
-  { choice: 'green', passing: 'by' },
+  { choice: 'green', passing: 'by', least: new Map([['a', 1]]) },
+  { one: 3, short: 'ü😀', part: 1 },
 ]
 
 laneTest(
@@ -133,11 +147,43 @@ laneTest(
     await using other = await openThings(server)
     for (const [i, values] of edges.entries()) {
       const row = client.replica.find('Thing', 'name', `t${i}`)
+      assert.ok(row)
       assert.deepEqual(sorted({ ...row, ...values }), sorted({ ...row }))
+      // An update leaves out what is at its default, a select does not.
+      const look = newTransaction(schema)
+      const selection = look.select('Thing', row._uuid, monitor.Thing)
+      const selected = (await client.transact(look, { signal: soon() })).row(selection)
+      assert.deepEqual(sorted({ ...selected }), sorted({ ...row }))
       assert.deepEqual(sorted({ ...other.replica.find('Thing', 'name', `t${i}`) }), sorted({ ...row }))
     }
   },
 )
+
+const refused: readonly (readonly [Partial<Thing>, wire: object])[] = [
+  [{ short: 'ü€😀' }, { short: 'ü€😀' }],
+  [{ part: 1.5 }, { part: 1.5 }],
+  [{ one: 2 }, { one: 2 }],
+  [{ choice: '' }, { choice: '' }],
+  [{ wholes: [1, 1n] }, { wholes: ['set', [1, 1]] }],
+  [{ least: new Map() }, { least: ['map', []] }],
+]
+
+laneTest('what the schema does not allow is refused by the client, and would be by the server', userspace, async () => {
+  await using server = await startThings()
+  const insert = (row: object) => ({ op: 'insert', table: 'Thing', row: { name: 't', choice: 'red', ...row } })
+  for (const [values, row] of refused) {
+    const tx = newTransaction(schema)
+    assert.throws(() => tx.insert('Thing', { name: 't', choice: 'red', ...values }), problemKind('invalid-value'))
+    const answer = await callJsonRpc(server.socketPath, 'transact', ['Things', insert(row)], soon())
+    assert.match(JSON.stringify(answer), /"error":/)
+  }
+  await using client = await openThings(server)
+  const tx = newTransaction(schema)
+  tx.insert('Thing', { name: 't', choice: 'red', one: 3n, whole: 5n, wholes: [7n, 2n ** 60n] })
+  await client.transact(tx, { signal: soon() })
+  const row = client.replica.find('Thing', 'name', 't')
+  assert.deepEqual([row?.one, row?.whole, new Set(row?.wholes)], [3, 5, new Set([7, 2n ** 60n])])
+})
 
 /** The server keeps sets in an order of its own. */
 function sorted(row: object): object {

@@ -102,8 +102,12 @@ test('a column that is left out takes the default of its type', () => {
     map,
     column({ key: { type: 'integer' } }),
     column({ key: { type: 'boolean' } }),
+    column({ key: { type: 'string', enum: ['red', 'green'] } }),
+    column({ max: 2 }),
+    column({ value: { type: 'integer' }, max: Number.POSITIVE_INFINITY }),
   ]
-  assert.deepEqual(defaults.map(defaultValue), ['', undefined, [], new Map(), 0, false])
+  const expected = ['', undefined, [], new Map(), 0, false, '', [''], new Map([['', 0]])]
+  assert.deepEqual(defaults.map(defaultValue), expected)
 })
 
 const installed = '/usr/share/openvswitch/vswitch.ovsschema'

@@ -1,13 +1,30 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { newTransaction, OvsdbError, type OvsdbEvent } from '../../src/ovsdb/index.js'
+import { parseSchema } from '../../src/ovsdb/schema.js'
+import { compareSchemas } from '../../src/ovsdb/schema-check.js'
 import { startFakeOvsdbServer } from '../support/fake-ovsdb-server.js'
-import { br0, bridges, type FakeClient, liveSchema, openFake, serving, soon } from '../support/fake-session.js'
+import {
+  br0,
+  bridges,
+  type FakeClient,
+  liveSchema,
+  openFake,
+  problemKind,
+  serving,
+  soon,
+} from '../support/fake-session.js'
 
 const { tables } = liveSchema
 const olderSchema = {
   ...liveSchema,
   tables: { ...tables, Port: { ...tables.Port, columns: { name: { type: 'string' } } } },
+}
+
+const map = { key: 'string', value: 'integer', min: 0 } as const
+
+function oneColumn(type: object) {
+  return parseSchema({ name: 'S', version: '1.0.0', tables: { T: { columns: { c: { type } } } } })
 }
 
 function schemaProblem(client: FakeClient) {
@@ -43,15 +60,37 @@ test('a server that lacks a column that the program needs is refused by its name
   assert.match(problem.message, /Open_vSwitch, version 8.0.0, lacks Port.tag/)
 })
 
-test('a server that has a column of another type is refused by its name', async () => {
-  const columns = { ...tables.Port.columns, tag: { type: { key: 'integer', min: 0, max: 'unlimited' } } }
-  const other = { ...liveSchema, tables: { ...tables, Port: { ...tables.Port, columns } } }
-  await using server = await startFakeOvsdbServer(serving({}, undefined, other))
-  await using client = openFake(server)
-  const problem = await schemaProblem(client)
-  assert.ok(problem.kind === 'schema-mismatch')
-  assert.deepEqual(problem.columns, ['Port.tag'])
-})
+for (const [what, type] of [
+  ['a set for an optional', { key: 'integer', min: 0, max: 'unlimited' }],
+  ['another type of element', { key: 'string', min: 0 }],
+  ['a map for an optional', { key: 'integer', value: 'integer', min: 0, max: 1 }],
+] as const) {
+  test(`a server that has a column of another type, ${what}, is refused by its name`, async () => {
+    const columns = { ...tables.Port.columns, tag: { type } }
+    const other = { ...liveSchema, tables: { ...tables, Port: { ...tables.Port, columns } } }
+    await using server = await startFakeOvsdbServer(serving({}, undefined, other))
+    await using client = openFake(server)
+    const problem = await schemaProblem(client)
+    assert.ok(problem.kind === 'schema-mismatch')
+    assert.deepEqual(problem.columns, ['Port.tag'])
+  })
+}
+
+for (const [what, ours, theirs, isAlike] of [
+  ['an optional and one that is always there', { key: 'string', min: 0 }, { key: 'string' }, true],
+  ['one that is always there and an optional', { key: 'string' }, { key: 'string', min: 0 }, false],
+  ['sets of different sizes', { key: 'string', max: 5 }, { key: 'string', min: 0, max: 'unlimited' }, true],
+  ['maps of different sizes', { ...map, max: 5 }, { ...map, max: 'unlimited' }, true],
+  ['a map of one pair and one of many', { ...map, max: 1 }, { ...map, max: 'unlimited' }, false],
+  ['maps of other values', map, { ...map, value: 'string' }, false],
+] as const) {
+  test(`${what} are ${isAlike ? 'read alike' : 'not read alike'}`, () => {
+    const wanted = new Map([['T', ['c']]])
+    const compare = () => compareSchemas(oneColumn(ours), oneColumn(theirs), wanted, new Map())
+    if (isAlike) assert.deepEqual(compare().columns, wanted)
+    else assert.throws(compare, problemKind('schema-mismatch'))
+  })
+}
 
 test('tables and columns that only a newer server has do no harm', async () => {
   const newer = {

@@ -14,6 +14,11 @@ function uuid(text: string): Uuid {
   return text
 }
 
+const twice = new Map<number | bigint, Uuid>([
+  [1, a],
+  [1n, b],
+]) as never
+
 function problemOf(run: () => unknown): OvsdbProblem {
   try {
     run()
@@ -33,6 +38,13 @@ for (const [what, build, column, reason] of [
   ['half a surrogate pair', tx => tx.insert('Port', { name: 'a\ud800' }), 'name', /surrogate/],
   ['an element given twice', tx => tx.update('Port', a, { trunks: [1, 1] }), 'trunks', /twice/],
   ['too few elements', tx => tx.update('Port', a, { interfaces: [] }), 'interfaces', /at least 1/],
+  [
+    'an element given as number and as bigint',
+    tx => tx.update('Port', a, { trunks: [1, 1n as never] }),
+    'trunks',
+    /twice/,
+  ],
+  ['a key given as number and as bigint', tx => tx.update('Bridge', a, { flow_tables: twice }), 'flow_tables', /twice/],
   ['an integer beyond 64 bits', tx => tx.update('Open_vSwitch', a, { next_cfg: 2n ** 63n }), 'next_cfg', /at most/],
   ['an unsafe number', tx => tx.update('Open_vSwitch', a, { next_cfg: 2 ** 53 }), 'next_cfg', /integer/],
 ] satisfies readonly (readonly [string, (tx: Transaction<Tables>) => void, string, RegExp])[]) {
