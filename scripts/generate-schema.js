@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url'
 const [, , input = '/usr/share/openvswitch/vswitch.ovsschema', output = here('../src/gen/vswitch.ts')] = process.argv
 
 const raw = JSON.parse(readFileSync(input, 'utf8'))
+const hasRoots = Object.values(raw.tables).some(({ isRoot }) => isRoot)
 const database = { name: raw.name, version: raw.version, tables: mapValues(raw.tables, normaliseTable) }
 mkdirSync(dirname(output), { recursive: true })
 writeFileSync(output, render(database))
@@ -20,7 +21,7 @@ function normaliseTable(table) {
   return {
     columns: mapValues(table.columns, normaliseColumn),
     indexes: table.indexes ?? [],
-    isRoot: table.isRoot ?? false,
+    isRoot: !hasRoots || (table.isRoot ?? false),
     maxRows: table.maxRows ?? Infinity,
   }
 }

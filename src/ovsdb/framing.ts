@@ -1,6 +1,6 @@
 import { Buffer, isUtf8 } from 'node:buffer'
 import { limitReached, type OvsdbError, protocolError } from './errors.js'
-import type { Json } from './json.js'
+import { isList, type Json } from './json.js'
 import { defaultLimits, type Limits } from './limits.js'
 
 /**
@@ -191,8 +191,4 @@ function spell(json: Json): string {
   return `{${Object.entries(json)
     .map(([name, value]) => `${JSON.stringify(name)}:${spell(value)}`)
     .join(',')}}`
-}
-
-function isList(json: Json): json is readonly Json[] {
-  return Array.isArray(json)
 }

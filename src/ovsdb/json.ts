@@ -9,6 +9,10 @@ export function isArray(json: unknown): json is readonly unknown[] {
   return Array.isArray(json)
 }
 
+export function isList(json: Json): json is readonly Json[] {
+  return Array.isArray(json)
+}
+
 /** A short text of any JSON, for a message. */
 export function excerpt(json: unknown): string {
   const text = JSON.stringify(json, (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v)) ?? 'nothing'

@@ -10,6 +10,7 @@ import { Line } from './line.js'
 import { Listeners } from './listeners.js'
 import { isRefused, noTransaction } from './monitor.js'
 import { planOperations } from './operation.js'
+import { refuseOrphans } from './orphans.js'
 import { newCounters, type Readings } from './readings.js'
 import { defaultPatience } from './reconnect.js'
 import { type Change, LiveReplica, type Replica } from './replica.js'
@@ -128,6 +129,7 @@ export class LiveClient<T, M extends Monitored<T>> implements OvsdbClient<T, Rep
       throw new OvsdbError(problem, { cause: signal.reason })
     }
     const { rpc } = this.#usableConnection()
+    refuseOrphans(this.#schema, transaction.operations)
     const plan = planOperations(transaction.operations, this.#options.lock)
     return sendTransaction(rpc, this.#wish.schema.name, plan, signal, this.#accounts)
   }

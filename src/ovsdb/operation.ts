@@ -7,11 +7,14 @@ import { decodeUuid } from './row.js'
 export type RowRef = Uuid | NamedUuid
 export type JsonRow = Readonly<Record<string, Json>>
 
+/** RFC 7047 §5.1, `<mutation>`. */
+export type Mutation = readonly [column: string, mutator: string, operand: Json]
+
 /** One step of a transaction (RFC 7047 §5.2), its values written as the wire wants them. */
 export type Operation =
   | { readonly op: 'insert'; readonly table: string; readonly row: JsonRow; readonly as: NamedUuid }
   | { readonly op: 'update'; readonly table: string; readonly target: RowRef; readonly row: JsonRow }
-  | { readonly op: 'mutate'; readonly table: string; readonly target: RowRef; readonly mutations: readonly Json[] }
+  | { readonly op: 'mutate'; readonly table: string; readonly target: RowRef; readonly mutations: readonly Mutation[] }
   | { readonly op: 'delete'; readonly table: string; readonly target: RowRef }
   | {
       readonly op: 'wait'

@@ -36,6 +36,7 @@ export interface ColumnSchema {
 export interface TableSchema {
   readonly columns: Readonly<Record<string, ColumnSchema>>
   readonly indexes: readonly (readonly string[])[]
+  /** A row stays without a reference to it. So it does in every table of a schema that names no root. */
   readonly isRoot: boolean
   readonly maxRows: number
 }
@@ -56,10 +57,12 @@ export interface DatabaseSchema<T = unknown> {
  */
 export function parseSchema<T>(json: unknown): DatabaseSchema<T> {
   const { name, version, tables } = record(json, 'database schema')
+  const parsed = mapValues(record(tables, 'tables'), parseTable)
+  const hasRoots = Object.values(parsed).some(({ isRoot }) => isRoot)
   return {
     name: text(name, 'name'),
     version: text(version, 'version'),
-    tables: mapValues(record(tables, 'tables'), parseTable),
+    tables: hasRoots ? parsed : mapValues(parsed, table => ({ ...table, isRoot: true })),
   }
 }
 

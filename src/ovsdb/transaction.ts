@@ -14,7 +14,7 @@ import {
 } from './checking.js'
 import type { Json } from './json.js'
 import type { NamedUuid, Uuid } from './notation.js'
-import type { JsonRow, Operation, RowRef } from './operation.js'
+import type { JsonRow, Mutation, Operation, RowRef } from './operation.js'
 import { decodeRow, rowReader, typed } from './row.js'
 import type { ColumnSchema, DatabaseSchema } from './schema.js'
 
@@ -73,7 +73,10 @@ export interface Committed {
 export interface Transaction<T> {
   readonly operationCount: number
   readonly operations: readonly Operation[]
-  /** Adds a row. The answer stands for it within this transaction. */
+  /**
+   * Adds a row. The answer stands for it within this transaction. A row of a table that is no root has to be referred to in the
+   * same transaction, which is not sent (`invalid-value`) while it is not.
+   */
   insert<K extends keyof T & string>(table: K, values: Columns<T[K]>): NamedUuid
   /** Sets columns of a row. A missing row fails the transaction with `row-vanished`. */
   update<K extends keyof T & string>(table: K, row: Uuid | NamedUuid, values: Columns<T[K]>): void
@@ -179,8 +182,8 @@ class TransactionBuilder {
     const place = this.#place(table, column)
     const present = new Map([...entries].filter(([, value]) => value !== undefined))
     // `insert` would leave a key that exists as it is.
-    const removal: Json = [column, 'delete', encodeSet(place, schema.key, [...entries.keys()])]
-    const addition: Json = [column, 'insert', encodeElements(place, schema, present)]
+    const removal: Mutation = [column, 'delete', encodeSet(place, schema.key, [...entries.keys()])]
+    const addition: Mutation = [column, 'insert', encodeElements(place, schema, present)]
     this.#operations.push({ op: 'mutate', table, target, mutations: [removal, addition] })
   }
 

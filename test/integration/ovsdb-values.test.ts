@@ -215,6 +215,31 @@ laneTest('a row that is still referred to cannot go, and a weak reference goes w
   await assert.rejects(client.transact(remove, { signal: soon() }), problemKind('row-vanished'))
 })
 
+laneTest('a row that nothing refers to would vanish at the commit, and is not sent', userspace, async () => {
+  await using server = await startThings()
+  const insert = { op: 'insert', table: 'Part', row: { label: 'alone' } }
+  const answer = await callJsonRpc(server.socketPath, 'transact', ['Things', insert], soon())
+  assert.match(JSON.stringify(answer), /^\[{"uuid":/, 'the server says nothing of it')
+  await using client = await openThings(server)
+  assert.deepEqual([...client.replica.rows('Part')], [])
+  const orphan = newTransaction(schema)
+  const thing = orphan.insert('Thing', { name: 't', choice: 'red' })
+  orphan.insert('Part', { label: 'alone' })
+  const vanishing = client.transact(orphan, { signal: soon() })
+  await assert.rejects(vanishing, (error: unknown) => {
+    assert.ok(error instanceof OvsdbError && error.problem.kind === 'invalid-value')
+    return error.problem.table === 'Part' && error.problem.column === '_uuid'
+  })
+  assert.deepEqual([...client.replica.rows('Thing')], [])
+  const part = orphan.insert('Part', { label: 'kept' })
+  orphan.update('Thing', thing, { strong: part })
+  await assert.rejects(
+    client.transact(orphan, { signal: soon() }),
+    problemKind('invalid-value'),
+    'the first is still alone',
+  )
+})
+
 laneTest('an ephemeral column is empty after a restart, and that is told as a change', userspace, async () => {
   await using server = await startThings()
   await using client = await openThings(server)

@@ -76,6 +76,13 @@ for (const [what, type] of [
   })
 }
 
+test('every table of a schema that names no root is one', () => {
+  const table = { columns: {} }
+  const parsed = (tables: object) => parseSchema({ name: 'S', version: '1.0.0', tables }).tables
+  assert.equal(parsed({ A: table, B: { ...table, isRoot: false } })['B']?.isRoot, true)
+  assert.equal(parsed({ A: table, B: { ...table, isRoot: true } })['A']?.isRoot, false)
+})
+
 for (const [what, ours, theirs, isAlike] of [
   ['an optional and one that is always there', { key: 'string', min: 0 }, { key: 'string' }, true],
   ['one that is always there and an optional', { key: 'string' }, { key: 'string', min: 0 }, false],
