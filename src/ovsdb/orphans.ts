@@ -50,6 +50,7 @@ function writtenBy(operation: Operation): readonly (readonly [string, Json])[] {
 /** The `<named-uuid>`s of a value. */
 function* namesIn(value: Json): Generator<string> {
   if (!isList(value)) return
-  if (value[0] === 'named-uuid') yield String(value[1])
+  const [tag, name] = value
+  if (tag === 'named-uuid' && typeof name === 'string') yield name
   else for (const part of value) yield* namesIn(part)
 }

@@ -25,7 +25,7 @@ export async function sendTransaction(
   signal: AbortSignal,
   { undecided, counters, onDecided }: Accounts,
 ): Promise<Committed> {
-  const { id, answer } = rpc.call('transact', [database, ...plan.wire])
+  const { id, answer } = rpc.call('transact', [database, ...plan.wire], result => readable(plan, result))
   if (id === undefined) throw await answer.catch((error: unknown) => error)
   const sent = undecided.add(plan.wire.length)
   const account = (decided: boolean) => {
@@ -34,7 +34,7 @@ export async function sendTransaction(
     onDecided()
   }
   try {
-    const outcome = readOutcome(plan, await answerOrUnknown(answer, signal, account, () => rpc.cancel(id)))
+    const outcome = (await answerOrUnknown(answer, signal, account, () => rpc.cancel(id)))()
     counters.transactionsCommitted++
     return committed(outcome)
   } catch (error) {
@@ -44,16 +44,29 @@ export async function sendTransaction(
   }
 }
 
+/** The outcome, or the throw of what the server refused with. Throws by itself what is no answer: that ends the connection. */
+function readable(plan: Plan, result: unknown): () => Outcome {
+  try {
+    const outcome = readOutcome(plan, result)
+    return () => outcome
+  } catch (error) {
+    if (problemOf(error).kind === 'protocol') throw error
+    return () => {
+      throw error
+    }
+  }
+}
+
 /**
  * The server's answer to what has left; without one nobody knows the outcome. `account` is told whether the server has decided,
  * also after the caller has given up.
  */
-function answerOrUnknown(
-  answer: Promise<unknown>,
+function answerOrUnknown<A>(
+  answer: Promise<A>,
   signal: AbortSignal,
   account: (decided: boolean) => void,
   cancel: () => void,
-): Promise<unknown> {
+): Promise<A> {
   return new Promise((resolve, reject) => {
     const giveUp = (message: string, cause: unknown) =>
       reject(new OvsdbError({ kind: 'outcome-unknown', message }, { cause }))

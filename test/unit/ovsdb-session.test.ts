@@ -140,6 +140,34 @@ for (const [what, bytes] of [
   })
 }
 
+for (const [what, answer] of [
+  ['is no array', {}],
+  ['is null', null],
+  ['is too short', []],
+] as const) {
+  test(`an answer that ${what} tells nothing of the transaction, and ends the connection`, async () => {
+    await using server = await startFakeOvsdbServer(serving(bridges([br0, 'br0']), request => request.answer(answer)))
+    await using client = open(server)
+    await client.ready(soon())
+    await assert.rejects(client.transact(comment(), { signal: soon() }), problemKind('outcome-unknown'))
+    assert.equal(client.status.state, 'waiting')
+    assert.deepEqual([client.readings.transactionsUnknown, client.readings.transactionsRefused], [1, 0])
+  })
+}
+
+test('an answer that comes twice counts once, and ends the connection', async () => {
+  const handle = serving({}, request => {
+    request.answer([{}])
+    request.answer([{ error: 'range error' }])
+  })
+  await using server = await startFakeOvsdbServer(handle)
+  await using client = open(server)
+  await client.ready(soon())
+  await client.transact(comment(), { signal: soon() })
+  const waiting = () => (client.status.state === 'waiting' ? client.status.problem : undefined)
+  assert.equal((await client.waitFor(waiting, soon())).kind, 'protocol')
+})
+
 test('a dump that has not changed since the loss is no change to anybody', async () => {
   const handle = serving(bridges([br0, 'br0'], [br1, 'br1']), request => request.socket.destroy())
   await using server = await startFakeOvsdbServer(handle)
