@@ -17,21 +17,23 @@ export interface Recipe<T, V, R> {
   find?(replica: Replica<V>): R | undefined
 }
 
-/** Races that may be lost in a row. */
+/** Failures without a winner in sight that may still be lost races. */
 const maxAttempts = 8
 
 /**
  * Commits what `recipe` writes, exactly once, for as long as `signal` allows: waits for a connection and for the lock, plans
- * again after a lost race, and looks in the replica for a change whose answer was lost, which takes a client with a lock.
+ * again after a lost race, and looks in the replica for a change whose answer was lost, which takes a client with a lock:
+ * without one, and when `signal` aborts before it is clear, that is `outcome-unknown`.
  */
 export async function carryOut<T, V, R>(
   client: OvsdbClient<T, V>,
   recipe: Recipe<T, V, R>,
   { signal }: { readonly signal: AbortSignal },
 ): Promise<R> {
-  for (let racesLost = 0; ; ) {
+  for (let failures = 0; ; ) {
     await client.ready(signal)
     const transaction = newTransaction(client.schema)
+    const { revision } = client.replica
     const read = recipe.write(transaction, client.replica)
     try {
       return read(await client.transact(transaction, { signal }))
@@ -39,18 +41,21 @@ export async function carryOut<T, V, R>(
       if (!(error instanceof OvsdbError)) throw error
       const { problem } = error
       if (problem.kind === 'outcome-unknown' && recipe.find !== undefined && !signal.aborted) {
-        await client.settled(signal)
+        await client.settled(signal).catch(() => {
+          throw error
+        })
         const found = recipe.find(client.replica)
         if (found !== undefined) return found
       } else if (isLostRace(problem)) {
-        if (++racesLost >= maxAttempts) throw error
+        const hasWinner = problem.kind !== 'rejected' && client.replica.revision > revision
+        if (!hasWinner && ++failures >= maxAttempts) throw error
       } else if (!isNotDone(problem)) throw error
     }
   }
 }
 
 /** Nothing was committed, and the database is not as it was when the transaction was planned. */
-export function isLostRace(problem: OvsdbProblem): boolean {
+function isLostRace(problem: OvsdbProblem): boolean {
   if (problem.kind === 'precondition-failed' || problem.kind === 'row-vanished') return true
   const races = ['constraint violation', 'referential integrity violation']
   return problem.kind === 'rejected' && races.includes(problem.error)
