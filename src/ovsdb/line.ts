@@ -25,9 +25,12 @@ export interface LineListener {
 
 export interface LineOptions extends ConnectionOptions {
   readonly patience: Patience
-  /** What the server is given for the work that it has been asked for, beside the probe's interval. */
+  /** What the server is given for the work that it has been asked for, beside the probe's interval; `loadTimeoutMs` at most. */
   readonly workMs: () => number
 }
+
+/** What is due comes nearer when work is done, and the timer is not told. */
+const longestSleepMs = 1000
 
 /** Has one connection after another for ever: the machine of reconnect.ts with a clock, a timer and a socket. */
 export class Line {
@@ -58,8 +61,9 @@ export class Line {
     if (action !== undefined) this.#act(action)
     clearTimeout(this.#timer)
     // One millisecond more: a timer may fire a little before its time.
-    const delayMs = dueMs(this.#reconnect, patience) - performance.now() + 1
-    this.#timer = setTimeout(() => this.step(), Math.max(delayMs, 1))
+    const delayMs = Math.max(dueMs(this.#reconnect, patience) - performance.now(), 0) + 1
+    // What came while the program was busy elsewhere is read between a timer and an immediate.
+    this.#timer = setTimeout(() => setImmediate(() => this.step()), Math.min(delayMs, longestSleepMs))
   }
 
   /** The connection serves its purpose. */
@@ -81,7 +85,7 @@ export class Line {
 
   get #patience(): Patience {
     const { patience, workMs } = this.#options
-    return { ...patience, probeIntervalMs: patience.probeIntervalMs + workMs() }
+    return { ...patience, probeIntervalMs: patience.probeIntervalMs + Math.min(workMs(), patience.loadTimeoutMs) }
   }
 
   #act(action: Action): void {

@@ -198,40 +198,6 @@ test('the echo of the server is answered', async () => {
   assert.deepEqual(server.answers[0], { result: ['hello'], error: null, id: 'echo' })
 })
 
-test('a server that falls silent is given up after a probe', async () => {
-  const probes: string[] = []
-  await using server = await startFakeOvsdbServer(serving({}, ({ method }) => probes.push(method)))
-  await using client = open(server, { probeIntervalMs: 50 })
-  await client.ready(soon())
-  const problem = await client.waitFor(
-    () => (client.status.state === 'waiting' ? client.status.problem : undefined),
-    soon(),
-  )
-  assert.deepEqual(probes, ['echo'])
-  assert.equal(problem.kind, 'not-connected')
-})
-
-test('a large transaction is given its time before the server is probed', async () => {
-  let sentAt = 0
-  let probedAfterMs = 0
-  let answer = () => {}
-  const handle = serving({}, request => {
-    if (request.method === 'transact') answer = () => request.answer(Array.from({ length: 101 }, () => ({})))
-    else {
-      probedAfterMs = performance.now() - sentAt
-      answer()
-    }
-  })
-  await using server = await startFakeOvsdbServer(handle)
-  await using client = open(server, { probeIntervalMs: 20 })
-  await client.ready(soon())
-  const large = newTransaction<Tables>(generated)
-  for (let i = 0; i < 100; i++) large.comment(`${i}`)
-  sentAt = performance.now()
-  await client.transact(large, { signal: soon() })
-  assert(probedAfterMs > 200, `probed after ${probedAfterMs} ms`)
-})
-
 test('a listener that throws harms no other', async () => {
   const failures: unknown[] = []
   await using server = await startFakeOvsdbServer(serving(bridges([br0, 'br0'])))
