@@ -73,6 +73,7 @@ export interface OvsdbOptions<T, M extends Monitored<T>> {
   readonly required?: Monitored<T>
   /** A lock to hold (RFC 7047 §4.1.8); its name is an `<id>`: letters, digits and underscores. Every transaction then asserts it, so that it fails once another client holds it. */
   readonly lock?: string
+  /** What this or `trace` throws becomes a warning of the process, and nothing else. */
   readonly onEvent?: (event: OvsdbEvent) => void
   /** How soon to connect again, and how long to bear silence. */
   readonly patience?: Partial<Patience>

@@ -14,11 +14,24 @@ export class Listeners<E> {
 
   tell(event: E): void {
     for (const listener of [...this.#listeners]) {
+      // Another may have sent it away just now.
+      if (!this.#listeners.has(listener)) continue
       try {
         listener(event)
       } catch (error) {
         this.#onFailure(error)
       }
+    }
+  }
+}
+
+/** `listener`, except that what it throws becomes a warning of the process: for those who are told of failures themselves. */
+export function harmless<E>(listener: (event: E) => void): (event: E) => void {
+  return event => {
+    try {
+      listener(event)
+    } catch (error) {
+      process.emitWarning(error instanceof Error ? error : String(error))
     }
   }
 }

@@ -7,7 +7,7 @@ import { notConnected, OvsdbError, type OvsdbProblem, problemOf } from './errors
 import type { Json } from './json.js'
 import { defaultLimits } from './limits.js'
 import { Line } from './line.js'
-import { Listeners } from './listeners.js'
+import { harmless, Listeners } from './listeners.js'
 import { isRefused, noTransaction } from './monitor.js'
 import { planOperations } from './operation.js'
 import { refuseOrphans } from './orphans.js'
@@ -36,6 +36,7 @@ export class LiveClient<T, M extends Monitored<T>> implements OvsdbClient<T, Rep
   readonly #replica: LiveReplica<Replicated<T, M>>
   readonly #listeners: Listeners<readonly Change<Replicated<T, M>>[]>
   readonly #statusListeners: Listeners<Status>
+  readonly #tell: (event: OvsdbEvent) => void
   readonly #waiters = new Waiters()
   readonly #undecided = new Undecided()
   readonly #counters = newCounters()
@@ -64,6 +65,7 @@ export class LiveClient<T, M extends Monitored<T>> implements OvsdbClient<T, Rep
     this.#schema = schema
     this.#wish = { schema, columns, required: columnsOf(required), lock }
     this.#replica = new LiveReplica(schema, columns, limits.maxRows)
+    this.#tell = harmless(options.onEvent ?? (() => undefined))
     // A listener's failure is its own: neither the session nor the other listeners suffer.
     const onFailure = (error: unknown) => this.#tell({ kind: 'listener-failed', error })
     this.#listeners = new Listeners(onFailure)
@@ -75,13 +77,14 @@ export class LiveClient<T, M extends Monitored<T>> implements OvsdbClient<T, Rep
         if (this.#settling > 0) this.#waiters.askAll()
       },
     }
+    const trace = options.trace ?? traceOfEnvironment()
     this.#line = new Line(
       {
         endpoint: options.endpoint,
         patience: { ...defaultPatience, ...options.patience },
         limits,
         counters: this.#counters,
-        trace: options.trace ?? traceOfEnvironment(),
+        trace: trace && harmless(trace),
         // The server has one thread, and answers no echo while it works on a transaction: a large one is given its time.
         workMs: () => this.#undecided.operationCount * workMsPerOperation,
       },
@@ -291,8 +294,9 @@ export class LiveClient<T, M extends Monitored<T>> implements OvsdbClient<T, Rep
     if (!this.#isLoaded || this.#status.state === 'closed') return
     const { lock } = this.#options
     if (lock !== undefined && this.#lock !== 'held') return this.#setStatus({ state: 'locked-out', lock })
-    // The server gives the lock to this session only once the one before it is over, with all that it had sent.
-    if (lock !== undefined) this.#undecided.decideStrays()
+    // The server gives the lock to this session only once the one before it is over, with all that it had sent. Without one
+    // nobody can ask.
+    this.#undecided.decideStrays()
     this.#setStatus({ state: 'ready' })
   }
 
@@ -302,10 +306,6 @@ export class LiveClient<T, M extends Monitored<T>> implements OvsdbClient<T, Rep
     this.#tell({ kind: 'status', status })
     this.#statusListeners.tell(status)
     this.#waiters.askAll()
-  }
-
-  #tell(event: OvsdbEvent): void {
-    this.#options.onEvent?.(event)
   }
 }
 

@@ -222,6 +222,39 @@ test('a listener that throws harms no other', async () => {
   assert.deepEqual([failures, told], [[thrown], 1])
 })
 
+test('a subscriber who is gone is told no more, though another has sent it away just now', async () => {
+  await using server = await startFakeOvsdbServer(serving(bridges([br0, 'br0'])))
+  await using client = open(server)
+  const told: string[] = []
+  const first = client.subscribe(() => {
+    told.push('first')
+    first[Symbol.dispose]()
+    second[Symbol.dispose]()
+    client.subscribe(() => void told.push('newcomer'))
+  })
+  const second = client.subscribe(() => void told.push('second'))
+  client.subscribe(() => void told.push('third'))
+  await client.ready(soon())
+  assert.deepEqual(told, ['first', 'third'])
+})
+
+test('a log and a trace that throw harm nobody, and a warning tells of them', async () => {
+  const warnings = new Set<string>()
+  const onWarning = (warning: Error) => void warnings.add(warning.message)
+  process.on('warning', onWarning)
+  const fail = (message: string) => () => {
+    throw new Error(message)
+  }
+  await using server = await startFakeOvsdbServer(serving(bridges([br0, 'br0']), request => request.answer([{}])))
+  await using client = open(server, {}, { onEvent: fail('log'), trace: fail('trace') })
+  await client.ready(soon())
+  server.disconnect()
+  await client.waitFor(() => (client.readings.loads === 2 ? true : undefined), soon())
+  await client.transact(comment(), { signal: soon() })
+  await until('both are warned of', () => warnings.has('log') && warnings.has('trace'))
+  process.off('warning', onWarning)
+})
+
 test('closing the client ends every wait', async () => {
   await using server = await startFakeOvsdbServer(serving({}))
   const client = open(server)
