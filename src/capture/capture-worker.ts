@@ -3,10 +3,11 @@ import { MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threa
 import { isRecord } from '../lib/json-rpc.js'
 import { CaptureError, type CaptureProblem } from './errors.js'
 import { FileCapture } from './file-capture.js'
-import { loadLibc, type Readiness } from './libc.js'
+import { loadLibc } from './libc.js'
 import { loadLibpcap } from './libpcap.js'
-import type { Natives } from './live-handle.js'
+import type { LiveHandle, Natives } from './live-handle.js'
 import type { CaptureEnd, FromWorker, ToWorker } from './messages.js'
+import type { PollSet } from './poll-set.js'
 import { type Growth, GrowthLimit } from './quota.js'
 import type { Running, Step } from './running.js'
 import { StreamCapture } from './stream-capture.js'
@@ -23,11 +24,16 @@ export interface CaptureThreadData {
   readonly growth: Growth
 }
 
-/** A capture with what its last step came to. */
+/** A capture, and what is known of it. */
 interface Entry {
   readonly id: number
   readonly running: Running
+  /** Its last step has left something. */
   more: boolean
+  /** Something has come for it. */
+  ready: boolean
+  /** What is waited for: the reader of a stream may change that at any time. */
+  watched: readonly LiveHandle[]
 }
 
 function run({ port, wakeFd, growth }: CaptureThreadData): void {
@@ -49,25 +55,27 @@ class Loop {
   readonly #post: (message: FromWorker) => void
   readonly #entries = new Map<number, Entry>()
   readonly #quota: GrowthLimit
+  readonly #polled: PollSet
 
   constructor(natives: Natives, port: MessagePort, post: (message: FromWorker) => void, quota: GrowthLimit) {
     this.#natives = natives
     this.#port = port
     this.#post = post
     this.#quota = quota
+    this.#polled = natives.libc.newPollSet()
   }
 
   /** Until it is told to close. */
   run(wakeFd: number): void {
-    for (;;) {
+    for (let isTold = true; ; ) {
       // One message a turn: opening and closing a device takes 10 to 30 ms, in which the others' packets wait.
-      const message = this.#receive()
+      const message: ToWorker | undefined = isTold ? this.#receive() : undefined
       if (message?.type === 'close') break
       if (message !== undefined) this.#obey(message)
-      const ready = this.#wait(wakeFd, message !== undefined)
+      isTold = this.#wait(wakeFd, message !== undefined) || message !== undefined
       const nowMs = performance.now()
-      for (const entry of [...this.#entries.values()]) {
-        if (entry.more || ready.has(entry) || entry.running.dueMs <= nowMs) this.#step(entry, nowMs)
+      for (const entry of this.#entries.values()) {
+        if (entry.more || entry.ready || entry.running.dueMs <= nowMs) this.#step(entry, nowMs)
       }
     }
     for (const { running } of this.#entries.values()) running.close()
@@ -85,7 +93,7 @@ class Loop {
     }
     try {
       const running = message.type === 'start-file' ? this.#openFile(message) : this.#openStream(message)
-      this.#entries.set(message.id, { id: message.id, running, more: true })
+      this.#entries.set(message.id, { id: message.id, running, more: true, ready: false, watched: [] })
       this.#post({ type: 'started', id: message.id })
     } catch (error) {
       this.#post({ type: 'refused', id: message.id, problem: problemOf(error) })
@@ -102,20 +110,28 @@ class Loop {
     return new StreamCapture(this.#natives, request, boards, unread, emit)
   }
 
-  /** Those that something has come for. */
-  #wait(wakeFd: number, hurry: boolean): ReadonlySet<Entry> {
-    const watched = [...this.#entries.values()].flatMap(entry => entry.running.watched.map(live => ({ entry, live })))
-    const fds = [wakeFd, ...watched.map(({ live }) => live.socket)]
-    const readiness = this.#natives.libc.poll(fds, hurry ? 0 : this.#patienceMs())
-    if (readiness[0] !== 'idle') readSync(wakeFd, new Uint8Array(8))
-    const ready = new Set<Entry>()
-    for (const [index, { entry, live }] of watched.entries()) {
-      const state: Readiness = readiness[index + 1] ?? 'idle'
-      if (state === 'idle') continue
-      live.down = state === 'failing'
-      ready.add(entry)
+  /** Marks those that something has come for; whether the eventfd says that there are messages. */
+  #wait(wakeFd: number, hurry: boolean): boolean {
+    this.#polled.clear()
+    this.#polled.add(wakeFd)
+    for (const entry of this.#entries.values()) {
+      entry.watched = entry.running.watched
+      for (const live of entry.watched) this.#polled.add(live.socket)
     }
-    return ready
+    this.#polled.wait(hurry ? 0 : this.#patienceMs())
+    let place = 1
+    for (const entry of this.#entries.values()) {
+      entry.ready = false
+      for (const live of entry.watched) {
+        const state = this.#polled.readiness(place++)
+        if (state === 'idle') continue
+        live.down = state === 'failing'
+        entry.ready = true
+      }
+    }
+    if (this.#polled.readiness(0) === 'idle') return false
+    readSync(wakeFd, new Uint8Array(8))
+    return true
   }
 
   /** Until a capture is due; below zero: for as long as nothing comes. */

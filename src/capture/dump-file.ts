@@ -24,7 +24,9 @@ export class DumpFile {
   readonly #natives: Natives
   readonly #fd: number
   /** Packets that fit into the empty buffer, however long they are. */
-  readonly batchPackets: number
+  readonly #mostPackets: number
+  /** Of a packet with its header in the last batch. */
+  #usualBytes: number
   readonly buffer: Pointer
   readonly dump: Pointer
   #flushedBytes = 0
@@ -37,7 +39,8 @@ export class DumpFile {
     const recordBytes = recordHeaderBytes + snapLenBytes
     const bufferBytes = Math.max(leastBufferBytes, leastBatchPackets * recordBytes)
     // stdio(3) may write as soon as its buffer is full to the brim.
-    this.batchPackets = Math.floor((bufferBytes - 1) / recordBytes)
+    this.#mostPackets = Math.floor((bufferBytes - 1) / recordBytes)
+    this.#usualBytes = recordBytes
     this.buffer = natives.libc.allocate(bufferBytes)
     const stream = natives.libc.openStream(fd, this.buffer, bufferBytes)
     this.dump = natives.libpcap.openDump(pcap, stream)
@@ -48,11 +51,22 @@ export class DumpFile {
     return this.#natives.libpcap.tellDump(this.dump)
   }
 
-  /** Writes the buffer out. After a failure the file is closed, with the whole packets that reached it. */
-  flush(): WriteFailure | undefined {
+  /** What has been written out. */
+  get flushedBytes(): number {
+    return this.#flushedBytes
+  }
+
+  /** How many packets to take before the next flush: surely no more than the buffer has room for, and likely {@link batchBytes}. */
+  get batchPackets(): number {
+    return Math.min(Math.ceil(batchBytes / this.#usualBytes), this.#mostPackets)
+  }
+
+  /** Writes the buffer out, with so many packets. After a failure the file is closed, with the whole packets that reached it. */
+  flush(packets: number): WriteFailure | undefined {
     const { bytes } = this
     if (bytes === this.#flushedBytes) return undefined
     if (this.#natives.libpcap.flushDump(this.dump) === 0) {
+      if (packets > 0) this.#usualBytes = (bytes - this.#flushedBytes) / packets
       this.#flushedBytes = bytes
       return undefined
     }
@@ -94,6 +108,8 @@ export class DumpFile {
   }
 }
 
+/** More would have left the processor's cache before it is written out. */
+const batchBytes = 2 ** 18
 // Memory that no packet reaches is never the process's.
 const leastBufferBytes = 2 ** 20
 const leastBatchPackets = 64

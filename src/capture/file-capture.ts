@@ -1,5 +1,5 @@
 import { createBeside, removeBeside } from './capture-file.js'
-import { DumpFile, type WriteFailure } from './dump-file.js'
+import { DumpFile } from './dump-file.js'
 import { fileErrorInWords } from './errors.js'
 import { companyMs, LiveHandle, type Natives } from './live-handle.js'
 import { type Board, type CaptureEnd, type FileRequest, type Ring, writeBoard } from './messages.js'
@@ -14,14 +14,6 @@ const drainMs = 2 * companyMs
 /** How often a device that is down is tried: nothing tells when it goes for good. */
 const downRetryMs = 100
 
-/** How many packets and bytes the next batch may have. */
-interface Allowance {
-  readonly packets: number
-  readonly bytes: number
-  /** What ends the capture when the bytes do not do. */
-  readonly end: CaptureEnd
-}
-
 /** A capture to a file or a ring of files, in the worker. */
 export class FileCapture implements Running {
   readonly #natives: Natives
@@ -29,9 +21,11 @@ export class FileCapture implements Running {
   readonly #board: Board
   readonly #quota: GrowthLimit
   readonly #live: LiveHandle
+  #watched: readonly LiveHandle[]
   #file: DumpFile
   /** Files of a ring that are full, the oldest first. */
   readonly #full: { readonly name: string; readonly bytes: number }[] = []
+  #fullBytes = 0
   #name: string
   #number = 1
   #packets = 0
@@ -39,7 +33,6 @@ export class FileCapture implements Running {
   /** Of the current file, without a packet that came to nothing. */
   #keepBytes = 0
   #draining: { readonly end: CaptureEnd; readonly untilMs: number } | undefined
-  #lost = false
   /** Of the header. */
   readonly #failed: CaptureEnd | undefined
   dueMs = Number.POSITIVE_INFINITY
@@ -51,32 +44,37 @@ export class FileCapture implements Running {
     this.#board = board
     this.#quota = quota
     this.#live = new LiveHandle(natives, request.source)
+    this.#watched = [this.#live]
     this.#name = request.file.name
     writeBoard(board, 'pcap', this.#live.pcap)
     this.#file = this.#openDump(request.file.fd)
     writeBoard(board, 'fdTaken', 1)
     // The header at once: a capture without a packet is a pcap file too.
-    this.#failed = this.#account(0, this.#file.flush())
+    this.#failed = this.#flush(0)
   }
 
   get watched(): readonly LiveHandle[] {
-    return this.#lost ? [] : [this.#live]
+    return this.#watched
   }
 
   step(nowMs: number): Step {
     this.dueMs = this.#live.down ? nowMs + downRetryMs : Number.POSITIVE_INFINITY
     // Not before there is a packet for the next file: the oldest goes for it.
     if (this.#isFull && !this.#isSpent && this.#live.empty && !this.#live.down) return this.#rest(nowMs)
-    const allowed = this.#failed ?? this.#allowance()
-    if ('kind' in allowed) return allowed
-    const before = this.#file.bytes
-    const taken = this.#live.dispatch(allowed.packets, this.#file.dump)
-    if (typeof taken !== 'number') return this.#lose(nowMs)
-    if (this.#file.bytes - before > allowed.bytes) return allowed.end
-    const failed = this.#account(taken, taken === 0 ? undefined : this.#file.flush())
+    const failed = this.#failed ?? this.#makeRoom()
     if (failed !== undefined) return failed
+    const roomBytes = this.#roomBytes
+    if (roomBytes <= recordHeaderBytes) return this.#outOfRoom()
+    const atMost = this.#batchPackets(roomBytes)
+    const taken = this.#live.dispatch(atMost, this.#file.dump)
+    if (typeof taken !== 'number') return this.#lose(nowMs)
+    writeBoard(this.#board, 'dropped', this.#live.dropped)
+    if (taken === 0) return this.#rest(nowMs)
+    if (this.#file.bytes - this.#keepBytes > roomBytes) return this.#outOfRoom()
+    const torn = this.#flush(taken)
+    if (torn !== undefined) return torn
     if (this.#packets === this.#request.limits.packets) return { kind: 'packet-limit' }
-    return taken === allowed.packets ? 'more' : this.#rest(nowMs)
+    return taken === atMost ? 'more' : this.#rest(nowMs)
   }
 
   /** Takes in what came before now, and nothing else. */
@@ -108,39 +106,45 @@ export class FileCapture implements Running {
     return bytes !== undefined && bytes - this.#writtenBytes <= fileHeaderBytes + recordHeaderBytes
   }
 
-  #allowance(): Allowance | CaptureEnd {
-    const { limits, ring } = this.#request
-    const recordBytes = this.#recordBytes
-    if (ring !== undefined && this.#isFull) {
-      const end: CaptureEnd | undefined = this.#isSpent ? { kind: 'byte-limit' } : this.#rotate(ring)
-      if (end !== undefined) return end
-    }
-    const ofLimit = (limits.bytes ?? Number.POSITIVE_INFINITY) - this.#writtenBytes
-    const ofQuota = this.#quota.leftBytes
-    const bytes = Math.min(ofLimit, ofQuota)
-    const end: CaptureEnd = { kind: ofQuota < ofLimit ? 'quota' : 'byte-limit' }
-    if (bytes <= recordHeaderBytes) return end
-    const ofRing = ring === undefined ? Number.POSITIVE_INFINITY : ring.fileBytes - this.#keepBytes
-    // One at least: the next may be shorter than the longest, and it is seen afterwards whether it was.
-    const sure = Math.max(Math.floor(Math.min(bytes, ofRing) / recordBytes), 1)
-    const ofPackets = (limits.packets ?? Number.POSITIVE_INFINITY) - this.#packets
-    return { packets: Math.min(sure, ofPackets, this.#file.batchPackets), bytes, end }
+  /** Goes on in the ring's next file when the next packet needs it; the end, when it may not or cannot. */
+  #makeRoom(): CaptureEnd | undefined {
+    const { ring } = this.#request
+    if (ring === undefined || !this.#isFull) return undefined
+    return this.#isSpent ? { kind: 'byte-limit' } : this.#rotate(ring)
   }
 
-  /** Counts what a batch has come to; the end, if the file could not be written. */
-  #account(taken: number, failure: WriteFailure | undefined): CaptureEnd | undefined {
-    this.#packets += failure === undefined ? taken : failure.rescuedPackets
-    const grown = (failure === undefined ? this.#file.bytes : failure.fileBytes) - this.#keepBytes
+  /** What the limit and the quota leave. */
+  get #roomBytes(): number {
+    return Math.min(this.#limitLeftBytes, this.#quota.leftBytes)
+  }
+
+  get #limitLeftBytes(): number {
+    return (this.#request.limits.bytes ?? Number.POSITIVE_INFINITY) - this.#writtenBytes
+  }
+
+  #outOfRoom(): CaptureEnd {
+    return { kind: this.#quota.leftBytes < this.#limitLeftBytes ? 'quota' : 'byte-limit' }
+  }
+
+  /** How many packets surely fit; one at least: it may be shorter than the longest, and it is seen afterwards whether it was. */
+  #batchPackets(roomBytes: number): number {
+    const { limits, ring } = this.#request
+    const ofRing = ring === undefined ? Number.POSITIVE_INFINITY : ring.fileBytes - this.#keepBytes
+    const sure = Math.max(Math.floor(Math.min(roomBytes, ofRing) / this.#recordBytes), 1)
+    const ofPackets = (limits.packets ?? Number.POSITIVE_INFINITY) - this.#packets
+    return Math.min(sure, ofPackets, this.#file.batchPackets)
+  }
+
+  /** Writes a batch out and counts it; the end, if the file could not be written. */
+  #flush(taken: number): CaptureEnd | undefined {
+    const failure = this.#file.flush(taken)
+    this.#packets += failure?.rescuedPackets ?? taken
+    const grown = (failure?.fileBytes ?? this.#file.flushedBytes) - this.#keepBytes
     this.#keepBytes += grown
     this.#writtenBytes += grown
     this.#quota.grow(grown)
     writeBoard(this.#board, 'packets', this.#packets)
-    writeBoard(
-      this.#board,
-      'fileBytes',
-      this.#full.reduce((sum, { bytes }) => sum + bytes, this.#keepBytes),
-    )
-    writeBoard(this.#board, 'dropped', this.#live.dropped)
+    writeBoard(this.#board, 'fileBytes', this.#fullBytes + this.#keepBytes)
     return failure && { kind: 'failed', detail: failure.detail }
   }
 
@@ -155,7 +159,7 @@ export class FileCapture implements Running {
 
   /** What the kernel holds of a device that is gone can be had for a moment. */
   #lose(nowMs: number): Step {
-    this.#lost = true
+    this.#watched = []
     if (this.#draining === undefined) this.#drain({ kind: 'device-gone' }, nowMs)
     return this.#rest(nowMs)
   }
@@ -176,15 +180,17 @@ export class FileCapture implements Running {
       return { kind: 'failed', detail: fileErrorInWords(`${next} could not be made`, codeOf(error)) }
     }
     this.#full.push({ name: this.#name, bytes: this.#keepBytes })
+    this.#fullBytes += this.#keepBytes
     this.#file.close(this.#keepBytes)
     this.#name = next
     this.#keepBytes = 0
     this.#file = this.#openDump(fd)
     for (const oldest of this.#full.splice(0, this.#full.length - files + 1)) {
       removeBeside(folderFd, oldest.name)
+      this.#fullBytes -= oldest.bytes
       this.#quota.grow(-oldest.bytes)
     }
-    return this.#account(0, this.#file.flush())
+    return this.#flush(0)
   }
 
   #openDump(fd: number): DumpFile {

@@ -1,12 +1,12 @@
 import { constants } from 'node:os'
 import koffi from 'koffi'
 import { littleEndian, numeric, type Pointer, pointing, silent } from './native.js'
+import { PollSet } from './poll-set.js'
 
 /** Of the C library, on the calling thread. Below zero is −errno. */
 export interface Libc {
   eventfd(): number
-  /** Waits until one of the descriptors has input, an error or its end: `ready[i]` belongs to `fds[i]`. Below 0: no limit. */
-  poll(fds: readonly number[], timeoutMs: number): readonly Readiness[]
+  newPollSet(): PollSet
   /** Lets no further packet into a packet socket: a filter (socket(7), SO_ATTACH_FILTER) that takes none. */
   rejectAll(socket: number): void
   /** A stream (stdio(3)) that writes to a descriptor, which is the stream's from now on, through a buffer of ours. */
@@ -21,11 +21,7 @@ export interface Libc {
   free(memory: Pointer): void
 }
 
-/** What poll(2) says of a descriptor. */
-export type Readiness = 'idle' | 'readable' | 'failing'
-
 const EFD_CLOEXEC = 0o2000000
-const POLLIN = 0x1
 const SOL_SOCKET = 1
 const SO_ATTACH_FILTER = 26
 const _IOFBF = 0
@@ -43,7 +39,7 @@ export function loadLibc(): Libc {
   const allocate = (bytes: number) => existing(malloc(bytes), 'malloc')
   return {
     eventfd: () => failing(eventfd(0, EFD_CLOEXEC)),
-    poll: (fds, timeoutMs) => pollInput(poll, fds, timeoutMs),
+    newPollSet: () => new PollSet(poll),
     rejectAll: socket => {
       const program = Buffer.from(rejectingProgram)
       const [bytes, lengthAt, pointerAt] = [16, 0, 8]
@@ -71,25 +67,6 @@ export function loadLibc(): Libc {
 
 /** One `struct sock_filter` of <linux/filter.h>: BPF_RET | BPF_K, 0 bytes. */
 const rejectingProgram = [0x06, 0, 0, 0, 0, 0, 0, 0]
-
-/** `struct pollfd` is { int fd; short events; short revents }. */
-function pollInput(
-  poll: (...args: readonly unknown[]) => number,
-  fds: readonly number[],
-  timeoutMs: number,
-): readonly Readiness[] {
-  const structs = new Uint8Array(fds.length * 8)
-  const view = new DataView(structs.buffer)
-  fds.forEach((fd, i) => {
-    view.setInt32(i * 8, fd, littleEndian)
-    view.setInt16(i * 8 + 4, POLLIN, littleEndian)
-  })
-  const found = poll(structs, fds.length, timeoutMs)
-  return fds.map((_, i) => {
-    const events = found > 0 ? view.getInt16(i * 8 + 6, littleEndian) : 0
-    return events === 0 ? 'idle' : (events & ~POLLIN) === 0 ? 'readable' : 'failing'
-  })
-}
 
 /** errno belongs to the thread and lasts until its next call: nothing may come between. */
 function failing(result: number): number {

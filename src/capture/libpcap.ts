@@ -19,7 +19,7 @@ export interface Libpcap {
   setInboundOnly(pcap: Pointer): number
   error(pcap: Pointer): string
   /** Fills a `struct pcap_stat`. */
-  stats(pcap: Pointer, into: Uint8Array): number
+  stats(pcap: Pointer, into: Uint32Array): number
   close(pcap: Pointer): void
   /** A writer of pcap records to a stream, beginning with the file's header. */
   openDump(pcap: Pointer, stream: Pointer): Pointer

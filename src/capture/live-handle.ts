@@ -1,7 +1,7 @@
 import { CaptureError } from './errors.js'
 import type { Libc } from './libc.js'
 import { errorBytes, type Libpcap, programBytes } from './libpcap.js'
-import { littleEndian, type Pointer, textIn } from './native.js'
+import { type Pointer, textIn } from './native.js'
 
 /** A device to capture, and what of it. */
 export interface Source {
@@ -32,7 +32,8 @@ export class LiveHandle {
   readonly #natives: Natives
   readonly pcap: Pointer
   readonly socket: number
-  readonly #stats = new Uint8Array(12)
+  /** `struct pcap_stat` is { u_int ps_recv, ps_drop, ps_ifdrop }; on Linux ps_recv counts the dropped ones too. */
+  readonly #stats = new Uint32Array(3)
   /** Packets that went through {@link dispatch}. */
   #dispatched = 0
   /** Sum of what {@link dropped} has seen, beyond the 32 bits of libpcap's own. */
@@ -70,23 +71,22 @@ export class LiveHandle {
 
   /** Whether the kernel holds nothing for us; false also when that cannot be told. */
   get empty(): boolean {
-    const { received, drops } = this.#readStats()
+    this.#readStats()
+    const [received = 0, drops = 0] = this.#stats
     return (received - drops - this.#dispatched) >>> 0 === 0
   }
 
   /** Packets for which the kernel had no room, so far. */
   get dropped(): number {
-    const { drops } = this.#readStats()
+    this.#readStats()
+    const drops = this.#stats[1] ?? 0
     this.#dropped += (drops - this.#lastDrops) >>> 0
     this.#lastDrops = drops
     return this.#dropped
   }
 
-  /** `struct pcap_stat` is { u_int ps_recv, ps_drop, ps_ifdrop }; on Linux ps_recv counts the dropped ones too. */
-  #readStats(): { readonly received: number; readonly drops: number } {
+  #readStats(): void {
     this.#natives.libpcap.stats(this.pcap, this.#stats)
-    const view = new DataView(this.#stats.buffer)
-    return { received: view.getUint32(0, littleEndian), drops: view.getUint32(4, littleEndian) }
   }
 }
 

@@ -1,0 +1,53 @@
+/** What poll(2) says of a descriptor. */
+export type Readiness = 'idle' | 'readable' | 'failing'
+
+const POLLIN = 0x1
+
+/**
+ * Descriptors to wait for, which are added anew each time. Its memory stays: a loop that waits some thousand times a second
+ * makes no garbage, whose collection would hold it up for longer than the kernel can keep packets.
+ */
+export class PollSet {
+  readonly #poll: (...args: readonly unknown[]) => number
+  /** Of `struct pollfd`, { int fd; short events; short revents }. */
+  #words = new Int32Array(16)
+  #halves = new Int16Array(this.#words.buffer)
+  #count = 0
+  #anyReady = false
+
+  /** `poll` is poll(2). */
+  constructor(poll: (...args: readonly unknown[]) => number) {
+    this.#poll = poll
+  }
+
+  clear(): void {
+    this.#count = 0
+  }
+
+  /** The first has place 0, and so on. */
+  add(fd: number): void {
+    const at = 2 * this.#count++
+    if (at === this.#words.length) this.#grow()
+    this.#words[at] = fd
+    this.#halves[2 * at + 2] = POLLIN
+  }
+
+  /** Until one of them has input, an error or its end. Below 0: no limit. */
+  wait(timeoutMs: number): void {
+    this.#anyReady = this.#poll(this.#words, this.#count, timeoutMs) > 0
+  }
+
+  /** As it was when the last wait ended. */
+  readiness(place: number): Readiness {
+    const events = this.#anyReady ? (this.#halves[4 * place + 3] ?? 0) : 0
+    if (events === 0) return 'idle'
+    return (events & ~POLLIN) === 0 ? 'readable' : 'failing'
+  }
+
+  #grow(): void {
+    const words = new Int32Array(2 * this.#words.length)
+    words.set(this.#words)
+    this.#words = words
+    this.#halves = new Int16Array(words.buffer)
+  }
+}
