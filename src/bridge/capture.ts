@@ -3,10 +3,10 @@ import {
   type CaptureEnd,
   type CaptureEngine,
   type CaptureFile,
+  type CaptureStore,
   closeFile,
   createCaptureFile,
   faultOfFilter,
-  measureGrowthLimit,
   type RunningCapture,
   removeCaptureFile,
   ringFileName,
@@ -25,14 +25,6 @@ import type { Host } from './host.js'
 import type { PortName } from './names.js'
 import { BridgeError, captureNotFound, fileRefused, invalid } from './problem.js'
 import { undoingOnFailure } from './undo.js'
-
-/** Where captures are written. */
-export interface CaptureStore {
-  /** Absolute. */
-  readonly directory: string
-  /** Of all files in it together; undefined: no limit. */
-  readonly quotaBytes: number | undefined
-}
 
 export interface CaptureSpec {
   readonly target: CaptureTarget
@@ -74,7 +66,6 @@ export class Captures implements AsyncDisposable {
   readonly #engine: CaptureEngine
   readonly #ids: CaptureIds
   readonly #store: CaptureStore
-  readonly #growthLimit: () => Promise<number | undefined>
   readonly #running = new Map<number, Running>()
   readonly #ended = new Map<number, Capture>()
   /** Of captures and of streams. */
@@ -86,11 +77,6 @@ export class Captures implements AsyncDisposable {
     this.#engine = engine
     this.#ids = new CaptureIds(host)
     this.#store = store
-    const { directory, quotaBytes } = store
-    this.#growthLimit =
-      quotaBytes === undefined
-        ? async () => undefined
-        : measureGrowthLimit(directory, quotaBytes, () => engine.grownBytes)
     this.#following = host.ovsdb.subscribe(() => this.#endGone())
   }
 
@@ -106,7 +92,7 @@ export class Captures implements AsyncDisposable {
     const found = findTarget(host, spec.target)
     const fault = await raceAbort(faultOfFilter(spec.filter, spec.snapLen), call.signal)
     if (fault !== undefined) throw invalid([{ field: 'filter', description: fault }])
-    const growthLimitBytes = await this.#growthWithinQuota()
+    await this.#refuseOverQuota()
     const id = await this.#ids.take(call)
     const fileName = spec.fileName ?? generatedName(spec.target, id)
     return await undoingOnFailure(host, call, async undo => {
@@ -121,15 +107,12 @@ export class Captures implements AsyncDisposable {
       const { device, port } = await openTarget(host, this.ports, spec.target, call, undo)
       const { filter, snapLen, maxPackets, maxBytes, ring } = spec
       isHandedOver = true
-      const engineRun = await this.#engine.start(
-        {
-          source: { device, filter, snapLenBytes: snapLen, inboundOnly: port !== undefined },
-          file: { fd: file.fd, folderFd: file.folder.fd, name: file.name },
-          limits: { packets: maxPackets, bytes: maxBytes },
-          ring: ring && { ...ring, baseName: baseNameOf(fileName) },
-        },
-        growthLimitBytes,
-      )
+      const engineRun = await this.#engine.start({
+        source: { device, filter, snapLenBytes: snapLen, inboundOnly: port !== undefined },
+        file: { fd: file.fd, folderFd: file.folder.fd, name: file.name },
+        limits: { packets: maxPackets, bytes: maxBytes },
+        ring: ring && { ...ring, baseName: baseNameOf(fileName) },
+      })
       const running = new Running({ id, spec: { ...spec, fileName }, found, file, port, engineRun })
       this.#running.set(id, running)
       void this.#follow(running)
@@ -218,10 +201,9 @@ export class Captures implements AsyncDisposable {
     await removeCapturePort(this.#host, this.ports, port, { signal: lifetime, caller: 'end of a capture' })
   }
 
-  async #growthWithinQuota(): Promise<number | undefined> {
+  async #refuseOverQuota(): Promise<void> {
     const { directory, quotaBytes } = this.#store
-    const limitBytes = await this.#growthLimit()
-    if (limitBytes === undefined || limitBytes > this.#engine.grownBytes) return limitBytes
+    if (await this.#engine.hasRoom()) return
     const message = `the files in ${directory} have reached --capture-quota, ${quotaBytes} bytes`
     throw new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
   }

@@ -1,14 +1,15 @@
 import { readSync } from 'node:fs'
 import { MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { assertNever } from '../lib/assert-never.js'
 import { isRecord } from '../lib/json-rpc.js'
 import { CaptureError, type CaptureProblem } from './errors.js'
 import { FileCapture } from './file-capture.js'
 import { loadLibc } from './libc.js'
 import { loadLibpcap } from './libpcap.js'
 import type { LiveHandle, Natives } from './live-handle.js'
-import type { CaptureEnd, FromWorker, ToWorker } from './messages.js'
+import type { CaptureEnd, FromWorker, StreamChunk, ToWorker } from './messages.js'
 import type { PollSet } from './poll-set.js'
-import { type Growth, GrowthLimit } from './quota.js'
+import { type Ledger, QuotaView } from './quota.js'
 import type { Running, Step } from './running.js'
 import { StreamCapture } from './stream-capture.js'
 
@@ -21,7 +22,7 @@ import { StreamCapture } from './stream-capture.js'
 export interface CaptureThreadData {
   readonly port: MessagePort
   readonly wakeFd: number
-  readonly growth: Growth
+  readonly ledger: Ledger
 }
 
 /** A capture, and what is known of it. */
@@ -36,7 +37,7 @@ interface Entry {
   watched: readonly LiveHandle[]
 }
 
-function run({ port, wakeFd, growth }: CaptureThreadData): void {
+function run({ port, wakeFd, ledger }: CaptureThreadData): void {
   const post = (message: FromWorker) => port.postMessage(message)
   let natives: Natives
   try {
@@ -46,7 +47,7 @@ function run({ port, wakeFd, growth }: CaptureThreadData): void {
     return
   }
   post({ type: 'ready' })
-  new Loop(natives, port, post, new GrowthLimit(growth)).run(wakeFd)
+  new Loop(natives, port, post, ledger).run(wakeFd)
 }
 
 class Loop {
@@ -54,14 +55,14 @@ class Loop {
   readonly #port: MessagePort
   readonly #post: (message: FromWorker) => void
   readonly #entries = new Map<number, Entry>()
-  readonly #quota: GrowthLimit
+  readonly #quota: QuotaView
   readonly #polled: PollSet
 
-  constructor(natives: Natives, port: MessagePort, post: (message: FromWorker) => void, quota: GrowthLimit) {
+  constructor(natives: Natives, port: MessagePort, post: (message: FromWorker) => void, ledger: Ledger) {
     this.#natives = natives
     this.#port = port
     this.#post = post
-    this.#quota = quota
+    this.#quota = new QuotaView(ledger, ticket => post({ type: 'measure', ticket }))
     this.#polled = natives.libc.newPollSet()
   }
 
@@ -87,27 +88,35 @@ class Loop {
   }
 
   #obey(message: Exclude<ToWorker, { type: 'close' }>): void {
-    if (message.type === 'stop') {
-      this.#entries.get(message.id)?.running.stop(performance.now())
-      return
+    switch (message.type) {
+      case 'start-file': {
+        const { id, request, board } = message
+        return this.#start(id, () => new FileCapture(this.#natives, request, board, this.#quota))
+      }
+      case 'start-stream': {
+        const { id, request, boards, unread } = message
+        const emit = (chunk: StreamChunk) => this.#post({ type: 'chunk', id, chunk })
+        return this.#start(id, () => new StreamCapture(this.#natives, request, boards, unread, emit))
+      }
+      case 'stop':
+        this.#entries.get(message.id)?.running.stop(performance.now())
+        return
+      case 'measured':
+        this.#quota.answer(message.ticket)
+        for (const entry of this.#entries.values()) entry.more = true
+        return
+      default:
+        assertNever(message)
     }
+  }
+
+  #start(id: number, open: () => Running): void {
     try {
-      const running = message.type === 'start-file' ? this.#openFile(message) : this.#openStream(message)
-      this.#entries.set(message.id, { id: message.id, running, more: true, ready: false, watched: [] })
-      this.#post({ type: 'started', id: message.id })
+      this.#entries.set(id, { id, running: open(), more: true, ready: false, watched: [] })
+      this.#post({ type: 'started', id })
     } catch (error) {
-      this.#post({ type: 'refused', id: message.id, problem: problemOf(error) })
+      this.#post({ type: 'refused', id, problem: problemOf(error) })
     }
-  }
-
-  #openFile({ request, board, growthLimitBytes }: Extract<ToWorker, { type: 'start-file' }>): Running {
-    this.#quota.bytes = growthLimitBytes ?? Number.POSITIVE_INFINITY
-    return new FileCapture(this.#natives, request, board, this.#quota)
-  }
-
-  #openStream({ id, request, boards, unread }: Extract<ToWorker, { type: 'start-stream' }>): Running {
-    const emit = (chunk: Extract<FromWorker, { type: 'chunk' }>['chunk']) => this.#post({ type: 'chunk', id, chunk })
-    return new StreamCapture(this.#natives, request, boards, unread, emit)
   }
 
   /** Marks those that something has come for; whether the eventfd says that there are messages. */
@@ -183,7 +192,7 @@ function isThreadData(data: unknown): data is CaptureThreadData {
     isRecord(data) &&
     data['port'] instanceof MessagePort &&
     typeof data['wakeFd'] === 'number' &&
-    data['growth'] instanceof BigInt64Array
+    data['ledger'] instanceof BigInt64Array
   )
 }
 

@@ -16,7 +16,7 @@ import {
   type StreamRequest,
   type ToWorker,
 } from './messages.js'
-import { type Growth, newGrowth, readGrowth } from './quota.js'
+import { type CaptureStore, Quota } from './quota.js'
 import { releaseAll } from './release.js'
 import { unreadLimitBytes } from './stream-capture.js'
 
@@ -38,13 +38,13 @@ export interface RunningCapture {
 
 /** Captures of network devices of the namespace in which the first was started. */
 export interface CaptureEngine extends AsyncDisposable {
+  /** Whether the quota leaves room for anything, by a measurement if it seems not to. */
+  hasRoom(): Promise<boolean>
   /**
-   * Resolves when packets are being taken. `growthLimitBytes` is what {@link grownBytes} may come to from now on, with all
-   * captures together; undefined: no limit. The file's `fd` is closed by the engine, whatever becomes of it. Throws CaptureError.
+   * Resolves when packets are being taken. The file's `fd` is closed by the engine, whatever becomes of it. Throws
+   * CaptureError.
    */
-  start(request: FileRequest, growthLimitBytes: number | undefined): Promise<RunningCapture>
-  /** By how much captures have made files grow so far. */
-  readonly grownBytes: number
+  start(request: FileRequest): Promise<RunningCapture>
   /**
    * pcapng, chunk by chunk, until all devices are gone or the limit is reached; rejects with the signal's reason.
    * A reader that is slow makes the kernel drop packets, which the stream tells of. Throws CaptureError.
@@ -53,28 +53,26 @@ export interface CaptureEngine extends AsyncDisposable {
 }
 
 /** Starts no thread before there is something to capture, and a new one when the last has died. */
-export function openCaptureEngine(): CaptureEngine {
+export function openCaptureEngine(store: CaptureStore): CaptureEngine {
   let thread: Promise<CaptureThread> | undefined
-  const growth = newGrowth()
+  const quota = new Quota(store)
   let lastId = 0
   let closed = false
   const running = async (): Promise<CaptureThread> => {
     if (closed) throw new CaptureError({ kind: 'closed' })
-    thread ??= openThread(growth, () => {
+    thread ??= openThread(quota, () => {
       thread = undefined
     })
     return await thread
   }
   return {
-    get grownBytes() {
-      return readGrowth(growth)
-    },
-    start: async (request, growthLimitBytes) => {
+    hasRoom: () => quota.hasRoom(),
+    start: async request => {
       const opened = await running().catch((error: unknown) => {
         closeSync(request.file.fd)
         throw error
       })
-      return await opened.startFile(++lastId, request, growthLimitBytes)
+      return await opened.startFile(++lastId, request)
     },
     stream: async function* (request, signal) {
       return yield* (await running()).stream(++lastId, request, signal)
@@ -86,8 +84,8 @@ export function openCaptureEngine(): CaptureEngine {
   }
 }
 
-async function openThread(growth: Growth, onExit: () => void): Promise<CaptureThread> {
-  const thread = new CaptureThread(growth, onExit)
+async function openThread(quota: Quota, onExit: () => void): Promise<CaptureThread> {
+  const thread = new CaptureThread(quota, onExit)
   await thread.ready
   return thread
 }
@@ -106,17 +104,19 @@ class CaptureThread {
   readonly #worker: Worker
   readonly #port: MessagePort
   readonly #wakeFd: number
+  readonly #quota: Quota
   readonly #captures = new Map<number, Told>()
   readonly #exited: Promise<void>
   readonly ready: Promise<void>
   #over: CaptureProblem | undefined
   #settleReady: (problem: CaptureProblem | undefined) => void = () => {}
 
-  constructor(growth: Growth, onExit: () => void) {
+  constructor(quota: Quota, onExit: () => void) {
+    this.#quota = quota
     this.#wakeFd = loadLibc().eventfd()
     const { port1, port2 } = new MessageChannel()
     this.#port = port1
-    const data: CaptureThreadData = { port: port2, wakeFd: this.#wakeFd, growth }
+    const data: CaptureThreadData = { port: port2, wakeFd: this.#wakeFd, ledger: quota.ledger }
     this.#worker = new Worker(new URL('./capture-worker.js', import.meta.url), {
       workerData: data,
       transferList: [port2],
@@ -146,7 +146,7 @@ class CaptureThread {
     process.once('exit', this.#requestClose)
   }
 
-  startFile(id: number, request: FileRequest, growthLimitBytes: number | undefined): Promise<RunningCapture> {
+  startFile(id: number, request: FileRequest): Promise<RunningCapture> {
     const board = newBoard()
     return new Promise((resolve, reject) => {
       let end: (end: CaptureEnd) => void = () => {}
@@ -171,7 +171,7 @@ class CaptureThread {
         chunk: () => {},
         ended: end,
       })
-      this.#post({ type: 'start-file', id, request, board, growthLimitBytes })
+      this.#post({ type: 'start-file', id, request, board })
     })
   }
 
@@ -244,6 +244,9 @@ class CaptureThread {
         return
       case 'ended':
         void this.#settle(message.id, told => told.ended(message.end))
+        return
+      case 'measure':
+        void this.#quota.measure().then(() => this.#post({ type: 'measured', ticket: message.ticket }))
         return
       default:
         assertNever(message)

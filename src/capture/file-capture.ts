@@ -5,7 +5,7 @@ import { companyMs, LiveHandle, type Natives } from './live-handle.js'
 import { type Board, type CaptureEnd, type FileRequest, type Ring, writeBoard } from './messages.js'
 import { ringFileName } from './names.js'
 import { fileHeaderBytes, recordHeaderBytes } from './pcap-records.js'
-import type { GrowthLimit } from './quota.js'
+import type { QuotaView } from './quota.js'
 import type { Running, Step } from './running.js'
 
 /** Longest that a packet that was there before the end is waited for. */
@@ -19,7 +19,7 @@ export class FileCapture implements Running {
   readonly #natives: Natives
   readonly #request: FileRequest
   readonly #board: Board
-  readonly #quota: GrowthLimit
+  readonly #quota: QuotaView
   readonly #live: LiveHandle
   #watched: readonly LiveHandle[]
   #file: DumpFile
@@ -28,6 +28,10 @@ export class FileCapture implements Running {
   #fullBytes = 0
   #name: string
   #number = 1
+  /** In the buffer, not known to fit into the file. */
+  #unwritten = 0
+  /** Of a measurement that is waited for, since the quota seems to be spent. */
+  #ticket: number | undefined
   #packets = 0
   #writtenBytes = 0
   /** Of the current file, without a packet that came to nothing. */
@@ -38,7 +42,7 @@ export class FileCapture implements Running {
   dueMs = Number.POSITIVE_INFINITY
 
   /** Throws CaptureError; the file's descriptor is still the caller's then. */
-  constructor(natives: Natives, request: FileRequest, board: Board, quota: GrowthLimit) {
+  constructor(natives: Natives, request: FileRequest, board: Board, quota: QuotaView) {
     this.#natives = natives
     this.#request = request
     this.#board = board
@@ -54,7 +58,7 @@ export class FileCapture implements Running {
   }
 
   get watched(): readonly LiveHandle[] {
-    return this.#watched
+    return this.#ticket === undefined ? this.#watched : []
   }
 
   step(nowMs: number): Step {
@@ -64,17 +68,17 @@ export class FileCapture implements Running {
     const failed = this.#failed ?? this.#makeRoom()
     if (failed !== undefined) return failed
     const roomBytes = this.#roomBytes
-    if (roomBytes <= recordHeaderBytes) return this.#outOfRoom()
+    if (roomBytes <= recordHeaderBytes) return this.#outOfRoom(nowMs)
     const atMost = this.#batchPackets(roomBytes)
-    const taken = this.#live.dispatch(atMost, this.#file.dump)
-    if (typeof taken !== 'number') return this.#lose(nowMs)
-    writeBoard(this.#board, 'dropped', this.#live.dropped)
-    if (taken === 0) return this.#rest(nowMs)
-    if (this.#file.bytes - this.#keepBytes > roomBytes) return this.#outOfRoom()
-    const torn = this.#flush(taken)
-    if (torn !== undefined) return torn
-    if (this.#packets === this.#request.limits.packets) return { kind: 'packet-limit' }
-    return taken === atMost ? 'more' : this.#rest(nowMs)
+    if (this.#unwritten === 0) {
+      this.#ticket = undefined
+      const taken = this.#live.dispatch(atMost, this.#file.dump)
+      if (typeof taken !== 'number') return this.#lose(nowMs)
+      writeBoard(this.#board, 'dropped', this.#live.dropped)
+      if (taken === 0) return this.#rest(nowMs)
+      this.#unwritten = taken
+    }
+    return this.#write(atMost, roomBytes, nowMs)
   }
 
   /** Takes in what came before now, and nothing else. */
@@ -122,8 +126,11 @@ export class FileCapture implements Running {
     return (this.#request.limits.bytes ?? Number.POSITIVE_INFINITY) - this.#writtenBytes
   }
 
-  #outOfRoom(): CaptureEnd {
-    return { kind: this.#quota.leftBytes < this.#limitLeftBytes ? 'quota' : 'byte-limit' }
+  /** The end, unless somebody may have removed files: that is seen by a measurement, for which packets wait in the kernel. */
+  #outOfRoom(nowMs: number): Step {
+    if (this.#quota.leftBytes >= this.#limitLeftBytes) return { kind: 'byte-limit' }
+    this.#ticket ??= this.#quota.requestMeasure()
+    return this.#quota.isMeasured(this.#ticket) ? { kind: 'quota' } : this.#rest(nowMs)
   }
 
   /** How many packets surely fit; one at least: it may be shorter than the longest, and it is seen afterwards whether it was. */
@@ -133,6 +140,18 @@ export class FileCapture implements Running {
     const sure = Math.max(Math.floor(Math.min(roomBytes, ofRing) / this.#recordBytes), 1)
     const ofPackets = (limits.packets ?? Number.POSITIVE_INFINITY) - this.#packets
     return Math.min(sure, ofPackets, this.#file.batchPackets)
+  }
+
+  /** Writes what has been taken if it fits, of `atMost` packets. */
+  #write(atMost: number, roomBytes: number, nowMs: number): Step {
+    if (this.#file.bytes - this.#keepBytes > roomBytes) return this.#outOfRoom(nowMs)
+    this.#ticket = undefined
+    const taken = this.#unwritten
+    this.#unwritten = 0
+    const failed = this.#flush(taken)
+    if (failed !== undefined) return failed
+    if (this.#packets === this.#request.limits.packets) return { kind: 'packet-limit' }
+    return taken === atMost ? 'more' : this.#rest(nowMs)
   }
 
   /** Writes a batch out and counts it; the end, if the file could not be written. */
@@ -152,7 +171,8 @@ export class FileCapture implements Running {
   #rest(nowMs: number): Step {
     const draining = this.#draining
     if (draining === undefined) return 'waiting'
-    if (this.#live.empty || nowMs >= draining.untilMs) return draining.end
+    const isDone = this.#unwritten === 0 && this.#live.empty
+    if (isDone || nowMs >= draining.untilMs) return draining.end
     this.dueMs = Math.min(nowMs + companyMs / 5, draining.untilMs)
     return 'waiting'
   }

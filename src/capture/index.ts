@@ -17,4 +17,4 @@ export {
   type SnapLen,
 } from './names.js'
 export type { StreamSource } from './pcapng.js'
-export { measureGrowthLimit } from './quota.js'
+export type { CaptureStore } from './quota.js'

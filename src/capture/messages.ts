@@ -58,8 +58,6 @@ export type ToWorker =
       readonly id: number
       readonly request: FileRequest
       readonly board: Board
-      /** What the growth of all files may come to; undefined: no quota. */
-      readonly growthLimitBytes: number | undefined
     }
   | {
       readonly type: 'start-stream'
@@ -70,6 +68,8 @@ export type ToWorker =
       readonly unread: Int32Array
     }
   | { readonly type: 'stop'; readonly id: number }
+  /** What a `measure` has asked for is done. */
+  | { readonly type: 'measured'; readonly ticket: number }
   | { readonly type: 'close' }
 
 /** From the worker; `ready` or `unusable` comes first. */
@@ -80,6 +80,8 @@ export type FromWorker =
   | { readonly type: 'refused'; readonly id: number; readonly problem: CaptureProblem }
   | { readonly type: 'chunk'; readonly id: number; readonly chunk: StreamChunk }
   | { readonly type: 'ended'; readonly id: number; readonly end: CaptureEnd }
+  /** The files may have reached the quota. */
+  | { readonly type: 'measure'; readonly ticket: number }
 
 /** A part of a pcapng stream. */
 export interface StreamChunk {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { faultOfFilter, parseSnapLen } from '../../src/capture/index.js'
 import { CaptureState, type StartCaptureRequest } from '../../src/gen/ovs/bridge/v1/capture.js'
@@ -127,6 +127,25 @@ laneTest(
   },
 )
 
+laneTest('what was removed meanwhile counts before the quota ends a capture', userspace, async context => {
+  await using bed = await startCapturing(context.signal, '--capture-quota', '64KiB')
+  const { api, directory } = bed
+  await api.createTap({ tap: 'one' })
+  const one = bed.use(openTap('one'))
+  mkdirSync(directory)
+  writeFileSync(join(directory, 'older'), Buffer.alloc(60 * 1024))
+  const id = await startCapture(api, ofTap('one'))
+  for (let i = 0; i < 3; i++) one.send(testFrame(i, 1_000))
+  await hasPackets(api, id, 3)
+  rmSync(join(directory, 'older'))
+  for (let i = 3; i < 80; i++) one.send(testFrame(i, 1_000))
+  const ended = await hasEnded(api, id)
+  assert.equal(ended.state, CaptureState.FAILED)
+  const packets = Math.floor((64 * 1024 - 24) / 1_016)
+  assert.deepEqual([ended.packets, ended.fileBytes], [BigInt(packets), BigInt(24 + packets * 1_016)])
+  assert.equal(readPcap(join(directory, ended.fileName)).length, packets)
+})
+
 laneTest('the quota ends what would exceed it, and then nothing begins', userspace, async context => {
   await using bed = await startCapturing(context.signal, '--capture-quota', '64KiB')
   const { api, directory } = bed
@@ -149,10 +168,13 @@ laneTest('the quota ends what would exceed it, and then nothing begins', userspa
   const written = Number(a.fileBytes + b.fileBytes)
   assert(written <= 32 * 1024 && written > 32 * 1024 - 1_016, `${written} bytes`)
   writeFileSync(join(directory, 'older', 'more'), Buffer.alloc(32 * 1024 - written))
-  // What others write is seen a little later; until then a capture ends as soon as it has begun.
+  // What others write is seen a little later; until then a capture ends with the next packet.
   const refused = await until('a refusal', () => refusalOf('a capture', api.startCapture(ofTap('one'))))
   assert.deepEqual([refused.code, refused.reason], ['RESOURCE_EXHAUSTED', 'EXHAUSTED'])
-  await until('none goes on', async () => (await api.listCaptures({ running: true })).captures.length === 0)
+  await until('none goes on', async () => {
+    one.send(testFrame(0, 1_000))
+    return (await api.listCaptures({ running: true })).captures.length === 0
+  })
 })
 
 interface Refusal {
