@@ -166,7 +166,8 @@ export async function awaitPlacements(
     const index = await unlessSuperseded(host, record, async () =>
       backing.kind === 'host' ? await openHostDevice(host, record, call) : ifindex,
     )
-    expected.push({ name, ifindex: index, isSuperseded: () => isSuperseded(host, record) })
+    const isRaised = backing.kind === 'host'
+    expected.push({ name, ifindex: index, isRaised, isSuperseded: () => isSuperseded(host, record) })
   }
   await realised(host, receipt, expected, call)
   for (const { record } of placements) {

@@ -10,6 +10,11 @@ export interface Expected {
   readonly name: string
   /** undefined: Open vSwitch makes the device itself. */
   readonly ifindex: number | undefined
+  /**
+   * We have brought its device up after Open vSwitch made it: the userspace datapath drops what is for it until ovs-vswitchd
+   * has heard of that.
+   */
+  readonly isRaised?: boolean
   /** Whether another call has taken it away since: it need not work any more. */
   readonly isSuperseded?: () => boolean
 }
@@ -70,7 +75,7 @@ async function haveSucceeded(
 /** What ovs-vswitchd has made of an interface. */
 type Fate =
   | { readonly kind: 'works' }
-  /** It has an OpenFlow port, and ovs-vswitchd has not told yet which device it has opened. */
+  /** It has an OpenFlow port, and ovs-vswitchd has not told yet which device it has opened, or that it is up. */
   | { readonly kind: 'awaited' }
   | { readonly kind: 'failed'; readonly why: string }
 
@@ -91,7 +96,7 @@ function notRealised(host: Host, interfaces: readonly Expected[]): BridgeError {
   return new BridgeError({ kind: 'not-realised', reason: 'NOT_REALISED', message })
 }
 
-function fateOf(replica: OvsReplica, { name, ifindex, isSuperseded }: Expected): Fate {
+function fateOf(replica: OvsReplica, { name, ifindex, isRaised, isSuperseded }: Expected): Fate {
   if (isSuperseded?.()) return { kind: 'works' }
   const row = replica.find('Interface', 'name', name)
   if (row === undefined) {
@@ -100,7 +105,8 @@ function fateOf(replica: OvsReplica, { name, ifindex, isSuperseded }: Expected):
   }
   const why = faultOf(row, ifindex)
   if (why !== undefined) return { kind: 'failed', why }
-  return { kind: row.ifindex === undefined ? 'awaited' : 'works' }
+  const isAwaited = row.ifindex === undefined || (isRaised === true && row.admin_state === 'down')
+  return { kind: isAwaited ? 'awaited' : 'works' }
 }
 
 /** A device that is not there has the index 0. */

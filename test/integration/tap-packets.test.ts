@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { ethernet } from '../support/address-frames.js'
 import { openPacketSocket, openTap, passes } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { addAddress, findLink } from '../support/links.js'
@@ -42,6 +43,23 @@ laneTest('a host tap with an address reaches a container', {}, async context => 
   await bed.api.createHostTap({ tap: 'host0' })
   addAddress('host0', '10.0.0.9/24')
   await ping(bed.namespace, '10.0.0.1')
+})
+
+// The kernel's datapath looks at the device itself.
+laneTest('frames come out of a host tap from the moment its call returns', { only: 'userspace' }, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createTap({ tap: 'vm' })
+  const vm = bed.use(openTap('vm'))
+  for (let i = 0; i < 20; i++) {
+    const tap = `host${i}`
+    await bed.api.createHostTap({ tap })
+    const host = bed.use(openPacketSocket(tap))
+    // Of another source and to another destination each time: no flow of before is for it.
+    vm.send(
+      ethernet({ source: `02:00:00:00:01:${10 + i}`, destination: `02:00:00:00:02:${10 + i}` }, 0x88b5, Buffer.of()),
+    )
+    await host.receive(`the frame at ${tap}`, ({ etherType }) => etherType === 0x88b5, { deadlineMs: 5_000 })
+  }
 })
 
 laneTest('a program that opens a tuntap tap passes a frame to another tap', {}, async context => {
