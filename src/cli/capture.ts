@@ -6,23 +6,12 @@ import type { Command } from 'commander'
 import type { DefineCommand } from '../config.js'
 import type { BridgeServiceClient } from '../gen/ovs/bridge/v1/service.js'
 import { inventoryOf } from './list.js'
-import {
-  exit,
-  exitHelp,
-  failed,
-  isServiceError,
-  messagesOf,
-  parseCount,
-  repeated,
-  type ServerAddress,
-  serverOption,
-  withService,
-} from './service.js'
+import { addServerOptions, type ServerOptions } from './server.js'
+import { exit, exitHelp, failed, isServiceError, messagesOf, parseCount, repeated, withService } from './service.js'
 import { tellProgress, waitedFor } from './waiting.js'
 
 /** What the command line asks for. */
-interface Options {
-  readonly server?: ServerAddress
+interface Options extends ServerOptions {
   readonly tap?: readonly string[]
   readonly bridge?: string
   readonly filter?: string
@@ -34,23 +23,23 @@ interface Options {
 
 /** `ovs-bridged capture`: packets of a running service, for Wireshark and its like. */
 export const defineCapture: DefineCommand = (program, choose) => {
-  const command: Command = program
-    .command('capture')
-    .description('write packets of taps or a bridge as pcapng, as they come')
-    .option('--tap <name>', 'a tap; may be repeated', repeated)
-    .option('--bridge <name>', 'each frame that a bridge forwards, once, with its VLAN tag')
-    .option('--filter <expression>', 'pcap-filter(7); default: all packets')
-    .option('--snap-len <bytes>', 'kept of each packet (default: 1600)', parseCount)
-    .option('-c, --count <packets>', 'end after so many', parseCount)
-    .option('-w, --write <file>', 'a file or a named pipe; -: standard output')
-    .option('--list', 'list what can be captured, and end')
-    .addOption(serverOption())
-    .addHelpText('after', exitHelp())
+  const command: Command = addServerOptions(
+    program
+      .command('capture')
+      .description('write packets of taps or a bridge as pcapng, as they come')
+      .option('--tap <name>', 'a tap; may be repeated', repeated)
+      .option('--bridge <name>', 'each frame that a bridge forwards, once, with its VLAN tag')
+      .option('--filter <expression>', 'pcap-filter(7); default: all packets')
+      .option('--snap-len <bytes>', 'kept of each packet (default: 1600)', parseCount)
+      .option('-c, --count <packets>', 'end after so many', parseCount)
+      .option('-w, --write <file>', 'a file or a named pipe; -: standard output')
+      .option('--list', 'list what can be captured, and end'),
+  ).addHelpText('after', exitHelp())
   command.action((options: Options) => {
-    const { server, write } = options
-    if (options.list) choose(() => withService('capture', server, list))
+    const { write } = options
+    if (options.list) choose(() => withService('capture', options, list))
     else if (write === undefined) command.error("required option '-w, --write <file>' not specified")
-    else choose(() => withService('capture', server, client => capture(client, write, options)))
+    else choose(() => withService('capture', options, client => capture(client, write, options)))
   })
 }
 

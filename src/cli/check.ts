@@ -1,27 +1,28 @@
 import type { DefineCommand } from '../config.js'
 import { CheckOvsResponse, type Dependency } from '../gen/ovs/bridge/v1/check.js'
-import { ask, exit, exitHelp, type ServerAddress, serverOption, withService } from './service.js'
+import { addServerOptions, type ServerOptions } from './server.js'
+import { ask, exit, exitHelp, withService } from './service.js'
 import { painted, table } from './table.js'
 import { waitedFor } from './waiting.js'
 
-interface Options {
-  readonly server?: ServerAddress
+interface Options extends ServerOptions {
   readonly json?: true
 }
 
 /** `ovs-bridged check`: what is missing, and how to mend it. */
 export const defineCheck: DefineCommand = (program, choose) => {
-  program
-    .command('check')
-    .description('tell what the service rests on, what is missing, and how to mend it')
-    .option('--json', 'CheckOvsResponse as JSON')
-    .addOption(serverOption())
+  addServerOptions(
+    program
+      .command('check')
+      .description('tell what the service rests on, what is missing, and how to mend it')
+      .option('--json', 'CheckOvsResponse as JSON'),
+  )
     .addHelpText('after', exitHelp(', or something is missing without which nothing works'))
     .action((options: Options) => choose(() => check(options)))
 }
 
 /** Done when all is there without which nothing works. */
-function check({ server, json }: Options): Promise<number> {
+function check({ json, ...server }: Options): Promise<number> {
   return withService('check', server, async client => {
     const found = await waitedFor('the service', ask(client, client.checkOvs, {}))
     process.stdout.write(json ? `${JSON.stringify(CheckOvsResponse.toJSON(found), null, 2)}\n` : told(found))

@@ -1,28 +1,29 @@
 import type { DefineCommand } from '../config.js'
 import { type Drift, DriftKind, ReportDriftResponse } from '../gen/ovs/bridge/v1/drift.js'
-import { ask, exit, exitHelp, type ServerAddress, serverOption, withService } from './service.js'
+import { addServerOptions, type ServerOptions } from './server.js'
+import { ask, exit, exitHelp, withService } from './service.js'
 import { painted, table } from './table.js'
 import { waitedFor } from './waiting.js'
 
-interface Options {
-  readonly server?: ServerAddress
+interface Options extends ServerOptions {
   readonly bridge?: string
   readonly json?: true
 }
 
 /** `ovs-bridged drift`: where Open vSwitch and the kernel differ from what is recorded. */
 export const defineDrift: DefineCommand = (program, choose) => {
-  program
-    .command('drift')
-    .description('tell where Open vSwitch and the kernel differ from what the service has recorded')
-    .option('--bridge <name>', 'only ports of this bridge')
-    .option('--json', 'ReportDriftResponse as JSON')
-    .addOption(serverOption())
+  addServerOptions(
+    program
+      .command('drift')
+      .description('tell where Open vSwitch and the kernel differ from what the service has recorded')
+      .option('--bridge <name>', 'only ports of this bridge')
+      .option('--json', 'ReportDriftResponse as JSON'),
+  )
     .addHelpText('after', exitHelp('', '\n  3 something differs'))
     .action((options: Options) => choose(() => drift(options)))
 }
 
-function drift({ server, bridge = '', json }: Options): Promise<number> {
+function drift({ bridge = '', json, ...server }: Options): Promise<number> {
   return withService('drift', server, async client => {
     const report = await waitedFor('the service', ask(client, client.reportDrift, { bridge }))
     process.stdout.write(

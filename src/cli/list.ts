@@ -3,27 +3,28 @@ import { Bridge } from '../gen/ovs/bridge/v1/bridge.js'
 import type { Qos } from '../gen/ovs/bridge/v1/qos.js'
 import type { BridgeServiceClient } from '../gen/ovs/bridge/v1/service.js'
 import { Tap, TapKind, TapState } from '../gen/ovs/bridge/v1/tap.js'
-import { allPages, ask, exit, exitHelp, type ServerAddress, serverOption, withService } from './service.js'
+import { addServerOptions, type ServerOptions } from './server.js'
+import { allPages, ask, exit, exitHelp, withService } from './service.js'
 import { table } from './table.js'
 import { waitedFor } from './waiting.js'
 
-interface Options {
-  readonly server?: ServerAddress
+interface Options extends ServerOptions {
   readonly json?: true
 }
 
 /** `ovs-bridged ls`: bridges and taps. */
 export const defineList: DefineCommand = (program, choose) => {
-  program
-    .command('ls')
-    .description('list bridges and taps')
-    .option('--json', 'Bridge and Tap as JSON, in lists called bridges and taps')
-    .addOption(serverOption())
+  addServerOptions(
+    program
+      .command('ls')
+      .description('list bridges and taps')
+      .option('--json', 'Bridge and Tap as JSON, in lists called bridges and taps'),
+  )
     .addHelpText('after', exitHelp())
     .action((options: Options) => choose(() => list(options)))
 }
 
-function list({ server, json }: Options): Promise<number> {
+function list({ json, ...server }: Options): Promise<number> {
   return withService('ls', server, async client => {
     const { bridges, taps } = await waitedFor('the service', inventoryOf(client))
     const text = json

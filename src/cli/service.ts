@@ -1,18 +1,9 @@
 import { once } from 'node:events'
-import { type ClientReadableStream, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js'
-import { InvalidArgumentError, Option } from 'commander'
+import { type ClientReadableStream, Metadata, type ServiceError, status } from '@grpc/grpc-js'
+import { InvalidArgumentError } from 'commander'
 import { BridgeServiceClient } from '../gen/ovs/bridge/v1/service.js'
-import {
-  formatAddress,
-  type LoopbackAddress,
-  parseLoopbackAddress,
-  parseUnixAddress,
-  type UnixAddress,
-} from '../lib/socket-address.js'
+import { channelTo, type ServerOptions } from './server.js'
 import { tellOfWaiting } from './waiting.js'
-
-/** Where the service is reached without a certificate. */
-export type ServerAddress = UnixAddress | LoopbackAddress
 
 /**
  * How a command ends. `failed`: the service cannot be reached or refused, or something that `check` looks for is missing.
@@ -26,21 +17,7 @@ export function exitHelp(orFailed = '', others = ''): string {
   return `\nExit codes:\n  0 all went well\n  1 ${failedWhen}\n  2 the command line is wrong${others}`
 }
 
-const defaultServer = 'unix:/run/ovs-bridged/ovs-bridged.sock'
 const callTimeoutMs = 30_000
-
-/** `--server`, of every command that asks a running service. Its value is a {@link ServerAddress}, or undefined. */
-export function serverOption(): Option {
-  return new Option('--server <address>', `of the service (default: ${defaultServer})`).argParser(parseServer)
-}
-
-function parseServer(text: string): ServerAddress {
-  const address = text.startsWith('unix:')
-    ? parseUnixAddress(text)
-    : parseLoopbackAddress(text, 'is neither unix:/PATH nor HOST:PORT')
-  if (!address.ok) throw new InvalidArgumentError(`It ${address.reason}.`)
-  return address.value
-}
 
 /** Takes a whole number of at most 15 digits. */
 export function parseCount(text: string): number {
@@ -59,11 +36,16 @@ export function repeated(value: string, before: readonly string[] | undefined): 
  */
 export async function withService(
   command: string,
-  server: ServerAddress | undefined,
+  server: ServerOptions,
   action: (client: BridgeServiceClient) => Promise<number>,
 ): Promise<number> {
-  const address = server === undefined ? defaultServer : formatAddress(server)
-  const client = new BridgeServiceClient(address, credentials.createInsecure())
+  let channel: ReturnType<typeof channelTo>
+  try {
+    channel = channelTo(server)
+  } catch (error) {
+    return failed(command, `TLS: ${error instanceof Error ? error.message : String(error)}`)
+  }
+  const client = new BridgeServiceClient(...channel)
   let writeError: NodeJS.ErrnoException | undefined
   process.stdout.once('error', (error: NodeJS.ErrnoException) => {
     writeError = error

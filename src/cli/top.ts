@@ -2,11 +2,11 @@ import { InvalidArgumentError } from 'commander'
 import type { DefineCommand } from '../config.js'
 import { TapKind } from '../gen/ovs/bridge/v1/tap.js'
 import type { TapStats } from '../gen/ovs/bridge/v1/watch.js'
-import { exitHelp, follow, parseCount, type ServerAddress, serverOption, withService } from './service.js'
+import { addServerOptions, type ServerOptions } from './server.js'
+import { exitHelp, follow, parseCount, withService } from './service.js'
 import { bitRate, table } from './table.js'
 
-interface Options {
-  readonly server?: ServerAddress
+interface Options extends ServerOptions {
   readonly bridge?: string
   /** Milliseconds, once parsed. */
   readonly interval?: number
@@ -17,13 +17,14 @@ const defaultIntervalMs = 1_000
 
 /** `ovs-bridged top`: the bandwidth of taps, as it is. */
 export const defineTop: DefineCommand = (program, choose) => {
-  program
-    .command('top')
-    .description('show the bandwidth of taps over the last 10 looks, in bit/s, the busiest first, until interrupted')
-    .option('--bridge <name>', 'only taps of this bridge')
-    .option('--interval <seconds>', 'between two looks, 0.2 to 3600 (default: 1)', parseIntervalMs)
-    .option('-c, --count <looks>', 'end after so many', parseCount)
-    .addOption(serverOption())
+  addServerOptions(
+    program
+      .command('top')
+      .description('show the bandwidth of taps over the last 10 looks, in bit/s, the busiest first, until interrupted')
+      .option('--bridge <name>', 'only taps of this bridge')
+      .option('--interval <seconds>', 'between two looks, 0.2 to 3600 (default: 1)', parseIntervalMs)
+      .option('-c, --count <looks>', 'end after so many', parseCount),
+  )
     .addHelpText('after', exitHelp())
     .action((options: Options) => choose(() => top(options)))
 }
@@ -34,7 +35,7 @@ function parseIntervalMs(text: string): number {
   return ms
 }
 
-function top({ server, bridge = '', interval = defaultIntervalMs, count = Infinity }: Options): Promise<number> {
+function top({ bridge = '', interval = defaultIntervalMs, count = Infinity, ...server }: Options): Promise<number> {
   return withService('top', server, client => {
     const [seconds, nanos] = [BigInt(Math.floor(interval / 1_000)), (interval % 1_000) * 1_000_000]
     const request = { bridge, kind: TapKind.UNSPECIFIED, taps: [], interval: { seconds, nanos } }

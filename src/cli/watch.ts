@@ -2,10 +2,10 @@ import { InvalidArgumentError } from 'commander'
 import type { DefineCommand } from '../config.js'
 import { AddressSource, TapKind } from '../gen/ovs/bridge/v1/tap.js'
 import { AddressEvent, AddressEventType, type WatchAddressesResponse } from '../gen/ovs/bridge/v1/watch.js'
-import { exitHelp, follow, repeated, type ServerAddress, serverOption, withService } from './service.js'
+import { addServerOptions, type ServerOptions } from './server.js'
+import { exitHelp, follow, repeated, withService } from './service.js'
 
-interface Options {
-  readonly server?: ServerAddress
+interface Options extends ServerOptions {
   readonly bridge?: string
   readonly tap?: readonly string[]
   readonly vlan?: number
@@ -14,16 +14,17 @@ interface Options {
 
 /** `ovs-bridged watch addresses`: who is behind which tap, as it becomes known. */
 export const defineWatch: DefineCommand = (program, choose) => {
-  program
-    .command('watch')
-    .description('tell what happens, as it happens, until interrupted')
-    .command('addresses')
-    .description('addresses behind taps: those that are known, then what becomes of them')
-    .option('--bridge <name>', 'only taps of this bridge')
-    .option('--tap <name>', 'only this tap; may be repeated', repeated)
-    .option('--vlan <id>', 'only addresses seen in this VLAN, 0: untagged', parseVlan)
-    .option('--json', 'AddressEvent as JSON, one a line; {"reset":true} where all that was told is void')
-    .addOption(serverOption())
+  addServerOptions(
+    program
+      .command('watch')
+      .description('tell what happens, as it happens, until interrupted')
+      .command('addresses')
+      .description('addresses behind taps: those that are known, then what becomes of them')
+      .option('--bridge <name>', 'only taps of this bridge')
+      .option('--tap <name>', 'only this tap; may be repeated', repeated)
+      .option('--vlan <id>', 'only addresses seen in this VLAN, 0: untagged', parseVlan)
+      .option('--json', 'AddressEvent as JSON, one a line; {"reset":true} where all that was told is void'),
+  )
     .addHelpText('after', exitHelp())
     .action((options: Options) => choose(() => watchAddresses(options)))
 }
@@ -33,7 +34,7 @@ function parseVlan(text: string): number {
   return Number(text)
 }
 
-function watchAddresses({ server, bridge = '', tap = [], vlan, json }: Options): Promise<number> {
+function watchAddresses({ bridge = '', tap = [], vlan, json, ...server }: Options): Promise<number> {
   const filter = { bridge, kind: TapKind.UNSPECIFIED, taps: [...tap], ...(vlan === undefined ? {} : { vlan }) }
   return withService('watch addresses', server, client =>
     follow(client.watchAddresses({ ...filter, epoch: '', revision: 0n }), 'the addresses', batch => {

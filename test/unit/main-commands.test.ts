@@ -68,6 +68,27 @@ test('capture without a service is one line and exit 1', async () => {
   assert.match(outcome.stderr, /^ovs-bridged capture: [^\n]*\/nowhere\/at\/all[^\n]*\n$/)
 })
 
+for (const [args, why] of [
+  [['--server', '192.0.2.1:50051'], /^a --server that is not on the loopback needs --tls-ca, /],
+  [['--server', 'lab.example:50051'], /^a --server that is not on the loopback needs --tls-ca, /],
+  [['--server', '127.0.0.1:50051', '--tls-ca', 'ca.crt'], /^--tls-ca, --tls-cert and --tls-key go together\n$/],
+  [['--tls-ca', 'a', '--tls-cert', 'b', '--tls-key', 'c'], / are for a --server of HOST:PORT\n$/],
+  [['--server', 'nowhere'], / is invalid. It is neither unix:\/PATH nor HOST:PORT.\n$/],
+] as const) {
+  test(`ls ${args.join(' ')} is one line and exit 2`, async () => {
+    const { status, stdout, stderr } = await ovsBridged('ls', ...args)
+    assert.deepEqual([status, stdout], [2, ''])
+    assert.match(stderr, why)
+  })
+}
+
+test('files of TLS that cannot be read are one line and exit 1', async () => {
+  const files = ['--tls-ca', '/nowhere/ca', '--tls-cert', '/nowhere/crt', '--tls-key', '/nowhere/key']
+  const { status, stderr } = await ovsBridged('ls', '--server', 'lab.example:50051', ...files)
+  assert.equal(status, 1)
+  assert.match(stderr, /^ovs-bridged ls: TLS: [^\n]*\/nowhere\/ca[^\n]*\n$/)
+})
+
 for (const command of ['check', 'ls', 'top', 'watch addresses', 'drift']) {
   test(`${command} without a service is one line and exit 1`, async () => {
     const outcome = await ovsBridged(...command.split(' '), '--server', 'unix:/nowhere/at/all')
