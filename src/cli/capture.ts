@@ -36,9 +36,11 @@ export const defineCapture: DefineCommand = (program, choose) => {
       .option('--list', 'list what can be captured, and end'),
   ).addHelpText('after', exitHelp())
   command.action((options: Options) => {
-    const { write } = options
+    const { tap, bridge, write } = options
     if (options.list) choose(() => withService('capture', options, list))
     else if (write === undefined) command.error("required option '-w, --write <file>' not specified")
+    else if (tap === undefined && bridge === undefined) command.error('--tap or --bridge has to say what is captured')
+    else if (tap !== undefined && bridge !== undefined) command.error('--tap and --bridge exclude each other')
     else choose(() => withService('capture', options, client => capture(client, write, options)))
   })
 }
@@ -52,31 +54,39 @@ async function capture(client: BridgeServiceClient, write: string, options: Opti
   const call = client.streamCapture(request)
   const leave = () => call.cancel()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, leave)
-  const out: Writable = write === '-' ? process.stdout : createWriteStream(write)
   let writeError: NodeJS.ErrnoException | undefined
-  out.once('error', error => {
-    writeError = error
-    leave()
-  })
+  const open = (): Writable =>
+    (write === '-' ? process.stdout : createWriteStream(write)).once('error', error => {
+      writeError = error
+      leave()
+    })
+  let out: Writable | undefined
   let bytes = 0
   // Who reads standard output shows what comes.
   const progress = write === '-' ? undefined : tellProgress(() => `${bytes} bytes`)
   try {
     for await (const { data } of messagesOf(call)) {
       bytes += data.length
+      // Not before the service has agreed: what the file holds is gone then.
+      out ??= open()
       if (!out.write(data)) await drained(out)
     }
     return exit.done
   } catch (error) {
     if (writeError !== undefined)
-      return writeError.code === 'EPIPE' ? exit.done : failed('capture', `${write}: ${writeError.message}`)
+      return writeError.code === 'EPIPE' ? exit.done : failed('capture', `${write}: ${wordsOf(writeError)}`)
     if (!isServiceError(error)) throw error
     if (error.code !== status.CANCELLED) throw error
     return exit.done
   } finally {
     progress?.[Symbol.dispose]()
-    if (writeError === undefined) await flushed(out)
+    if (out !== undefined && writeError === undefined) await flushed(out)
   }
+}
+
+/** `ENOENT: no such file or directory`, without the system call and the path. */
+function wordsOf({ message }: NodeJS.ErrnoException): string {
+  return message.split(', ', 1).join()
 }
 
 /** A stream that has failed never drains. */

@@ -19,9 +19,9 @@ export function exitHelp(orFailed = '', others = ''): string {
 
 const callTimeoutMs = 30_000
 
-/** Takes a whole number of at most 15 digits. */
+/** Takes a whole number from 1, of at most 15 digits. */
 export function parseCount(text: string): number {
-  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('It is no whole number.')
+  if (!/^[1-9]\d{0,14}$/.test(text)) throw new InvalidArgumentError('It is not a whole number from 1.')
   return Number(text)
 }
 
@@ -47,20 +47,29 @@ export async function withService(
   }
   const client = new BridgeServiceClient(...channel)
   let writeError: NodeJS.ErrnoException | undefined
-  process.stdout.once('error', (error: NodeJS.ErrnoException) => {
-    writeError = error
+  // Each write that fails tells so.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    writeError ??= error
   })
   try {
     const code = await action(client)
+    // Whether the last of it could be written is known once it was.
+    await new Promise(resolve => process.stdout.write('', resolve))
     // Who reads no further has what is wanted.
     const lost = code === exit.done && writeError !== undefined && writeError.code !== 'EPIPE'
     return lost ? failed(command, 'standard output cannot be written') : code
   } catch (error) {
     if (!isServiceError(error)) throw error
-    return failed(command, error.details)
+    return failed(command, reasonOf(error))
   } finally {
     client.close()
   }
+}
+
+/** What the service says; where it cannot be reached, the error that grpc-js quotes last. */
+function reasonOf({ details }: ServiceError): string {
+  const [, last] = /^No connection established\. Last error: (?:Error: )?(.+?)\. Resolution note:/.exec(details) ?? []
+  return last === undefined ? details : `the service cannot be reached: ${last}`
 }
 
 type Unary<Q, R> = (

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { arp } from '../support/address-frames.js'
@@ -142,4 +145,22 @@ laneTest('what the service refuses is one line on standard error and exit 1', op
   const { status, stdout, stderr } = await ovsBridged(bed, context.signal, 'top', '--bridge', 'a bridge')
   assert.deepEqual([status, stdout], [1, ''])
   assert.match(stderr, /^ovs-bridged top: [^\n]*bridge[^\n]*\n$/)
+
+  // What a file holds is gone only once the service has agreed.
+  const file = join(tmpdir(), 'kept.pcapng')
+  writeFileSync(file, 'kept')
+  const capture = await ovsBridged(bed, context.signal, 'capture', '--tap', 'nobody', '--write', file)
+  assert.deepEqual([capture.status, readFileSync(file, 'utf8')], [1, 'kept'])
+  rmSync(file)
+})
+
+laneTest('what cannot be written is one line on standard error and exit 1', options, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  for (const asked of ['check', 'ls', 'drift']) {
+    const line = `${process.execPath} ${main} ${asked} --server ${bed.service.address} >/dev/full`
+    const { status, stderr } = await command(context.signal, 'bash', '-c', line)
+    assert.deepEqual([status, stderr], [1, `ovs-bridged ${asked}: standard output cannot be written\n`])
+  }
+  const { status, stderr } = await ovsBridged(bed, context.signal, 'capture', '--bridge', 'br0', '-w', '/nowhere/file')
+  assert.deepEqual([status, stderr], [1, 'ovs-bridged capture: /nowhere/file: ENOENT: no such file or directory\n'])
 })
