@@ -48,8 +48,12 @@ export async function isPoliced(kernel: Kernel, index: number, kbps: number, sig
   return (await policedBitsPerSecond(kernel, index, signal)) === kbps * 1e3
 }
 
-/** Has the record say `kbps`, and ovs-vswitchd do it if the tap is on a bridge. */
-export function recordPolicing({ instance, records }: PolicingGrounds, tap: TapRecord, kbps: number): Part<void> {
+/** Has the record say `qos` and `policedKbps`, and ovs-vswitchd do the latter if the tap is on a bridge. */
+export function recordPolicing(
+  { instance, records }: PolicingGrounds,
+  tap: TapRecord,
+  { qos, policedKbps }: Pick<TapRecord, 'qos' | 'policedKbps'>,
+): Part<void> {
   return {
     owns: [tap.name],
     needs: [],
@@ -57,9 +61,9 @@ export function recordPolicing({ instance, records }: PolicingGrounds, tap: TapR
     write: (transaction, replica) => {
       const kept = records.get(tap.name)
       if (kept === undefined || kept.record.id !== tap.id || kept.record.defunct) throw tapNotFound(tap.name)
-      const external_ids = writeTapRecord(instance, { ...kept.record, policedKbps: kbps })
+      const external_ids = writeTapRecord(instance, { ...kept.record, qos, policedKbps })
       transaction.update('QoS', kept.uuid, { external_ids })
-      setColumns(transaction, replica, tap.name, kbps)
+      setColumns(transaction, replica, tap.name, policedKbps)
       return () => undefined
     },
   }

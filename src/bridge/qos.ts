@@ -67,7 +67,7 @@ export async function updateQos(
     refuseHostTap(record)
     const qos = { ...(replace ? noQos : record.qos), ...change }
     refuseSenseless(qos)
-    await putAndRecord(host, record, qos, call)
+    await putAndRecord(host, record, qos, call, () => host.committer.commit(recording(host, record, qos), call))
   })
   return await getQos(host, name, call)
 }
@@ -89,18 +89,31 @@ export async function policeTap(host: Host, name: PortName, kbps: number, call: 
   return await getQos(host, name, call)
 }
 
-/** Makes a tap's link plain again, both ways. Errors: those of {@link updateQos} and {@link policeTap}. */
+/** Makes a tap's link plain again, both ways at once. Errors: those of {@link updateQos} and {@link policeTap}. */
 export async function removeQos(host: Host, name: PortName, call: Call): Promise<TapQos> {
-  await updateQos(host, name, noQos, true, call)
-  return await policeTap(host, name, 0, call)
+  await host.qos.exclusive(name, call.signal, async () => {
+    const record = recordOf(host, name)
+    refuseHostTap(record)
+    await putAndRecord(host, record, noQos, call, async () => {
+      if (record.policedKbps > 0) await police(host, { ...record, qos: noQos, policedKbps: 0 }, call)
+      else await host.committer.commit(recording(host, record, noQos), call)
+    })
+  })
+  return await getQos(host, name, call)
 }
 
+/** Records both of `after`, and has the limit in force. */
 async function police(host: Host, after: TapRecord, call: Call): Promise<void> {
-  const before = recordOf(host, after.name).policedKbps
+  const before = recordOf(host, after.name)
+  const link = await host.kernel.getLink(after.name, call.signal)
+  // Nobody else takes it off a detached device: after a crash in between the record still says that it may be there.
+  if (link !== undefined && after.policedKbps === 0 && after.bridge === undefined) {
+    await host.kernel.removeIngressQdisc(link.index, call.signal)
+  }
   await undoingOnFailure(host, call, async undo => {
     // Runs last: the former limit is in force when the refusal is told.
     undo(() => ovsApplied(host))
-    const part = recordPolicing(host, after, after.policedKbps)
+    const part = recordPolicing(host, after, after)
     const receipt = await committing(host, part, call, undo, (transaction, replica) => {
       const now = host.records.get(after.name)?.record
       if (now?.id === after.id && now.policedKbps === after.policedKbps) {
@@ -108,7 +121,6 @@ async function police(host: Host, after: TapRecord, call: Call): Promise<void> {
       }
     })
     await host.committer.applied(receipt, call)
-    const link = await host.kernel.getLink(after.name, call.signal)
     if (link === undefined) host.qos.putLater(after.name, after.qos, after.policedKbps)
     else await host.qos.police(link, after, call)
   })
@@ -120,14 +132,20 @@ async function ovsApplied(host: Host): Promise<void> {
   await host.committer.applied({ result: undefined, epoch }, { signal: host.lifetime, caller: 'undo' })
 }
 
-async function putAndRecord(host: Host, record: TapRecord, qos: Qos, call: Call): Promise<void> {
+async function putAndRecord(
+  host: Host,
+  record: TapRecord,
+  qos: Qos,
+  call: Call,
+  commit: () => Promise<unknown>,
+): Promise<void> {
   const link = await host.kernel.getLink(record.name, call.signal)
   if (!isPlain(qos))
     await (link === undefined ? refuseUnsupported(host, qos, call) : refuseOwnersQdisc(host, record, link, call))
   try {
     if (link === undefined) host.qos.putLater(record.name, qos, record.policedKbps)
     else await host.qos.put(link, qos, call.signal)
-    await host.committer.commit(recording(host, record, qos), call)
+    await commit()
   } catch (error) {
     await host.qos.settle(record.name)
     throw error

@@ -3,7 +3,16 @@ import { execFileSync } from 'node:child_process'
 import type { Qos } from '../../src/gen/ovs/bridge/v1/qos.js'
 import { laneTest } from '../support/lane.js'
 import { changeLink, createVethPair, deleteLink, findLink } from '../support/links.js'
-import { deleteRootQdisc, policingOf, qosOf, rootQdisc, setInRecord, setOf, timesRestored } from '../support/qos.js'
+import {
+  deleteRootQdisc,
+  hasIngressQdisc,
+  policingOf,
+  qosOf,
+  rootQdisc,
+  setInRecord,
+  setOf,
+  timesRestored,
+} from '../support/qos.js'
 import { startServedTestbed, startService } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -157,5 +166,34 @@ laneTest(
     assert.equal(rootQdisc('theirs')?.ours, true)
     await bed.api.destroyTap({ tap: 'theirs' })
     assert.deepEqual(rootQdisc('theirs'), before)
+  },
+)
+
+laneTest(
+  'RemoveQos is one transaction, and takes the limit off a detached device before its record forgets it',
+  { only: 'userspace', looksInside: true },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { api, ovs, service } = bed
+    await api.createTap({ tap: 'one', qos: plain })
+    await api.removeTap({ tap: 'one' })
+    // No call would record it here.
+    await setInRecord(bed, 'one', 'policed-kbps', '5000')
+    await until('it is recorded', async () => (await policingOf(bed, 'one'))[0]?.rate === '5mbit')
+    tc('qdisc', 'add', 'dev', 'one', 'ingress')
+    const before = service.daemon.host.committer.transactions
+    ovs.ovsdbServer.stop()
+    const removed = api.removeQos({ tap: 'one' })
+    await until('the limit is gone', () => !hasIngressQdisc('one'))
+    ovs.ovsdbServer.continue()
+    await removed
+    assert.deepEqual(
+      [await qosOf(bed, 'one'), await policingOf(bed, 'one')],
+      [
+        [{}, {}],
+        [{}, {}],
+      ],
+    )
+    assert.equal(service.daemon.host.committer.transactions - before, 1)
   },
 )
