@@ -7,16 +7,17 @@ import {
   bridgeNameOf,
   type Caller,
   devicesOf,
+  nothing,
   type Owned,
   type OwnedBridge,
   type OwnedKind,
-  sharedBridge,
   tapNamesOf,
-} from './crash-model.js'
+} from './crash-owned.js'
+import { assertWhole } from './crash-whole.js'
 import { lane } from './lane.js'
-import { listLinks } from './links.js'
+import { linkNames } from './namespace.js'
 import type { PrivateOvs } from './ovs.js'
-import { rootQdisc } from './qos.js'
+import { setOf } from './qos.js'
 import { type Api, RpcError } from './rpc.js'
 
 /** A caller with all that its world may be, the latest first: more than one while a call was not acknowledged. */
@@ -33,9 +34,13 @@ export interface Belief {
  */
 export async function settledOn(beliefs: readonly Belief[], api: Api, ovs: PrivateOvs): Promise<readonly Owned[]> {
   const [taps, bridges] = [await allTaps(api), (await api.listBridges()).bridges]
-  const owned = await Promise.all(beliefs.map(belief => matching(belief, api, taps, bridges)))
-  await assertWhole(owned, beliefs, ovs)
-  return owned
+  const ports = (await ovs.select('Port')).map(row => String(row['name']))
+  const there = { taps, bridges, ports: new Set(ports), links: new Set(linkNames()) }
+  const holdings = await Promise.all(
+    beliefs.map(async belief => ({ caller: belief.caller, owned: await matching(belief, api, there) })),
+  )
+  await assertWhole(holdings, api, ovs)
+  return holdings.map(({ owned }) => owned)
 }
 
 export async function allTaps(api: Api): Promise<readonly Tap[]> {
@@ -48,18 +53,28 @@ export async function allTaps(api: Api): Promise<readonly Tap[]> {
   }
 }
 
-async function matching(belief: Belief, api: Api, taps: readonly Tap[], bridges: readonly Bridge[]): Promise<Owned> {
+/** What the service lists, and what is there. */
+interface There {
+  readonly taps: readonly Tap[]
+  readonly bridges: readonly Bridge[]
+  readonly ports: ReadonlySet<string>
+  readonly links: ReadonlySet<string>
+}
+
+async function matching(belief: Belief, api: Api, there: There): Promise<Owned> {
   const { caller, possible, pending } = belief
   const own = new Set(tapNamesOf(caller))
-  const bridge = bridges.find(({ name }) => name === bridgeNameOf(caller))
+  const taps = there.taps.filter(({ name }) => own.has(name))
+  const bridge = there.bridges.find(({ name }) => name === bridgeNameOf(caller))
   const seen = {
     bridge: bridge && (await seenBridge(api, bridge)),
-    taps: Object.fromEntries(await Promise.all(taps.filter(({ name }) => own.has(name)).map(tap => seenTap(api, tap)))),
+    taps: Object.fromEntries(await Promise.all(taps.map(tap => seenTap(api, tap)))),
+    lent: seenLent(devicesOf(caller).lent, there),
   }
   const found = possible.find(owned => isDeepStrictEqual(visible(caller, owned), seen))
   if (found === undefined) {
     const what = `caller ${caller.number}${pending === '' ? '' : `, whose ${pending} was not acknowledged`}`
-    const [first = { bridge: undefined, taps: {} }] = possible
+    const [first = nothing] = possible
     assert.deepEqual(seen, visible(caller, first), what)
     assert.fail(what)
   }
@@ -78,7 +93,12 @@ async function seenTap(
   { name, bridge, vlan, kind, qinqOuterVlan, qos, ovsError }: Tap,
 ): Promise<[string, object]> {
   const policing = await seenPolicing(api, name, bridge)
-  return [name, { bridge, vlan, kind, qinq: qinqOuterVlan, rate: qos?.rate ?? '', ...policing, ovsError }]
+  return [name, { bridge, vlan, kind, qinq: qinqOuterVlan, qos: setOf(qos), ...policing, ovsError }]
+}
+
+function seenLent(name: string, { taps, ports, links }: There): Owned['lent'] {
+  if (ports.has(name) && !taps.some(tap => tap.name === name)) return 'port'
+  return links.has(name) ? 'device' : 'nothing'
 }
 
 /** What is to be policed, and whether the kernel does. The userspace datapath cannot. */
@@ -90,7 +110,7 @@ async function seenPolicing(api: Api, tap: string, bridge: string) {
 }
 
 async function seenBridge(api: Api, { name, config, trunks, tunnels, mirrors, bonds }: Bridge) {
-  const named = Array.from(bonds, bond => [bond.name, bond.members])
+  const named = Array.from(bonds, bond => [bond.name, bond.members, bond.vlan, bond.qinqOuterVlan])
   return {
     config: config['other_config:crash'] ?? '',
     trunks,
@@ -114,98 +134,21 @@ async function seenNetflow(api: Api, bridge: string) {
 }
 
 /** What the service shows when all is as a caller has it. */
-function visible(caller: Caller, { bridge, taps }: Owned): unknown {
-  const shown = Object.entries(taps).map(
-    ([name, { bridge: on, vlan, kind, qinq, rate, policed }]): [string, object] => [
-      name,
-      { bridge: on, vlan, kind: kinds[kind], qinq, rate, policed, isPoliced: true, ovsError: '' },
-    ],
-  )
-  return { bridge: bridge && visibleBridge(caller, bridge), taps: Object.fromEntries(shown) }
+function visible(caller: Caller, { bridge, taps, lent }: Owned): unknown {
+  const shown = Object.entries(taps).map(([name, { kind, bridge: on, ...tap }]): [string, object] => [
+    name,
+    { ...tap, bridge: on, kind: kinds[kind], isPoliced: true, ovsError: '' },
+  ])
+  return { bridge: bridge && visibleBridge(caller, bridge), taps: Object.fromEntries(shown), lent }
 }
 
-function visibleBridge(caller: Caller, { config, hasTrunk, tunnelCount, bond, mirror, netflow }: OwnedBridge) {
+function visibleBridge(caller: Caller, { config, trunk, tunnel, bond, mirror, netflow }: OwnedBridge) {
   return {
     config,
-    trunks: hasTrunk ? [devicesOf(caller).trunk] : [],
-    tunnels: tunnelCount,
+    trunks: trunk === undefined ? [] : [devicesOf(caller).trunk],
+    tunnels: tunnel === undefined ? 0 : 1,
     mirrors: mirror === undefined ? [] : [mirror[0]],
-    bonds: bond.length === 0 ? [] : [[bondNameOf(caller), bond]],
+    bonds: bond === undefined ? [] : [[bondNameOf(caller), bond.members, bond.vlan, bond.qinq]],
     netflow: netflow && { ...netflow, isCollecting: true },
-  }
-}
-
-/** Open vSwitch and the kernel have what the callers own, and nothing else that is ours. */
-async function assertWhole(owned: readonly Owned[], beliefs: readonly Belief[], ovs: PrivateOvs): Promise<void> {
-  const taps = owned.flatMap(one => Object.entries(one.taps).map(([name, tap]) => ({ name, ...tap })))
-  const bridges = owned.flatMap(({ bridge }, i) => {
-    const caller = beliefs[i]?.caller
-    return bridge === undefined || caller === undefined ? [] : [{ caller, ...bridge }]
-  })
-  const bonds = bridges.filter(({ bond }) => bond.length > 0)
-  await assertRows(ovs, {
-    QoS: taps.length + bonds.length,
-    Mirror: bridges.filter(({ mirror }) => mirror !== undefined).length,
-    NetFlow: bridges.filter(({ netflow }) => netflow !== undefined).length,
-  })
-  const bonded = new Set(bonds.flatMap(({ bond }) => bond))
-  const active = taps.filter(({ bridge }) => bridge !== '')
-  const interfaces = new Map((await ovs.select('Interface')).map(row => [row['name'], row]))
-  assert.deepEqual(
-    (await ovs.select('Port')).flatMap(oursOf).sort(),
-    [
-      sharedBridge,
-      ...bridges.map(({ caller }) => bridgeNameOf(caller)),
-      ...active.map(({ name }) => name).filter(name => !bonded.has(name)),
-      ...bonds.map(({ caller }) => bondNameOf(caller)),
-      ...bridges.flatMap(({ caller, hasTrunk }) => (hasTrunk ? [devicesOf(caller).trunk] : [])),
-      ...bridges.flatMap(({ tunnelCount }) => Array.from({ length: tunnelCount }, () => 'a tunnel')),
-    ].sort(),
-    'ports of ours',
-  )
-  const links = new Map(listLinks().map(link => [link.name, link]))
-  for (const { name, kind, bridge, rate, policed } of taps) {
-    const [row, link] = [interfaces.get(name), links.get(name)]
-    assert.equal(link !== undefined, kind !== 'host' || bridge !== '', `the device of ${name}`)
-    if (bridge !== '') assert.equal(row?.['ifindex'], link?.index, `the device that is open as ${name}`)
-    if (bridge !== '') assert(Number(row?.['ofport']) > 0, `the OpenFlow port of ${name}`)
-    if (link !== undefined && kind !== 'adopted') assert(link.up, `${name} is up`)
-    if (bridge !== '') assert.equal(row?.['ingress_policing_rate'], policed === '' ? 0 : 30_000, `policing of ${name}`)
-    if (link !== undefined) assert.equal(rootQdisc(name)?.ours === true, rate !== '', `the qdisc of ${name}`)
-  }
-  const known = new Set([
-    sharedBridge,
-    ...bridges.map(({ caller }) => bridgeNameOf(caller)),
-    ...taps.map(({ name }) => name),
-  ])
-  const left = [...links.values()].filter(({ name, alias }) => isMarked(alias) && !known.has(name))
-  assert.deepEqual(
-    left.map(({ name }) => name),
-    [],
-    'devices that nobody owns',
-  )
-  assert.deepEqual(
-    [...links.keys()].filter(name => /^(cap-|v-)/.test(name)),
-    [],
-    'devices of captures and veths',
-  )
-}
-
-function isMarked(alias: string): boolean {
-  return alias.startsWith('ovs-bridged')
-}
-
-/** The name of a port that bears our marks; those of tunnels are generated. */
-function oursOf(row: Readonly<Record<string, unknown>>): readonly string[] {
-  const marks = JSON.stringify(row['external_ids'])
-  if (!marks.includes('ovs-bridged:instance')) return []
-  return [marks.includes('"tunnel"') ? 'a tunnel' : String(row['name'])]
-}
-
-/** Tables of which we are to have so many rows; those of others are in them too, and have no marks. */
-async function assertRows(ovs: PrivateOvs, counts: Readonly<Record<string, number>>): Promise<void> {
-  for (const [table, count] of Object.entries(counts)) {
-    const ours = (await ovs.select(table)).filter(row => JSON.stringify(row['external_ids']).includes('ovs-bridged:'))
-    assert.equal(ours.length, count, `rows of ours in ${table}`)
   }
 }

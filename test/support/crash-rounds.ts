@@ -4,12 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { allTaps, type Belief, settledOn } from './crash-check.js'
-import { devicesOf, nothing, type Owned, plan, sharedBridge } from './crash-model.js'
+import { foreignState, lendAgain, settleForeigners } from './crash-foreign.js'
+import { plan } from './crash-model.js'
+import { bridgeNameOf, devicesOf, nothing, type Owned, sharedBridge, withoutBridge } from './crash-owned.js'
 import { type DaemonProcess, spawnDaemon } from './daemon-process.js'
-import type { Dump } from './dump.js'
 import { lane } from './lane.js'
 import { createVethPair } from './links.js'
-import { addForeignBridge } from './ovs.js'
+import type { Namespace } from './namespace.js'
 import { type Choices, choicesFrom } from './random.js'
 import { stateOf } from './refusal.js'
 import { type Connection, connectTo, RpcError } from './rpc.js'
@@ -75,28 +76,78 @@ export async function surviveFaults(
   seed: number,
 ): Promise<ReadonlyMap<string, Survived>> {
   const choices = choicesFrom(seed)
-  await addForeignBridge(bed.ovs, 'there', [{ name: 'theirs', type: 'internal', tag: 5 }])
   const container = bed.createContainer()
+  await settleForeigners(bed, container)
   let beliefs: readonly Belief[] = Array.from({ length: callerCount }, (_, number) => {
-    for (const name of Object.values(devicesOf({ number }))) createVethPair({ name }, { name }, container)
-    const caller = { number, choices: choicesFrom(seed * callerCount + number), netns: container.path }
+    const { adopted, trunk } = devicesOf({ number })
+    for (const name of [adopted, trunk]) createVethPair({ name }, { name }, container)
+    const caller = {
+      number,
+      choices: choicesFrom(seed * callerCount + number),
+      netns: container.path,
+      streams: new Set<Disposable>(),
+    }
     return { caller, possible: [nothing], pending: '' }
   })
-  const before = await lastingState(bed)
+  await lendAll(bed, container, beliefs)
+  const [before, foreign] = [await lastingState(bed), await foreignState(bed)]
   const world = await openWorld(bed)
   await world.connection.api.ensureBridge({ bridge: sharedBridge })
-  const foreign = foreignRows(await bed.ovs.dump())
   const survived = new Map<string, Survived>()
   for (const [round, fault] of inAnyOrder(strikes, choices).entries()) {
+    beliefs = await lendAll(bed, container, beliefs)
     const struck = await strikeAmid(world, fault, beliefs, choices)
-    const settled = await settle(world, struck.beliefs, `round ${round} of seed ${seed}, in which ${fault.title}`)
-    assert.deepEqual(foreignRows(await bed.ovs.dump()), foreign, 'what is of others')
-    survived.set(fault.title, summed(survived.get(fault.title), struck, settled))
-    beliefs = beliefs.map(({ caller }, i) => ({ caller, possible: [settled[i] ?? nothing], pending: '' }))
+    beliefs = await settle(world, struck.beliefs, `round ${round} of seed ${seed}, in which ${fault.title}`)
+    assert.deepEqual(await foreignState(bed), foreign, 'what is of others')
+    survived.set(fault.title, summed(survived.get(fault.title), struck, beliefs))
   }
+  beliefs = await strikeAmidEnd(world, beliefs, choices)
+  beliefs = await settle(world, beliefs, `the end of seed ${seed}`)
   await destroyAll(world)
+  await lendAll(
+    bed,
+    container,
+    beliefs.map(({ caller }) => ({ caller, possible: [nothing], pending: '' })),
+  )
+  assert.deepEqual(await foreignState(bed), foreign, 'what is of others')
   assert.deepEqual(await lastingState(bed), before)
   return survived
+}
+
+/** Has each caller find again what it may take over. */
+async function lendAll(bed: Testbed, container: Namespace, beliefs: readonly Belief[]): Promise<readonly Belief[]> {
+  const holdings = beliefs.map(({ caller, possible: [owned = nothing] }) => ({ caller, owned }))
+  await lendAgain(
+    bed,
+    container,
+    holdings.map(({ caller, owned }) => ({ number: caller.number, owned })),
+  )
+  return holdings.map(({ caller, owned }) => {
+    const lent = owned.taps[devicesOf(caller).lent] === undefined ? 'port' : owned.lent
+    return { caller, possible: [{ ...owned, lent }], pending: '' }
+  })
+}
+
+/** The daemon is killed amid the call that destroys all bridges: each is there with all that it carries, or is not. */
+async function strikeAmidEnd(world: World, beliefs: readonly Belief[], choices: Choices): Promise<readonly Belief[]> {
+  const call = world.connection.api.destroyAllBridges().then(
+    () => 'done',
+    (error: unknown) => {
+      if (!isOfCrash(error)) throw error
+      return 'unknown'
+    },
+  )
+  await delay(choices.below(100))
+  await world.replaceDaemon()
+  const outcome = await call
+  return beliefs.map(({ caller, possible: [owned = nothing] }) => {
+    const without = (held: Owned, ...names: readonly string[]) =>
+      names.reduce((left, name) => withoutBridge(left, caller, name), held)
+    const [own, shared] = [bridgeNameOf(caller), sharedBridge]
+    const all = without(owned, own, shared)
+    const some = [all, without(owned, own), without(owned, shared), owned]
+    return { caller, possible: outcome === 'done' ? [all] : some, pending: 'destroyAllBridges' }
+  })
 }
 
 function inAnyOrder(strikes: Readonly<Record<FaultName, number>>, choices: Choices): readonly Fault[] {
@@ -110,9 +161,11 @@ function inAnyOrder(strikes: Readonly<Record<FaultName, number>>, choices: Choic
   })
 }
 
-function summed(before: Survived | undefined, { calls, beliefs }: Struck, settled: readonly Owned[]): Survived {
+function summed(before: Survived | undefined, { calls, beliefs }: Struck, settled: readonly Belief[]): Survived {
   const unacknowledged = beliefs.filter(({ pending }) => pending !== '').length
-  const done = beliefs.filter(({ possible }, i) => possible.length > 1 && possible[0] === settled[i]).length
+  const done = beliefs.filter(
+    ({ possible }, i) => possible.length > 1 && possible[0] === settled[i]?.possible[0],
+  ).length
   return {
     rounds: (before?.rounds ?? 0) + 1,
     calls: (before?.calls ?? 0) + calls,
@@ -123,9 +176,12 @@ function summed(before: Survived | undefined, { calls, beliefs }: Struck, settle
 
 async function openWorld(bed: Testbed): Promise<World> {
   const stateDir = mkdtempSync(join(tmpdir(), 'crash-'))
+  const captures = join(stateDir, 'captures')
   bed.use({ [Symbol.dispose]: () => rmSync(stateDir, { recursive: true }) })
   const start = async () => {
-    const daemon = bed.use(await spawnDaemon(bed.ovs, { stateDir, flags: ['--default-bridge', sharedBridge] }))
+    const daemon = bed.use(
+      await spawnDaemon(bed.ovs, { stateDir, flags: ['--default-bridge', sharedBridge, '--capture-dir', captures] }),
+    )
     return { daemon, connection: bed.use(connectTo(daemon.address)) }
   }
   let current = await start()
@@ -151,7 +207,7 @@ interface Struck {
 
 /** Calls until the fault has struck, and what each caller believes then. */
 async function strikeAmid(world: World, fault: Fault, beliefs: readonly Belief[], choices: Choices): Promise<Struck> {
-  const progress = { calls: 0, isStruck: false, isOver: false }
+  const progress = { calls: 0, acknowledged: 0, isStruck: false, isOver: false }
   const { api } = world.connection
   const work = async ({ caller, possible }: Belief): Promise<Belief> => {
     let [owned = nothing] = possible
@@ -161,22 +217,24 @@ async function strikeAmid(world: World, fault: Fault, beliefs: readonly Belief[]
       try {
         await next.call(api)
       } catch (error) {
-        if (!(error instanceof RpcError) || !progress.isStruck) {
+        if (!isOfCrash(error) || !progress.isStruck) {
           progress.isOver = true
           const told = world.daemon.stdout() + world.daemon.stderr()
           const what = `caller ${caller.number}: ${next.kind} of ${JSON.stringify(owned)}, when it had said\n${told}`
           throw new Error(what, { cause: error })
         }
-        return { caller, possible: [next.after, owned], pending: `${next.kind} (${error.reason || error.code})` }
+        const possible = [next.after, owned, ...(next.halfway === undefined ? [] : [next.halfway])]
+        return { caller, possible, pending: `${next.kind} (${error.reason || error.code}: ${error.message})` }
       }
       owned = next.after
+      progress.acknowledged++
     }
     return { caller, possible: [owned], pending: '' }
   }
   const callers = Promise.all(beliefs.map(work))
   const strike = async () => {
     const enough = choices.below(callsPerRound - callerCount)
-    const isReady = () => progress.calls >= enough || progress.isOver
+    const isReady = () => progress.acknowledged >= enough || progress.isOver
     await until('callers go on', isReady, { deadlineMs: 60_000, everyMs: 1 })
     if (progress.isOver) return
     await delay(choices.below(20))
@@ -188,9 +246,19 @@ async function strikeAmid(world: World, fault: Fault, beliefs: readonly Belief[]
   return { calls: progress.calls, beliefs: held }
 }
 
+/** An error that tells of nothing but a service, or what it rests on, that is gone or does not answer. */
+function isOfCrash(error: unknown): error is RpcError {
+  if (!(error instanceof RpcError)) return false
+  return error.reason === 'OUTCOME_UNKNOWN' || error.code === 'UNAVAILABLE'
+}
+
 /** What each caller has, once all agree, and still do after what was undone meanwhile. */
-async function settle(world: World, beliefs: readonly Belief[], what: string): Promise<readonly Owned[]> {
+async function settle(world: World, beliefs: readonly Belief[], what: string): Promise<readonly Belief[]> {
   const { api } = world.connection
+  for (const { streams } of beliefs.map(({ caller }) => caller)) {
+    for (const stream of streams) stream[Symbol.dispose]()
+    streams.clear()
+  }
   const look = async () => {
     // Those of a daemon that lives go on, rightly; of one that was killed nothing may be left that this would stop.
     await api.stopAllCaptures()
@@ -201,7 +269,9 @@ async function settle(world: World, beliefs: readonly Belief[], what: string): P
     // Reaping takes its turn after all that was to be undone.
     await api.reapTaps()
     const settled = await agreed()
-    if (settled.every((owned, i) => owned === former[i])) return settled
+    if (settled.every((owned, i) => owned === former[i])) {
+      return beliefs.map(({ caller }, i) => ({ caller, possible: [settled[i] ?? nothing], pending: '' }))
+    }
     former = settled
   }
 }
@@ -213,20 +283,14 @@ async function destroyAll({ connection: { api } }: World): Promise<void> {
   await api.reapTaps()
 }
 
-/** All but the number of the next capture, which is never given twice. */
+/** All but the number of the next capture, which is never given twice, and the indexes of devices that are lent anew. */
 async function lastingState(bed: Testbed) {
   const { database, links } = await stateOf(bed)
   const { Open_vSwitch: root = [], ...tables } = database
-  return { tables, root: root.map(withoutCaptureId), links }
+  const named = links.map(link => link.replace(/^\d+ (f\d+)$/, '$1')).sort()
+  return { tables, root: root.map(withoutCaptureId), links: named }
 }
 
 function withoutCaptureId(row: unknown): unknown {
   return JSON.parse(JSON.stringify(row).replace(/\["ovs-bridged:[^"]*:next-capture-id","\d+"\],?/, ''))
-}
-
-/** The bridge and the ports that others have, and what refers to them. */
-function foreignRows(dump: Dump): readonly unknown[] {
-  return Object.values(dump)
-    .flat()
-    .filter(row => /"name":"(there|theirs)"/.test(JSON.stringify(row)))
 }

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Qos, TapQos } from '../../src/gen/ovs/bridge/v1/qos.js'
 import type { Qdisc } from '../../src/kernel/index.js'
+import { decodeAttributes, littleEndian, viewOf } from '../../src/kernel/netlink/attribute.js'
 import { encodeIngressQdisc, ingressDevice } from '../../src/kernel/netlink/policer-message.js'
 import {
   decodeRootQdisc,
@@ -24,6 +25,33 @@ export function rootQdisc(device: string): Qdisc | undefined {
   const { messages } = exchange('dump', { type: RTM_GETQDISC, payload: encodeQdiscQuery(0) })
   const roots = messages.flatMap(({ type, payload }) => (type === RTM_NEWQDISC ? (decodeRootQdisc(payload) ?? []) : []))
   return roots.find(root => root.index === index)?.qdisc
+}
+
+/** How a device queues, as the kernel tells it. */
+export interface Queueing {
+  readonly root: Qdisc | undefined
+  readonly hasIngress: boolean
+  /** Every qdisc with its settings, byte for byte. */
+  readonly raw: readonly string[]
+}
+
+/** By the index of the device, in one dump. */
+export function listQueueing(): ReadonlyMap<number, Queueing> {
+  const devices = new Map<number, Queueing>()
+  const { messages } = exchange('dump', { type: RTM_GETQDISC, payload: encodeQdiscQuery(0) })
+  for (const { type, payload } of messages) {
+    if (type !== RTM_NEWQDISC) continue
+    // `struct tcmsg`: device, handle and parent; then TCA_KIND and TCA_OPTIONS.
+    const [device, attributes] = [viewOf(payload).getInt32(4, littleEndian), decodeAttributes(payload.subarray(20))]
+    const parts = [payload.subarray(8, 16), ...[1, 2].map(key => attributes.get(key) ?? new Uint8Array())]
+    const former = devices.get(device) ?? { root: undefined, hasIngress: false, raw: [] }
+    devices.set(device, {
+      root: decodeRootQdisc(payload)?.qdisc ?? former.root,
+      hasIngress: former.hasIngress || ingressDevice(payload) !== undefined,
+      raw: [...former.raw, parts.map(part => Buffer.from(part).toString('hex')).join(' ')].sort(),
+    })
+  }
+  return devices
 }
 
 /** What `tc qdisc del dev DEVICE root` does. */

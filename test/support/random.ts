@@ -23,9 +23,9 @@ export function choicesFrom(seed: number): Choices {
   return {
     below,
     pick: items => {
-      const item = items[below(items.length)]
-      if (item === undefined) throw new RangeError('nothing to pick from')
-      return item
+      // What is picked may well be undefined.
+      for (const item of items.slice(below(items.length))) return item
+      throw new RangeError('nothing to pick from')
     },
     chance: probability => next() < probability,
   }
