@@ -8,7 +8,7 @@ import { startTestbed } from '../support/testbed.js'
 const strikes: Readonly<Record<FaultName, number>> =
   lane === 'userspace'
     ? { daemonKilled: 20, vswitchdKilled: 2, ovsdbKilled: 2, bothStopped: 1 }
-    : { daemonKilled: 5, vswitchdKilled: 1, ovsdbKilled: 1, bothStopped: 1 }
+    : { daemonKilled: 8, vswitchdKilled: 1, ovsdbKilled: 1, bothStopped: 1 }
 
 /** Daemons to be killed; `npm run test:all` and `scripts/torture crashes` ask for more. */
 const asked = Number(process.env['OVS_BRIDGED_TEST_CRASHES'] ?? strikes.daemonKilled)
