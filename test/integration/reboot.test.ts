@@ -3,21 +3,30 @@ import { BondMode } from '../../src/gen/ovs/bridge/v1/bond.js'
 import { DriftKind } from '../../src/gen/ovs/bridge/v1/drift.js'
 import { TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { TunnelType } from '../../src/gen/ovs/bridge/v1/uplink.js'
-import { laneTest } from '../support/lane.js'
+import { lane, laneTest } from '../support/lane.js'
 import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
 import { createNamespace, createNamespaceAgain } from '../support/namespace.js'
 import { deleteRootQdisc, rootQdisc } from '../support/qos.js'
 import type { Api } from '../support/rpc.js'
-import { startServedTestbed, startService } from '../support/service.js'
+import { type Service, startServedTestbed, startService } from '../support/service.js'
 import type { Testbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
 
-/** As a machine that starts anew: no device of a tap is there, and the database is as it was. */
-async function reboot(bed: Testbed): Promise<void> {
+/**
+ * A machine goes down, and comes up with a daemon: no device of a tap is there, and the database is as it was. Whether
+ * ovs-vswitchd is there before the daemon is left to chance on a real one.
+ */
+async function reboot(bed: Testbed, running: Service, first: 'switch' | 'daemon'): Promise<Service> {
+  await running[Symbol.asyncDispose]()
   await bed.ovs.vswitchd.kill()
   // Those of the kernel's datapath go with it alone.
   for (const { kind, index } of listLinks()) if (kind === 'tun' || kind === 'veth') deleteLink(index)
-  await bed.ovs.vswitchd.restart()
+  // The machine's own set-up.
+  createVethPair({ name: 'up0' }, { name: 'up0' }, bed.createContainer())
+  if (first === 'switch') await bed.ovs.vswitchd.restart()
+  const service = bed.use(await startService(bed))
+  if (first === 'daemon') await bed.ovs.vswitchd.restart()
+  return service
 }
 
 /** `port KIND: intended, actual` of each. */
@@ -27,8 +36,9 @@ async function drifts(api: Api): Promise<readonly string[]> {
 }
 
 async function kindsOfDrift(api: Api): Promise<readonly string[]> {
-  const report = await api.reportDrift()
-  return report.drifts.map(({ port, kind }) => `${port} ${DriftKind[kind]}`)
+  const { drifts } = await api.reportDrift()
+  // The tunnel of a test goes nowhere, on the userspace datapath to its knowledge.
+  return drifts.flatMap(({ port, kind }) => (kind === DriftKind.NO_ROUTE ? [] : [`${port} ${DriftKind[kind]}`]))
 }
 
 laneTest(
@@ -37,35 +47,46 @@ laneTest(
   async context => {
     await using bed = await startServedTestbed(context.signal)
     const [kept, lost] = [bed.createContainer(), createNamespace('lost')]
+    createVethPair({ name: 'up0' }, { name: 'up0' }, kept)
     await bed.api.createTaps({ taps: ['one', 'two', 'three', 'away'].map(tap => ({ ...plain, tap, vlan: 7 })) })
     await bed.api.updateQos({ tap: 'one', qos: { rate: '10mbit' } })
+    await bed.api.updateQos({ tap: 'away', qos: { rate: '10mbit' } })
     await bed.api.removeTap({ tap: 'away' })
     await bed.api.createHostTap({ tap: 'host0' })
     await bed.api.createContainerTap({ tap: 'here', netns: kept.path, vethIndex: 1 })
     await bed.api.createContainerTap({ tap: 'gone', netns: lost.path, vethIndex: 1 })
     await bed.api.addBond({ bond: 'bond0', bridge: 'br0', members: ['two', 'three'], mode: BondMode.ACTIVE_BACKUP })
-    await bed.service[Symbol.asyncDispose]()
+    await bed.api.createMirror({ bridge: 'br0', source: 'one', destination: 'host0' })
+    await bed.api.addTrunk({ bridge: 'br0', interface: 'up0', vlans: [1, 2] })
+    await bed.api.addTunnel({ bridge: 'br0', type: TunnelType.VXLAN, remoteIp: '10.9.0.2', key: '1' })
+    const bridge = await bed.api.getBridge({ bridge: 'br0' })
     const { alias } = findLink('br0') ?? {}
-    lost[Symbol.dispose]()
-    await reboot(bed)
-
-    const { api } = bed.use(await startService(bed))
-    await until('all but one are there again', async () => {
-      const { taps } = await api.listTaps()
-      const wrong = taps.filter(tap => tap.ovsError !== '').map(tap => tap.name)
-      assert.deepEqual(wrong, ['gone'])
-      assert.deepEqual(await kindsOfDrift(api), ['gone INTERFACE_ERROR', 'gone MISSING_DEVICE'])
-      return true
-    })
-    for (const name of ['one', 'two', 'three', 'away', 'here', 'host0']) assert(findLink(name)?.up, name)
-    assert.equal(findLink('br0')?.alias, alias)
-    assert.equal(rootQdisc('one')?.ours, true)
-    assert.equal(kept.run(() => findLink('veth1'))?.up, true)
-    assert.equal((await api.getTap({ tap: 'away' })).tap?.state, TapState.DETACHED)
-    const { recoveries } = await api.checkOvs()
-    const made = recoveries.flatMap(({ repairs }) => repairs).filter(({ what }) => what === 'tap_device')
-    assert.deepEqual(made.flatMap(({ names }) => names).sort(), ['away', 'here', 'one', 'three', 'two'])
-
+    let { service } = bed
+    // A start without ovs-vswitchd takes its time, and the user-mode kernel has little of it.
+    for (const first of lane === 'userspace' ? (['switch', 'daemon'] as const) : (['switch'] as const)) {
+      lost[Symbol.dispose]()
+      service = await reboot(bed, service, first)
+      const { api } = service
+      await until('all but one are there again', async () => {
+        const { taps } = await api.listTaps()
+        assert.deepEqual(
+          taps.filter(tap => tap.ovsError !== '').map(tap => tap.name),
+          ['gone'],
+        )
+        assert.deepEqual(await kindsOfDrift(api), ['gone INTERFACE_ERROR', 'gone MISSING_DEVICE'])
+        assert.equal(findLink('br0')?.alias, alias)
+        return true
+      })
+      for (const name of ['one', 'two', 'three', 'away', 'here', 'host0']) assert(findLink(name)?.up, name)
+      assert.deepEqual([rootQdisc('one')?.ours, rootQdisc('away')?.ours], [true, true])
+      assert.equal(kept.run(() => findLink('veth1'))?.up, true)
+      assert.equal((await api.getTap({ tap: 'away' })).tap?.state, TapState.DETACHED)
+      assert.deepEqual(await api.getBridge({ bridge: 'br0' }), bridge)
+      const { recoveries } = await api.checkOvs()
+      const made = recoveries.flatMap(({ repairs }) => repairs).filter(({ what }) => what === 'tap_device')
+      assert.deepEqual(made.flatMap(({ names }) => names).sort(), ['away', 'here', 'one', 'three', 'two'])
+    }
+    const { api } = service
     const outstanding = async () => (await api.checkOvs()).warnings.filter(warning => warning.includes('outstanding'))
     assert.deepEqual(await outstanding(), ['recovery is outstanding, and tried again: tap_device of gone'])
     const again = bed.use(createNamespaceAgain(lost))
@@ -135,7 +156,7 @@ laneTest(
       const told = (await drifts(api)).find(line => line.startsWith('shaped '))
       return told !== undefined && /^shaped WRONG_QDISC: rate 10mbit, \w*$/.test(told)
     })
-    await until('the qdisc is there again', async () => (await kindsOfDrift(api)).length === 1)
+    await until('the qdisc is there again', async () => (await kindsOfDrift(api)).length === 0)
     const before = findLink('dead')?.index ?? 0
     ovs.vswitchd.stop()
     deleteLink(before)
