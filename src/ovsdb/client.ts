@@ -104,7 +104,8 @@ export interface OvsdbClient<T, V = T> extends AsyncDisposable {
   settled(signal: AbortSignal): Promise<void>
   /**
    * Replicates only the rows of `table` that meet any of `conditions`; rows that no longer do are told as deleted. Resolves once
-   * the replica shows it. Holds for later connections too. A server that knows plain `monitor` alone refuses (`rejected`).
+   * the replica shows it. Holds for later connections too. The former conditions stay when the server refuses (`rejected`), as one
+   * does that knows plain `monitor` alone, and when `signal` aborts before there is a connection.
    */
   narrow<K extends keyof V & keyof T & string>(
     table: K,

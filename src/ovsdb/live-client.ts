@@ -158,25 +158,42 @@ export class LiveClient<T, M extends Monitored<T>> implements OvsdbClient<T, Rep
     const where = some.length > 0 ? some : [false]
     const before = this.#where.get(table) ?? [true]
     this.#where.set(table, where)
+    for (;;) {
+      const loaded = this.waitFor(() => (this.#isLoaded ? this.#session : undefined), signal)
+      const session = await loaded.catch((error: unknown) => {
+        this.#forget(table, where, before)
+        throw error
+      })
+      if (await raceAbort(this.#narrowOn(session, table, where, before), signal)) return
+    }
+  }
+
+  /** False when the session, or its monitor, ended meanwhile: the next one starts from what is wanted. */
+  async #narrowOn(
+    session: Session<T>,
+    table: string,
+    where: readonly Json[],
+    before: readonly Json[],
+  ): Promise<boolean> {
     this.#narrowing++
     this.#followTo(noTransaction)
-    for (;;) {
-      const session = await this.waitFor(() => (this.#isLoaded ? this.#session : undefined), signal)
-      try {
-        await raceAbort(session.narrow(new Map([[table, where]])), signal)
-        this.#narrowing--
-        return
-      } catch (error) {
-        // A session that ended, or whose monitor did, meanwhile; the next one starts from what is wanted.
-        if (isRefused(error, 'unknown method')) {
-          this.#where.set(table, before)
-          this.#narrowing--
-          throw error
-        }
-        signal.throwIfAborted()
-        if (this.#session === session && !isRefused(error, 'unknown monitor')) throw error
-      }
+    try {
+      await session.narrow(new Map([[table, where]]))
+      return true
+    } catch (error) {
+      if (isRefused(error, 'unknown monitor')) return false
+      if (!isRefused(error) && this.#session !== session) return false
+      // The next session is not to be refused for it too.
+      this.#forget(table, where, before)
+      throw error
+    } finally {
+      this.#narrowing--
     }
+  }
+
+  /** Puts former conditions back, unless newer ones have taken the place of these. */
+  #forget(table: string, where: readonly Json[], before: readonly Json[]): void {
+    if (this.#where.get(table) === where) this.#where.set(table, before)
   }
 
   async stealLock(): Promise<void> {

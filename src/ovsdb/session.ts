@@ -110,8 +110,8 @@ export class Session<T> {
 
   /** Changes which rows of the tables in `where` are followed. What this adds and removes is told before it resolves. */
   async narrow(where: ReadonlyMap<string, readonly Json[]>): Promise<void> {
-    this.#start = { where: new Map([...this.#start.where, ...where]), since: noTransaction }
     if (this.#stage === 'loaded') await changeConditions(this.#rpc, replicaId, where)
+    this.#start = { where: new Map([...this.#start.where, ...where]), since: noTransaction }
   }
 
   /** Takes in a notification. Throws `protocol` for one that cannot be understood. */
