@@ -1,3 +1,4 @@
+import { shorten } from './json.js'
 import type { Limits } from './limits.js'
 
 /** What can go wrong between us and an OVSDB server. */
@@ -57,8 +58,22 @@ export class OvsdbError extends Error {
   }
 }
 
+/** Of what a server says at whatever length. */
+const maxCharacters = 1000
+
+/** What an `<error>` of a server's says (RFC 7047 §4.1.3). */
+export function readError(json: Readonly<Record<string, unknown>>): {
+  readonly error: string
+  readonly details: string | undefined
+  readonly message: string
+} {
+  const error = shorten(String(json['error']), maxCharacters)
+  const details = typeof json['details'] === 'string' ? shorten(json['details'], maxCharacters) : undefined
+  return { error, details, message: details === undefined ? error : `${error}: ${details}` }
+}
+
 export function protocolError(message: string, options?: { readonly cause?: unknown }): OvsdbError {
-  return new OvsdbError({ kind: 'protocol', message }, options)
+  return new OvsdbError({ kind: 'protocol', message: shorten(message, maxCharacters) }, options)
 }
 
 export function limitReached(limit: keyof Limits, message: string): OvsdbError {

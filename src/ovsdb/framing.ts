@@ -24,13 +24,16 @@ const closeBrace = 0x7d
 /** Where in a text the bytes so far end. */
 interface Scan {
   readonly depth: number
+  /** Arrays and objects of the message so far. */
+  readonly brackets: number
   readonly inString: boolean
   readonly escaped: boolean
 }
 
-export function newFramer(limits: Pick<Limits, 'maxMessageBytes' | 'maxNesting'> = defaultLimits): Framer {
+export function newFramer(options: Partial<Limits> = {}): Framer {
+  const limits = { ...defaultLimits, ...options }
   const kept = new Kept(limits.maxMessageBytes)
-  let scan: Scan = { depth: 0, inString: false, escaped: false }
+  let scan: Scan = { depth: 0, brackets: 0, inString: false, escaped: false }
   return {
     get isMidMessage() {
       return scan.depth > 0
@@ -38,7 +41,7 @@ export function newFramer(limits: Pick<Limits, 'maxMessageBytes' | 'maxNesting'>
     push(chunk) {
       const values: unknown[] = []
       // Local while the bytes pass by: this loop sees every byte of every message.
-      let { depth, inString, escaped } = scan
+      let { depth, brackets, inString, escaped } = scan
       let start = 0
       for (let i = 0; i < chunk.length; i++) {
         const byte = chunk[i]
@@ -48,8 +51,12 @@ export function newFramer(limits: Pick<Limits, 'maxMessageBytes' | 'maxNesting'>
           else if (byte === quote) inString = false
         } else if (byte === quote && depth > 0) inString = true
         else if (byte === openBrace || byte === openBracket) {
-          if (depth++ === 0) start = i
-          if (depth > limits.maxNesting) throw tooDeep(limits.maxNesting)
+          if (depth++ === 0) {
+            start = i
+            brackets = 0
+          }
+          brackets++
+          if (depth > limits.maxNesting || brackets > limits.maxBrackets) throw tooMany(limits, depth)
         } else if (byte === closeBrace || byte === closeBracket) {
           if (--depth === 0) {
             values.push(decodeJson(kept.take(chunk.subarray(start, i + 1))))
@@ -57,7 +64,7 @@ export function newFramer(limits: Pick<Limits, 'maxMessageBytes' | 'maxNesting'>
           } else if (depth < 0) throw protocolError('a closing bracket without its opening one')
         } else if (depth === 0 && !isSpace(byte)) throw protocolError('bytes between two messages')
       }
-      scan = { depth, inString, escaped }
+      scan = { depth, brackets, inString, escaped }
       if (depth > 0) kept.add(chunk.subarray(start))
       return values
     },
@@ -98,8 +105,10 @@ class Kept {
   }
 }
 
-function tooDeep(maxNesting: number): OvsdbError {
-  return limitReached('maxNesting', `a message has more than ${maxNesting} brackets within brackets`)
+function tooMany({ maxNesting, maxBrackets }: Limits, depth: number): OvsdbError {
+  if (depth > maxNesting)
+    return limitReached('maxNesting', `a message has more than ${maxNesting} brackets within brackets`)
+  return limitReached('maxBrackets', `a message has more than ${maxBrackets} arrays and objects`)
 }
 
 function isSpace(byte: number | undefined): boolean {

@@ -1,5 +1,5 @@
 import { assertNever } from '../lib/assert-never.js'
-import { OvsdbError, type OvsdbProblem, protocolError } from './errors.js'
+import { OvsdbError, type OvsdbProblem, protocolError, readError } from './errors.js'
 import { isArray, isRecord, type Json } from './json.js'
 import type { NamedUuid, Uuid } from './notation.js'
 import { decodeUuid } from './row.js'
@@ -169,9 +169,7 @@ function readAnswer(
 }
 
 function stepProblem(step: Step | undefined, answer: Readonly<Record<string, unknown>>): OvsdbProblem {
-  const error = String(answer['error'])
-  const details = typeof answer['details'] === 'string' ? answer['details'] : undefined
-  const message = details === undefined ? error : `${error}: ${details}`
+  const { error, details, message } = readError(answer)
   if (step === undefined) return { kind: 'rejected', message, error, details, operationIndex: undefined }
   switch (step.role) {
     case 'lock':

@@ -1,4 +1,4 @@
-import { limitReached, notConnected, OvsdbError, type OvsdbProblem, protocolError } from './errors.js'
+import { limitReached, notConnected, OvsdbError, type OvsdbProblem, protocolError, readError } from './errors.js'
 import { asJson, excerpt, isArray, isRecord, type Json } from './json.js'
 
 /** A message that asks for no answer (JSON-RPC 1.0; RFC 7047 §4.1.4 and on). */
@@ -121,10 +121,8 @@ function orReject<R>(read: () => R, reject: (error: unknown) => void): R {
 
 /** The error of a whole call: a name, or an `<error>` (RFC 7047 §4.1.3). */
 function rejection(error: unknown): OvsdbProblem {
-  const name = isRecord(error) ? String(error['error']) : typeof error === 'string' ? error : excerpt(error)
-  const details = isRecord(error) && typeof error['details'] === 'string' ? error['details'] : undefined
-  const message = details === undefined ? name : `${name}: ${details}`
-  return { kind: 'rejected', message, error: name, details, operationIndex: undefined }
+  const said = readError(isRecord(error) ? error : { error: typeof error === 'string' ? error : excerpt(error) })
+  return { kind: 'rejected', ...said, operationIndex: undefined }
 }
 
 /** An answer that nobody reads is whatever it is. */

@@ -31,11 +31,13 @@ function firstLoss(client: FakeClient): Promise<OvsdbProblem> {
   return client.waitFor(() => (client.status.state === 'waiting' ? client.status.problem : undefined), soon())
 }
 
-/** Keeps writing what `piece` gives, as fast as the other end takes it, until it is gone. */
-function pour({ socket }: Received, piece: () => string): void {
+/** Keeps writing what `piece` gives, as fast as the other end takes it, until there is none or the other end is gone. */
+function pour({ socket }: Received, piece: () => string | Buffer | undefined): void {
   const more = () => {
-    let goesOn = !socket.destroyed
-    while (goesOn) goesOn = socket.write(piece())
+    for (let goesOn = !socket.destroyed; goesOn; ) {
+      const next = piece()
+      goesOn = next !== undefined && socket.write(next)
+    }
   }
   socket.on('drain', more)
   more()
@@ -88,7 +90,8 @@ test('a server that asks and does not read the answers is given up', async () =>
 for (const [what, limits, limit] of [
   ['rows', { maxRows: 1 }, 'maxRows'],
   ['bytes', { maxMessageBytes: 60 }, 'maxMessageBytes'],
-  ['brackets', { maxNesting: 4 }, 'maxNesting'],
+  ['brackets within brackets', { maxNesting: 4 }, 'maxNesting'],
+  ['brackets', { maxBrackets: 5 }, 'maxBrackets'],
 ] as const) {
   test(`a dump of too many ${what} is refused, and what the replica has stays`, async () => {
     await using server = await startFakeOvsdbServer(serving(bridges([br0, 'br0'], [br1, 'br1'])))
@@ -116,23 +119,58 @@ test('a row beyond the limit is refused with the whole update, one that takes th
   assert.ok(problem.kind === 'limit' && problem.limit === 'maxRows')
 })
 
-test('a value of 100 MB is given up at the limit and not read to its end', async () => {
-  const piece = 'x'.repeat(2 ** 16)
-  let poured = 0
-  const handle = serving({}, request => {
-    request.socket.write('{"method":"update3","params":["replica","')
+/** A server that answers each transaction with the beginning of an update, `megabytes` of `filling`, and its end. */
+function flooding(filling: string, megabytes: number, end: string): (request: Received) => void {
+  const piece = Buffer.from(filling.repeat(2 ** 16 / filling.length))
+  return serving({}, request => {
+    request.socket.write('{"method":"update3","params":["replica",')
+    request.socket.write(end.startsWith('"') ? '"' : '[')
+    let left = megabytes * 1e6
     pour(request, () => {
-      poured += piece.length
-      return poured <= 100e6 ? piece : '"],"id":null}'
+      if (left < 0) return undefined
+      left -= piece.length
+      return left < 0 ? end : piece
     })
   })
+}
+
+async function lossFrom(handle: (request: Received) => void, limits: Partial<Limits> = {}) {
   await using server = await startFakeOvsdbServer(handle)
-  await using client = openFake(server, {}, { limits: { maxMessageBytes: 2 ** 23 } })
+  await using client = openFake(server, {}, { limits })
   await client.ready(soon())
   client.transact(comment(), { signal: soon() }).catch(() => undefined)
-  const problem = await firstLoss(client)
+  return { problem: await firstLoss(client), bytesReceived: client.readings.bytesReceived }
+}
+
+test('a value of 100 MB is given up at the limit and not read to its end', async () => {
+  const { problem, bytesReceived } = await lossFrom(flooding('x', 100, '"],"id":null}'), { maxMessageBytes: 2 ** 23 })
   assert.ok(problem.kind === 'limit' && problem.limit === 'maxMessageBytes')
-  assert.ok(client.readings.bytesReceived < 2 ** 24)
+  assert.ok(bytesReceived < 2 ** 24)
+})
+
+test('a value of 100 MB within the limit is read, and named by its beginning where it does not belong', async () => {
+  const { problem, bytesReceived } = await lossFrom(flooding('x', 100, '",{"Bridge":"x"}],"id":null}'))
+  assert.equal(problem.message, 'expected table updates, got "x"')
+  assert.ok(bytesReceived > 99e6)
+})
+
+test('100 MB of nothing but brackets are not made into a hundred times as much', async () => {
+  const { problem, bytesReceived } = await lossFrom(flooding('{}, ', 100, '0]],"id":null}'))
+  assert.ok(problem.kind === 'limit' && problem.limit === 'maxBrackets')
+  assert.ok(bytesReceived < 20e6)
+})
+
+test('what a server says at great length is told in short', async () => {
+  const details = 'because '.repeat(1e5)
+  const handle = serving({}, request => request.answer([{ error: 'constraint violation', details }]))
+  await using server = await startFakeOvsdbServer(handle)
+  await using client = openFake(server)
+  await client.ready(soon())
+  await assert.rejects(client.transact(comment(), { signal: soon() }), (error: unknown) => {
+    assert.ok(error instanceof OvsdbError && error.problem.kind === 'rejected')
+    assert.match(error.message, /^constraint violation: because because/)
+    return error.message.length < 2000 && (error.problem.details?.length ?? 0) < 2000
+  })
 })
 
 test('a large value within the limit is read', async () => {
