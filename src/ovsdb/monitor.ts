@@ -8,17 +8,16 @@ import type { Rpc } from './rpc.js'
 export type MonitorMethod = 'monitor_cond_since' | 'monitor_cond' | 'monitor'
 
 /** What became of one row, whichever way it was told. `row` holds columns as the wire has them. */
-export type RowUpdate = {
-  readonly table: string
-  readonly uuid: Uuid
-} /** It has these values now; a column that is left out has its default. */ & (
+export type RowUpdate = { readonly table: string; readonly uuid: Uuid } & RowChange
+
+type RowChange =
+  /** It has these values now; a column that is left out has its default. */
   | { readonly kind: 'row'; readonly row: unknown }
   /** As `row`, of a row that was not there before. */
   | { readonly kind: 'insert'; readonly row: unknown }
   /** Differences to the columns that changed; see `applyDifference`. */
   | { readonly kind: 'modify'; readonly difference: unknown }
   | { readonly kind: 'delete' }
-)
 
 const methods: readonly MonitorMethod[] = ['monitor_cond_since', 'monitor_cond', 'monitor']
 export const noTransaction = '00000000-0000-0000-0000-000000000000'

@@ -128,7 +128,7 @@ function encodeOperation(operation: Operation): Json {
 }
 
 /** The `<where>` that one row meets. */
-export function whereRow(row: RowRef): readonly Json[] {
+function whereRow(row: RowRef): readonly Json[] {
   return [['_uuid', '==', typeof row === 'string' ? ['uuid', row] : ['named-uuid', row.namedUuid]]]
 }
 

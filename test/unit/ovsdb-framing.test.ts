@@ -53,6 +53,13 @@ test('brackets within brackets are refused beyond the limit, brackets in strings
   assert.throws(() => framer.push(Buffer.from('[[[[')), isLimit('maxNesting'))
 })
 
+test('arrays and objects beyond the limit are refused, counted in each message anew', () => {
+  const framer = newFramer({ maxBrackets: 2 })
+  assert.deepEqual(framer.push(Buffer.from('[{}]["{}[]",[]')), [[{}]])
+  assert.deepEqual(framer.push(Buffer.from('] [[]')), [['{}[]', []]])
+  assert.throws(() => framer.push(Buffer.from(',[')), isLimit('maxBrackets'))
+})
+
 for (const [text, value] of [
   ['9007199254740991', 9007199254740991],
   ['9007199254740993', 9007199254740993n],
