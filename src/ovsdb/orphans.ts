@@ -9,6 +9,8 @@ import type { BaseType, DatabaseSchema } from './schema.js'
  * with its uuid and lets it vanish at the commit (RFC 7047 §3.2, `isRoot`).
  */
 export function refuseOrphans({ tables }: DatabaseSchema, operations: readonly Operation[]): void {
+  const mayVanish = (table: string) => tables[table]?.isRoot === false
+  if (!operations.some(operation => operation.op === 'insert' && mayVanish(operation.table))) return
   const kept = new Set<string>()
   for (const operation of operations) {
     for (const [column, value] of writtenBy(operation)) {
@@ -17,8 +19,7 @@ export function refuseOrphans({ tables }: DatabaseSchema, operations: readonly O
     }
   }
   for (const operation of operations) {
-    if (operation.op !== 'insert' || tables[operation.table]?.isRoot === true) continue
-    if (!kept.has(operation.as.namedUuid))
+    if (operation.op === 'insert' && mayVanish(operation.table) && !kept.has(operation.as.namedUuid))
       throw refusal({ table: operation.table, column: '_uuid' }, 'is of a row that nothing refers to: it would vanish')
   }
 }

@@ -25,7 +25,7 @@ export async function sendTransaction(
   signal: AbortSignal,
   { undecided, counters, onDecided }: Accounts,
 ): Promise<Committed> {
-  const { id, answer } = rpc.call('transact', [database, ...plan.wire], result => readable(plan, result))
+  const { id, answer } = rpc.call('transact', [database, ...plan.wire], result => judge(plan, result))
   if (id === undefined) throw await answer.catch((error: unknown) => error)
   const sent = undecided.add(plan.wire.length)
   const account = (decided: boolean) => {
@@ -34,7 +34,8 @@ export async function sendTransaction(
     onDecided()
   }
   try {
-    const outcome = (await answerOrUnknown(answer, signal, account, () => rpc.cancel(id)))()
+    const outcome = await answerOrUnknown(answer, signal, account, () => rpc.cancel(id))
+    if (outcome instanceof OvsdbError) throw outcome
     counters.transactionsCommitted++
     return committed(outcome)
   } catch (error) {
@@ -44,16 +45,13 @@ export async function sendTransaction(
   }
 }
 
-/** The outcome, or the throw of what the server refused with. Throws by itself what is no answer: that ends the connection. */
-function readable(plan: Plan, result: unknown): () => Outcome {
+/** The outcome, or what the server refused with. Throws what is no answer at all, which ends the connection. */
+function judge(plan: Plan, result: unknown): Outcome | OvsdbError {
   try {
-    const outcome = readOutcome(plan, result)
-    return () => outcome
+    return readOutcome(plan, result)
   } catch (error) {
-    if (problemOf(error).kind === 'protocol') throw error
-    return () => {
-      throw error
-    }
+    if (error instanceof OvsdbError && error.problem.kind !== 'protocol') return error
+    throw error
   }
 }
 
