@@ -1,40 +1,15 @@
 import { randomBytes } from 'node:crypto'
-import type { Tables } from '../gen/vswitch.js'
 import { abortReason, raceAbort } from '../lib/abort.js'
-import type { Committed, Transaction } from '../ovsdb/index.js'
-import { newTransaction, OvsdbError } from '../ovsdb/index.js'
+import { type Committed, OvsdbError } from '../ovsdb/index.js'
+import { type Built, buildBatch, takeBatch } from './batch.js'
 import type { Call } from './call.js'
 import { Epochs } from './epochs.js'
-import { fateOf, type Mark, markTransaction } from './last-transaction.js'
-import { type OvsClient, type OvsReplica, rootOf } from './ovs.js'
-import { BridgeError } from './problem.js'
+import { type Job, openJob } from './job.js'
+import { fateOf } from './last-transaction.js'
+import { type OvsClient, rootOf } from './ovs.js'
+import type { Part, Receipt } from './part.js'
 
-export type OvsTransaction = Transaction<Tables>
-
-/** A caller's part of a transaction. */
-export interface Part<R> {
-  /** Names that it inserts, changes or removes. No two parts of one transaction share one, and they keep their order. */
-  readonly owns: readonly string[]
-  /** Names that must stay as they are meanwhile, such as the bridge of a new tap. */
-  readonly needs: readonly string[]
-  /** ovs-vswitchd has to act on it: `next_cfg` is bumped, and it counts as applied when `cur_cfg` has followed. */
-  readonly reconfigures: boolean
-  /** It undoes a failed call, and so does not wait until ovs-vswitchd has applied what came before. */
-  readonly undoes?: boolean
-  /**
-   * Adds the operations, planned from the replica as it is now; runs again when the transaction has to be repeated.
-   * What it throws is the answer to this caller alone. Its own answer gives the result once the transaction is committed, which
-   * may have been found out without the server's.
-   */
-  write(transaction: OvsTransaction, replica: OvsReplica): () => R
-}
-
-/** What a caller gets once its part stands in the database. */
-export interface Receipt<R> {
-  readonly result: R
-  /** The `next_cfg` that stands for it; undefined when ovs-vswitchd need not act. */
-  readonly epoch: bigint | undefined
-}
+export type { OvsTransaction, Part, Receipt } from './part.js'
 
 /** A transaction that was answered. */
 export interface Sent {
@@ -44,36 +19,8 @@ export interface Sent {
   readonly durationMs: number
 }
 
-interface Job {
-  readonly part: Part<unknown>
-  readonly caller: string
-  readonly signal: AbortSignal
-  readonly settle: (outcome: Outcome) => void
-  /** Resolves when it is settled, or was taken back before it was sent. */
-  readonly ended: Promise<void>
-}
-
-type Outcome =
-  | { readonly ok: true; readonly receipt: Receipt<unknown> }
-  | { readonly ok: false; readonly error: unknown }
-
-interface Written {
-  readonly job: Job
-  readonly read: () => unknown
-}
-
-interface Built {
-  readonly transaction: OvsTransaction
-  readonly written: readonly Written[]
-  readonly readEpoch: (committed: Committed) => bigint | undefined
-  readonly mark: Mark | undefined
-}
-
 /** A race lost this many times in a row is somebody else's storm, not ours to sit out. */
 const maxAttempts = 5
-
-/** Parts of one transaction at most. */
-const maxBatch = 512
 
 /**
  * The only caller of `transact`. Parts that wait at the same time share one transaction and one epoch of ovs-vswitchd,
@@ -123,54 +70,14 @@ export class Committer {
    * lost with the connection is looked up when the database is back, and sent again if it does not stand there.
    */
   commit<R>(part: Part<R>, call: Call): Promise<Receipt<R>> {
-    return new Promise((resolve, reject) => {
-      // The part's own type comes back through this variable, so that the queue need not know it.
-      let result: { readonly value: R } | undefined
-      const typed: Part<unknown> = {
-        ...part,
-        write: (transaction, replica) => {
-          const read = part.write(transaction, replica)
-          return () => (result = { value: read() })
-        },
-      }
-      let resolveEnded = () => {}
-      const ended = new Promise<void>(done => {
-        resolveEnded = done
-      })
-      const end = () => {
-        this.#open.delete(job)
-        resolveEnded()
-      }
-      const onAbort = () => {
-        const waiting = this.#queue.indexOf(job)
-        if (waiting >= 0) {
-          this.#queue.splice(waiting, 1)
-          end()
-          reject(abortReason(call.signal))
-        } else reject(sentAndLeft(call.signal))
-      }
-      const job: Job = {
-        part: typed,
-        caller: call.caller,
-        signal: call.signal,
-        ended,
-        settle: outcome => {
-          end()
-          call.signal.removeEventListener('abort', onAbort)
-          if (!outcome.ok) reject(outcome.error)
-          else if (result !== undefined) resolve({ result: result.value, epoch: outcome.receipt.epoch })
-        },
-      }
-      if (call.signal.aborted) {
-        reject(abortReason(call.signal))
-        return
-      }
-      call.signal.addEventListener('abort', onAbort, { once: true })
-      this.#open.add(job)
-      if (part.undoes) this.#queue.unshift(job)
-      else this.#queue.push(job)
-      this.#schedule()
-    })
+    if (call.signal.aborted) return Promise.reject(abortReason(call.signal))
+    const { job, receipt } = openJob(part, call, waiting => this.#takeBack(waiting))
+    this.#open.add(job)
+    void job.ended.then(() => this.#open.delete(job))
+    if (part.undoes) this.#queue.unshift(job)
+    else this.#queue.push(job)
+    this.#schedule()
+    return receipt
   }
 
   /** Resolves when ovs-vswitchd has applied the receipt's epoch; throws when the call ends before. */
@@ -210,24 +117,19 @@ export class Committer {
     }
   }
 
-  /** Those at the head of the queue that may go together now. What stays behind holds up only what shares its names. */
-  #takeBatch(): Job[] {
-    const batch: Job[] = []
-    const rest: Job[] = []
-    const waits = this.#epochs.isPending && this.#ovsdb.status.state === 'ready'
-    const owned = new Set<string>()
-    const needed = new Set<string>()
-    for (const job of this.#queue) {
-      const { owns, needs, reconfigures, undoes } = job.part
-      const clashes = owns.some(name => owned.has(name) || needed.has(name)) || needs.some(name => owned.has(name))
-      const early = waits && reconfigures && !undoes
-      for (const name of owns) owned.add(name)
-      for (const name of needs) needed.add(name)
-      if (clashes || early || batch.length >= maxBatch) rest.push(job)
-      else batch.push(job)
-    }
-    this.#queue = rest
+  /** Those of the queue that may go together now. */
+  #takeBatch(): readonly Job[] {
+    const isEpochPending = this.#epochs.isPending && this.#ovsdb.status.state === 'ready'
+    const { batch, rest } = takeBatch(this.#queue, isEpochPending)
+    this.#queue = [...rest]
     return batch
+  }
+
+  /** False when it is in the queue no more. */
+  #takeBack(job: Job): boolean {
+    const place = this.#queue.indexOf(job)
+    if (place >= 0) this.#queue.splice(place, 1)
+    return place >= 0
   }
 
   async #commitBatch(batch: readonly Job[]): Promise<void> {
@@ -251,7 +153,7 @@ export class Committer {
   async #send(batch: readonly Job[]): Promise<unknown> {
     let built: Built | undefined
     try {
-      built = this.#build(batch)
+      built = buildBatch(batch, this.#ovsdb, this.#instance, `${this.#run}:${this.#transactions}`)
       if (built === undefined) return undefined
       this.#transactions++
       const committed = await this.#transact(built)
@@ -272,7 +174,7 @@ export class Committer {
     }
     for (const { job, read } of written) {
       read()
-      job.settle({ ok: true, receipt: { result: undefined, epoch: job.part.reconfigures ? epoch : undefined } })
+      job.settle({ ok: true, epoch: job.part.reconfigures ? epoch : undefined })
     }
   }
 
@@ -317,49 +219,6 @@ export class Committer {
       this.#onSent({ parts: written.length, outcome, durationMs: performance.now() - startedAt })
     }
   }
-
-  /** One transaction of all the parts that can be written. A part that throws is settled, and what it had added is thrown away. */
-  #build(batch: readonly Job[]): Built | undefined {
-    for (let jobs = batch; jobs.length > 0; ) {
-      const transaction = newTransaction(this.#ovsdb.schema)
-      const written: Written[] = []
-      const failed = jobs.find(job => !this.#write(job, transaction, written))
-      if (failed === undefined) return this.#finish(transaction, written)
-      jobs = jobs.filter(job => job !== failed)
-    }
-    return undefined
-  }
-
-  #write(job: Job, transaction: OvsTransaction, written: Written[]): boolean {
-    try {
-      written.push({ job, read: job.part.write(transaction, this.#ovsdb.replica) })
-      return true
-    } catch (error) {
-      job.settle({ ok: false, error })
-      return false
-    }
-  }
-
-  #finish(transaction: OvsTransaction, written: readonly Written[]): Built {
-    const callers = [...new Set(written.map(({ job }) => job.caller))].join(', ')
-    transaction.comment(`ovs-bridged ${this.#instance}: ${callers}`.slice(0, 500))
-    const mark = markTransaction(transaction, this.#ovsdb.replica, this.#instance, `${this.#run}:${this.#transactions}`)
-    const reconfigures = written.some(({ job }) => job.part.reconfigures)
-    return { transaction, written, mark, readEpoch: reconfigures ? this.#bumpEpoch(transaction) : () => undefined }
-  }
-
-  /** ovs-vswitchd.conf.db(5), Open_vSwitch.next_cfg: a trigger as well as a number to wait for. */
-  #bumpEpoch(transaction: OvsTransaction): (committed: Committed) => bigint | undefined {
-    const root = rootOf(this.#ovsdb.replica)
-    if (root === undefined)
-      throw new OvsdbError({ kind: 'not-connected', message: 'the database has no Open_vSwitch row' })
-    transaction.mutate('Open_vSwitch', root._uuid, 'next_cfg', '+=', 1)
-    const selection = transaction.select('Open_vSwitch', root._uuid, ['next_cfg'])
-    return committed => {
-      const row = committed.row(selection)
-      return row === undefined ? undefined : BigInt(row.next_cfg)
-    }
-  }
 }
 
 /** Nothing was committed, and what was planned may look different from the replica as it is by now. */
@@ -376,9 +235,4 @@ function settleAll(jobs: readonly Job[], error: unknown): void {
 /** It has left, and no answer came. */
 function isUnknown(error: unknown): boolean {
   return error instanceof OvsdbError && error.problem.kind === 'outcome-unknown'
-}
-
-function sentAndLeft(signal: AbortSignal): BridgeError {
-  const message = `${abortReason(signal).message} while the change was on its way to the database`
-  return new BridgeError({ kind: 'outcome-unknown', reason: 'OUTCOME_UNKNOWN', message }, { cause: signal.reason })
 }
