@@ -40,6 +40,8 @@ export interface Config {
   readonly addressTtlMs: number
   /** Of all files in `captureDir`; undefined: no limit. */
   readonly captureQuotaBytes: number | undefined
+  /** Taps and bridges at the same time. */
+  readonly maxCaptures: number
   /** undefined: no metrics are served. */
   readonly metrics: MetricsConfig | undefined
 }
@@ -176,6 +178,7 @@ function configOf(
     addressTtlMs: one('addressTtl', durationMs(1_000, 86_400_000)),
     metrics: metricsOf(one('metricsListen', parseMetricsListen), one('noMetricsPerTap', parseSwitch)),
     captureQuotaBytes: one('captureQuota', parseQuota),
+    maxCaptures: one('maxCaptures', parseCount),
   }
 }
 

@@ -74,7 +74,7 @@ async function compose(config: Config, log: Logger, tally: Tally, parts: Disposa
   parts.defer(() => lifetime.abort(shuttingDown()))
   const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, tally, log }, parts)
   const store = { directory: config.captureDir, quotaBytes: config.captureQuotaBytes }
-  const captures = parts.use(new Captures(host, parts.use(openCaptureEngine(store)), store))
+  const captures = parts.use(new Captures(host, parts.use(openCaptureEngine(store)), store, config.maxCaptures))
   const recovery = await keepRecovered(host, captures.ports, tally)
   parts.use(await startSnooping(host))
   const watched = { feed: parts.use(openTapFeed(host)), stats: parts.use(new Stats(host)) }

@@ -110,6 +110,12 @@ export const flags = {
     description: 'of all files in --capture-dir: 500MiB, 10GiB, or none',
     fallback: '10GiB',
   },
+  maxCaptures: {
+    name: 'max-captures',
+    value: 'number',
+    description: 'taps and bridges captured at the same time; each takes 4 MiB of the kernel',
+    fallback: '256',
+  },
   maxConnections: {
     name: 'max-connections',
     value: 'number',

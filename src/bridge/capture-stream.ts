@@ -7,6 +7,7 @@ import {
 } from '../capture/index.js'
 import { raceAbort } from '../lib/abort.js'
 import type { Call } from './call.js'
+import type { CapturePlaces } from './capture-places.js'
 import { type CapturePorts, removeCapturePort } from './capture-port.js'
 import { type CaptureTarget, findTarget, nameOfTarget, openTarget } from './capture-target.js'
 import type { Host } from './host.js'
@@ -23,17 +24,23 @@ export interface StreamSpec {
   readonly maxPackets: number | undefined
 }
 
+/** What streams share with captures to files. */
+export interface StreamParts {
+  readonly engine: CaptureEngine
+  readonly ports: CapturePorts
+  readonly places: CapturePlaces
+}
+
 /**
  * The packets of taps, or of a bridge, as pcapng, until none of them is left or the limit is reached; rejects with the
  * signal's reason.
  *
- * Errors: `invalid` filter; `not-found`; `device-refused`; for a bridge `exhausted` mirrors, those of a commit, and
+ * Errors: `invalid` filter; `not-found`; `exhausted` places; `device-refused`; for a bridge `exhausted` mirrors, those of a commit, and
  * `not-realised`.
  */
 export async function* streamCapture(
   host: Host,
-  engine: CaptureEngine,
-  ports: CapturePorts,
+  { engine, ports, places }: StreamParts,
   spec: StreamSpec,
   call: Call,
 ): AsyncGenerator<StreamChunk, void> {
@@ -41,6 +48,7 @@ export async function* streamCapture(
   for (const target of targets) findTarget(host, target)
   const fault = await raceAbort(faultOfFilter(filter, snapLen), call.signal)
   if (fault !== undefined) throw invalid([{ field: 'filter', description: fault }])
+  using _places = places.take(targets.length)
   const opened = await undoingOnFailure(host, call, async undo => {
     const devices = []
     for (const target of targets) devices.push({ target, ...(await openTarget(host, ports, target, call, undo)) })

@@ -18,6 +18,7 @@ import { assertNever } from '../lib/assert-never.js'
 import { type PathBelow, parsePathBelow } from '../lib/safe-file.js'
 import type { Call } from './call.js'
 import { CaptureIds } from './capture-id.js'
+import { CapturePlaces } from './capture-places.js'
 import { type CapturePorts, removeCapturePort } from './capture-port.js'
 import { type StreamSpec, streamCapture } from './capture-stream.js'
 import { type CaptureTarget, type FoundTarget, findTarget, nameOfTarget, openTarget } from './capture-target.js'
@@ -66,17 +67,20 @@ export class Captures implements AsyncDisposable {
   readonly #engine: CaptureEngine
   readonly #ids: CaptureIds
   readonly #store: CaptureStore
+  readonly #places: CapturePlaces
   readonly #running = new Map<number, Running>()
   readonly #ended = new Map<number, Capture>()
   /** Of captures and of streams. */
   readonly ports: CapturePorts = new Set()
   readonly #following: Disposable
 
-  constructor(host: Host, engine: CaptureEngine, store: CaptureStore) {
+  /** `most` captures at the same time, streams among them. */
+  constructor(host: Host, engine: CaptureEngine, store: CaptureStore, most: number) {
     this.#host = host
     this.#engine = engine
     this.#ids = new CaptureIds(host)
     this.#store = store
+    this.#places = new CapturePlaces(most)
     this.#following = host.ovsdb.subscribe(() => this.#endGone())
   }
 
@@ -84,7 +88,7 @@ export class Captures implements AsyncDisposable {
    * Returns when packets are being written. What can be refused is refused before any file, port or mirror is made, and
    * what fails later leaves none.
    *
-   * Errors: `invalid` filter; `not-found`; `already-exists` and `file-refused` of the file; `exhausted` quota;
+   * Errors: `invalid` filter; `not-found`; `already-exists` and `file-refused` of the file; `exhausted` places or quota;
    * `device-refused`; for a bridge `exhausted` mirrors, those of a commit, and `not-realised`.
    */
   async start(spec: CaptureSpec, call: Call): Promise<Capture> {
@@ -92,10 +96,12 @@ export class Captures implements AsyncDisposable {
     const found = findTarget(host, spec.target)
     const fault = await raceAbort(faultOfFilter(spec.filter, spec.snapLen), call.signal)
     if (fault !== undefined) throw invalid([{ field: 'filter', description: fault }])
-    await this.#refuseOverQuota()
-    const id = await this.#ids.take(call)
-    const fileName = spec.fileName ?? generatedName(spec.target, id)
     return await undoingOnFailure(host, call, async undo => {
+      const place = this.#places.take(1)
+      undo(async () => place[Symbol.dispose]())
+      await this.#refuseOverQuota()
+      const id = await this.#ids.take(call)
+      const fileName = spec.fileName ?? generatedName(spec.target, id)
       const firstName = spec.ring === undefined ? fileName : ringFileName(fileName, 1)
       const file = await this.#createFile(firstName)
       let isHandedOver = false
@@ -113,7 +119,7 @@ export class Captures implements AsyncDisposable {
         limits: { packets: maxPackets, bytes: maxBytes },
         ring: ring && { ...ring, baseName: baseNameOf(fileName) },
       })
-      const running = new Running({ id, spec: { ...spec, fileName }, found, file, port, engineRun })
+      const running = new Running({ id, spec: { ...spec, fileName }, found, file, port, place, engineRun })
       this.#running.set(id, running)
       void this.#follow(running)
       // It may have gone while the capture began.
@@ -151,7 +157,7 @@ export class Captures implements AsyncDisposable {
 
   /** As {@link streamCapture}. */
   stream(spec: StreamSpec, call: Call): AsyncGenerator<StreamChunk, void> {
-    return streamCapture(this.#host, this.#engine, this.ports, spec, call)
+    return streamCapture(this.#host, { engine: this.#engine, ports: this.ports, places: this.#places }, spec, call)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -172,6 +178,7 @@ export class Captures implements AsyncDisposable {
   /** Sees a capture to its end. */
   async #follow(running: Running): Promise<void> {
     running.conclude(await running.engineRun.ended)
+    running.place[Symbol.dispose]()
     try {
       await running.file.folder.close()
       if (running.port !== undefined) await this.#removePort(running.port)
@@ -217,6 +224,7 @@ interface Begun {
   readonly file: CaptureFile
   /** Made for it. */
   readonly port: PortName | undefined
+  readonly place: Disposable
   readonly engineRun: RunningCapture
 }
 
@@ -226,6 +234,7 @@ class Running {
   readonly found: FoundTarget
   readonly file: CaptureFile
   readonly port: PortName | undefined
+  readonly place: Disposable
   readonly engineRun: RunningCapture
   /** When it has ended and nothing of it is left but its files. */
   readonly settled: Promise<void>
@@ -237,12 +246,13 @@ class Running {
   #told: string | undefined
   #end: { readonly state: 'stopped' | 'failed'; readonly reason: string; readonly atMs: number } | undefined
 
-  constructor({ id, spec, found, file, port, engineRun }: Begun) {
+  constructor({ id, spec, found, file, port, place, engineRun }: Begun) {
     this.id = id
     this.#spec = spec
     this.found = found
     this.file = file
     this.port = port
+    this.place = place
     this.engineRun = engineRun
     this.settled = new Promise(resolve => (this.#settle = resolve))
     const { maxDurationMs } = spec

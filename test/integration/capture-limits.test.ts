@@ -146,6 +146,38 @@ laneTest('what was removed meanwhile counts before the quota ends a capture', us
   assert.equal(readPcap(join(directory, ended.fileName)).length, packets)
 })
 
+laneTest('no more is captured at the same time than --max-captures, streams among it', userspace, async context => {
+  await using bed = await startCapturing(context.signal, '--max-captures', '3')
+  const { api, directory } = bed
+  for (const tap of ['one', 'two']) await api.createTap({ tap })
+  const refuses = async (what: string, asked: Promise<unknown>) => {
+    const refused = await refusalOf(what, asked)
+    assert.deepEqual([refused.code, refused.reason], ['RESOURCE_EXHAUSTED', 'EXHAUSTED'], what)
+    assert.match(refused.message, /of the 3 taps and bridges that --max-captures allows/)
+  }
+  // What was begun in vain takes no place.
+  const away = refusalOf('a folder that is none', api.startCapture({ ...ofTap('one'), fileName: 'none/x' }))
+  assert.equal((await away).reason, 'FILE_REFUSED')
+  const id = await startCapture(api, ofTap('one'))
+  const stream = bed.use(api.streamCapture({ taps: ['one', 'two'] }))
+  await stream.next('the headers')
+  await refuses('a fourth', api.startCapture(ofTap('two')))
+  await refuses('a bridge', api.startCapture(ofBridge('br0')))
+  await api.stopCapture({ id })
+  await refuses('two at once', api.streamCapture({ taps: ['one', 'two'] }).next())
+  await startCapture(api, ofTap('two'))
+  stream[Symbol.dispose]()
+  await until('places of the stream', () =>
+    startCapture(api, ofTap('one')).then(
+      () => true,
+      () => false,
+    ),
+  )
+  await startCapture(api, ofTap('one'))
+  await refuses('a fourth again', api.startCapture(ofTap('two')))
+  assert.equal(readdirSync(directory).length, 4)
+})
+
 laneTest('the quota ends what would exceed it, and then nothing begins', userspace, async context => {
   await using bed = await startCapturing(context.signal, '--capture-quota', '64KiB')
   const { api, directory } = bed

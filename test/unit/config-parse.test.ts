@@ -41,6 +41,7 @@ test("without flags the host's Open vSwitch is served on a unix socket", () => {
     addressTtlMs: 1_800_000,
     metrics: { listen: { kind: 'tcp', host: '127.0.0.1', port: 9477 }, perTap: true },
     captureQuotaBytes: 10 * 2 ** 30,
+    maxCaptures: 256,
   })
 })
 
@@ -55,7 +56,7 @@ test('every flag is taken', () => {
       '--capture-quota none --default-bridge b --tap-name-format t%v --bond-name-format b%vx --instance i-1 ' +
       '--log-level debug --drain-timeout 500ms --address-ttl 5m --metrics-listen localhost:0 --no-metrics-per-tap ' +
       '--tls-cert /c --tls-key /k --tls-client-ca /a --insecure-loopback --max-connections 1 --max-calls 2 --max-streams 3 ' +
-      '--max-call-rate 4 --max-message 65536'
+      '--max-call-rate 4 --max-message 65536 --max-captures 5'
     ).split(' '),
   )
   assert.deepEqual(config, {
@@ -79,6 +80,7 @@ test('every flag is taken', () => {
     addressTtlMs: 300_000,
     metrics: { listen: { kind: 'tcp', host: '127.0.0.1', port: 0 }, perTap: false },
     captureQuotaBytes: undefined,
+    maxCaptures: 5,
   })
 })
 
