@@ -1,5 +1,6 @@
 import koffi from 'koffi'
 import { CaptureError } from './errors.js'
+import { numericFilter } from './filter-names.js'
 import { numeric, type Pointer, pointing, pooled, silent, textual } from './native.js'
 
 /** What pcap(3PCAP) offers, on the calling thread; the functions are those of their names. */
@@ -93,18 +94,20 @@ const compilePrototype = 'int pcap_compile(void *, void *, const char *, int, ui
 const ethernet = 1
 
 /**
- * Compiles a filter for Ethernet without a device; resolves to libpcap's words about what is wrong, undefined: nothing.
- * On a thread of libuv's pool: a filter may name a host, which then is looked up. Throws CaptureError without libpcap.
+ * Compiles a filter for Ethernet without a device; resolves to libpcap's words about what is wrong, or to ours about a name of a
+ * host or a network, which is not looked up; undefined: nothing. On a thread of libuv's pool: a long filter takes a while. Throws
+ * CaptureError without libpcap.
  */
 export async function faultOfFilter(filter: string, snapLenBytes: number): Promise<string | undefined> {
   const library = load()
   const pcap = pointing(library, 'void *pcap_open_dead(int, int)')(ethernet, snapLenBytes)
   const program = new Uint8Array(programBytes)
+  const { text, name } = numericFilter(filter)
   try {
-    const result = await pooled(library, compilePrototype)(pcap, program, filter, optimise, unknownNetmask)
+    const result = await pooled(library, compilePrototype)(pcap, program, text, optimise, unknownNetmask)
     if (result !== 0) return textual(library, 'const char *pcap_geterr(void *)')(pcap)
     silent(library, 'void pcap_freecode(void *)')(program)
-    return undefined
+    return name && `${JSON.stringify(name)} would have to be looked up; give hosts and networks by their addresses`
   } finally {
     silent(library, 'void pcap_close(void *)')(pcap)
   }

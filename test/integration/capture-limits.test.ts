@@ -233,6 +233,11 @@ const refusals: Readonly<Record<string, Refusal>> = {
     ...invalid,
     field: ['filter', /syntax error/],
   },
+  'a name that would be looked up': {
+    request: { ...ofTap('one'), filter: 'tcp port http and not (src host 10.0.0.1 or router.example)' },
+    ...invalid,
+    field: ['filter', /^"router.example" would have to be looked up/],
+  },
   'a filter that would take minutes, and the stack': {
     request: { ...ofTap('one'), filter: `port 1${'||2'.repeat(128)}` },
     ...invalid,
