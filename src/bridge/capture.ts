@@ -115,7 +115,7 @@ export class Captures implements AsyncDisposable {
       isHandedOver = true
       const engineRun = await this.#engine.start({
         source: { device, filter, snapLenBytes: snapLen, inboundOnly: port !== undefined },
-        file: { fd: file.fd, folderFd: file.folder.fd, name: file.name },
+        file: { fd: file.fd, folderFd: file.folder.fd, name: file.name, identity: file.identity },
         limits: { packets: maxPackets, bytes: maxBytes },
         ring: ring && { ...ring, baseName: baseNameOf(fileName) },
       })

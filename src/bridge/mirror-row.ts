@@ -1,4 +1,3 @@
-import type { Uuid } from '../ovsdb/index.js'
 import type { OvsTransaction } from './commit.js'
 import type { Host } from './host.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
@@ -29,12 +28,10 @@ const maxMirrors = 32
 /** Puts a mirror on a bridge. Throws `exhausted` when the bridge has as many, of anybody, as it can. */
 export function insertMirror(
   transaction: OvsTransaction,
-  bridge: OvsRows['Bridge'],
+  bridge: Pick<OvsRows['Bridge'], '_uuid' | 'name' | 'mirrors'>,
   columns: Parameters<typeof transaction.insert<'Mirror'>>[1],
 ): void {
-  // Others may be putting theirs on it in the same transaction.
-  const added = transaction.operations.filter(operation => insertsMirror(operation, bridge._uuid)).length
-  if (bridge.mirrors.length + added >= maxMirrors) {
+  if (mirrorsAfter(transaction, bridge) >= maxMirrors) {
     const message = `${bridge.name} has ${maxMirrors} mirrors, one of them for each capture; Open vSwitch takes no more`
     throw new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
   }
@@ -42,9 +39,16 @@ export function insertMirror(
   transaction.mutate('Bridge', bridge._uuid, 'mirrors', 'insert', [mirror])
 }
 
-function insertsMirror(operation: OvsTransaction['operations'][number], bridge: Uuid): boolean {
-  if (operation.op !== 'mutate' || operation.target !== bridge) return false
-  return operation.mutations.some(change => Array.isArray(change) && change[0] === 'mirrors' && change[1] === 'insert')
+/** How many a bridge has after what the transaction holds so far: the caller, and others, may have put on and taken off some. */
+function mirrorsAfter(
+  { operations }: OvsTransaction,
+  { _uuid, mirrors }: Pick<OvsRows['Bridge'], '_uuid' | 'mirrors'>,
+): number {
+  const mutations = operations.flatMap(step => (step.op === 'mutate' && step.target === _uuid ? step.mutations : []))
+  const changes = mutations.filter(change => Array.isArray(change) && change[0] === 'mirrors')
+  const inserts = changes.filter(change => Array.isArray(change) && change[1] === 'insert')
+  const deleted = JSON.stringify(changes.filter(change => !inserts.includes(change)))
+  return mirrors.filter(uuid => !deleted.includes(uuid)).length + inserts.length
 }
 
 /** The taps on a bridge that are handed copies, sorted. A mirror that has lost its port to somebody else is none. */

@@ -1,8 +1,8 @@
-import { close, constants, fchmodSync, openSync, unlinkSync } from 'node:fs'
+import { close, constants, fchmodSync, fstatSync, lstatSync, openSync, unlinkSync } from 'node:fs'
 import { type FileHandle, lstat, mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { openFolder, type PathBelow } from '../lib/safe-file.js'
+import { type FileIdentity, identityOfStats, openFolder, type PathBelow } from '../lib/safe-file.js'
 
 /** A file that was made for a capture. Its descriptors are its owner's to close. */
 export interface CaptureFile {
@@ -11,6 +11,7 @@ export interface CaptureFile {
   readonly folder: FileHandle
   /** Within the folder. */
   readonly name: string
+  readonly identity: FileIdentity
 }
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants
@@ -27,7 +28,7 @@ export async function createCaptureFile(root: string, path: PathBelow): Promise<
   await mkdir(root, { recursive: true, mode: directoryMode })
   const { folder, name } = await openFolder(root, path)
   try {
-    return { fd: createBeside(folder.fd, name), folder, name }
+    return { ...createBeside(folder.fd, name), folder, name }
   } catch (error) {
     await folder.close()
     throw error
@@ -35,8 +36,8 @@ export async function createCaptureFile(root: string, path: PathBelow): Promise<
 }
 
 /** Removes a file that was made in vain. */
-export function removeCaptureFile({ folder, name }: CaptureFile): void {
-  removeBeside(folder.fd, name)
+export function removeCaptureFile({ folder, name, identity }: CaptureFile): void {
+  removeBeside(folder.fd, name, identity)
 }
 
 /** For a file that no capture has taken over. */
@@ -45,20 +46,20 @@ export async function closeFile({ fd }: CaptureFile): Promise<void> {
 }
 
 /** As {@link createCaptureFile}, in a folder that is open. */
-export function createBeside(folderFd: number, name: string): number {
+export function createBeside(folderFd: number, name: string): { readonly fd: number; readonly identity: FileIdentity } {
   const fd = openSync(inFolder(folderFd, name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, fileMode)
   // Whatever the umask.
   fchmodSync(fd, fileMode)
-  return fd
+  return { fd, identity: identityOfStats(fstatSync(fd, { bigint: true })) }
 }
 
-/** Removes a file; one that somebody else has removed is no hindrance. */
-export function removeBeside(folderFd: number, name: string): void {
-  try {
-    unlinkSync(inFolder(folderFd, name))
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
-  }
+/** Removes a file, unless another has come in its place; whether it was there. */
+export function removeBeside(folderFd: number, name: string, identity: FileIdentity): boolean {
+  const path = inFolder(folderFd, name)
+  const stats = lstatSync(path, { bigint: true, throwIfNoEntry: false })
+  if (stats === undefined || identityOfStats(stats) !== identity) return false
+  unlinkSync(path)
+  return true
 }
 
 /** What openat(2) would take. */

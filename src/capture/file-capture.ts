@@ -1,3 +1,4 @@
+import type { FileIdentity } from '../lib/safe-file.js'
 import { createBeside, removeBeside } from './capture-file.js'
 import { DumpFile } from './dump-file.js'
 import { fileErrorInWords } from './errors.js'
@@ -24,9 +25,10 @@ export class FileCapture implements Running {
   #watched: readonly LiveHandle[]
   #file: DumpFile
   /** Files of a ring that are full, the oldest first. */
-  readonly #full: { readonly name: string; readonly bytes: number }[] = []
+  readonly #full: { readonly name: string; readonly identity: FileIdentity; readonly bytes: number }[] = []
   #fullBytes = 0
   #name: string
+  #identity: FileIdentity
   #number = 1
   /** In the buffer, not known to fit into the file. */
   #unwritten = 0
@@ -50,6 +52,7 @@ export class FileCapture implements Running {
     this.#live = new LiveHandle(natives, request.source)
     this.#watched = [this.#live]
     this.#name = request.file.name
+    this.#identity = request.file.identity
     writeBoard(board, 'pcap', this.#live.pcap)
     this.#file = this.#openDump(request.file.fd)
     writeBoard(board, 'fdTaken', 1)
@@ -193,22 +196,22 @@ export class FileCapture implements Running {
   #rotate({ files, baseName }: Ring): CaptureEnd | undefined {
     const { folderFd } = this.#request.file
     const next = ringFileName(baseName, ++this.#number)
-    let fd: number
+    let made: ReturnType<typeof createBeside>
     try {
-      fd = createBeside(folderFd, next)
+      made = createBeside(folderFd, next)
     } catch (error) {
       return { kind: 'failed', detail: fileErrorInWords(`${next} could not be made`, codeOf(error)) }
     }
-    this.#full.push({ name: this.#name, bytes: this.#keepBytes })
+    this.#full.push({ name: this.#name, identity: this.#identity, bytes: this.#keepBytes })
     this.#fullBytes += this.#keepBytes
     this.#file.close(this.#keepBytes)
     this.#name = next
+    this.#identity = made.identity
     this.#keepBytes = 0
-    this.#file = this.#openDump(fd)
+    this.#file = this.#openDump(made.fd)
     for (const oldest of this.#full.splice(0, this.#full.length - files + 1)) {
-      removeBeside(folderFd, oldest.name)
       this.#fullBytes -= oldest.bytes
-      this.#quota.grow(-oldest.bytes)
+      if (removeBeside(folderFd, oldest.name, oldest.identity)) this.#quota.grow(-oldest.bytes)
     }
     return this.#flush(0)
   }

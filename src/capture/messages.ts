@@ -1,4 +1,4 @@
-import type { PathBelow } from '../lib/safe-file.js'
+import type { FileIdentity, PathBelow } from '../lib/safe-file.js'
 import type { CaptureProblem } from './errors.js'
 import type { Source } from './live-handle.js'
 import type { StreamSource } from './pcapng.js'
@@ -28,6 +28,7 @@ export interface FileRequest {
     readonly folderFd: number
     /** Within the folder. */
     readonly name: string
+    readonly identity: FileIdentity
   }
   readonly limits: FileLimits
   readonly ring: Ring | undefined

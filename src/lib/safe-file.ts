@@ -1,4 +1,4 @@
-import { constants } from 'node:fs'
+import { type BigIntStats, constants } from 'node:fs'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
 import type { Brand } from './brand.js'
 import { type Parsed, parsed, refused } from './parsed.js'
@@ -65,8 +65,11 @@ export function parseFileIdentity(text: string): Parsed<FileIdentity> {
 
 /** Of an open file. Its device is left out: it may have another number when the host has started anew. */
 export async function identityOf(file: FileHandle): Promise<FileIdentity> {
-  // Inode numbers alone are given again at once. Where a file system knows no time of birth, it is 0. statx(2).
-  const { ino, birthtimeNs } = await file.stat({ bigint: true })
+  return identityOfStats(await file.stat({ bigint: true }))
+}
+
+/** Inode numbers alone are given again at once. Where a file system knows no time of birth, it is 0. statx(2). */
+export function identityOfStats({ ino, birthtimeNs }: BigIntStats): FileIdentity {
   return `${ino}:${birthtimeNs}` as FileIdentity
 }
 

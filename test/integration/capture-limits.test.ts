@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { faultOfFilter, parseSnapLen } from '../../src/capture/index.js'
 import { CaptureState, type StartCaptureRequest } from '../../src/gen/ovs/bridge/v1/capture.js'
@@ -101,6 +101,21 @@ laneTest(
     assert.deepEqual([ended.state, ended.endReason, ended.packets], [CaptureState.FAILED, reason, 10n])
     assert.equal(readPcap(join(directory, 'other-00001.pcap')).length, 10)
     assert.equal(readFileSync(join(directory, 'other-00002.pcap'), 'utf8'), 'mine')
+
+    const third = await startCapture(api, { ...ofTap('one'), fileName: 'third', snapLen: 100, ring })
+    for (let i = 0; i < 11; i++) one.send(testFrame(i, 100))
+    await hasPackets(api, third, 11)
+    renameSync(join(directory, 'third-00001'), join(directory, 'kept'))
+    writeFileSync(join(directory, 'third-00001'), 'mine')
+    for (let i = 11; i < 41; i++) one.send(testFrame(i, 100))
+    await hasPackets(api, third, 41)
+    await api.stopCapture({ id: third })
+    assert.deepEqual(
+      readdirSync(directory).filter(name => /^(kept|third-.*)$/.test(name)),
+      ['kept', 'third-00001', 'third-00003', 'third-00004', 'third-00005'],
+    )
+    assert.equal(readFileSync(join(directory, 'third-00001'), 'utf8'), 'mine')
+    assert.equal(readPcap(join(directory, 'kept')).length, 10)
   },
 )
 
