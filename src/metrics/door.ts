@@ -1,8 +1,11 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
+import { pipeline } from 'node:stream/promises'
+import { setImmediate as otherWork } from 'node:timers/promises'
 import { Registry } from 'prom-client'
 import { sharing } from '../lib/sharing.js'
 import { formatAddress, type TcpAddress } from '../lib/socket-address.js'
+import type { Page } from './page.js'
 
 /** Where metrics are served. Disposing it cuts the scrapes that run. */
 export interface Door extends AsyncDisposable {
@@ -13,7 +16,7 @@ export interface Door extends AsyncDisposable {
 export interface DoorOptions {
   readonly address: TcpAddress
   /** Makes the page. */
-  readonly render: () => Promise<readonly Buffer[]>
+  readonly render: () => Promise<Page>
   /** Told when a page could not be made. */
   readonly onError: (error: unknown) => void
 }
@@ -58,12 +61,13 @@ async function bind(server: Server, address: TcpAddress): Promise<void> {
   }
 }
 
-function answering(render: () => Promise<readonly Buffer[]>, onError: (error: unknown) => void): RequestListener {
+function answering(render: () => Promise<Page>, onError: (error: unknown) => void): RequestListener {
   return (request, response) => {
     const refusal = refusalOf(request)
     if (refusal !== undefined) return refuse(response, ...refusal)
     render().then(
-      page => answer(request, response, page),
+      // Who scrapes may go before the end of the page: that is nobody's error.
+      page => answer(request, response, page).catch(() => undefined),
       (error: unknown) => {
         onError(error)
         refuse(response, 500, 'the metrics could not be rendered; the log says why')
@@ -82,11 +86,21 @@ function refuse(response: ServerResponse, status: number, text: string): void {
   response.end(`${text}\n`)
 }
 
-function answer(request: IncomingMessage, response: ServerResponse, page: readonly Buffer[]): void {
+/** Sends a page as fast as it is read. Rejects when the reader goes before its end. */
+async function answer(request: IncomingMessage, response: ServerResponse, page: Page): Promise<void> {
+  using _held = page.hold()
   response.writeHead(200, {
     'content-type': Registry.PROMETHEUS_CONTENT_TYPE,
-    'content-length': page.reduce((total, slice) => total + slice.length, 0),
+    'content-length': page.slices.reduce((total, slice) => total + slice.length, 0),
   })
-  if (request.method === 'GET') for (const slice of page) response.write(slice)
-  response.end()
+  if (request.method === 'GET') await pipeline(oneEachTurn(page.slices), response)
+  else response.end()
+}
+
+/** A reader on this host takes megabytes at once: without turns between, all of them would be copied in one. */
+async function* oneEachTurn(slices: readonly Buffer[]): AsyncGenerator<Buffer, void> {
+  for (const slice of slices) {
+    yield slice
+    await otherWork()
+  }
 }

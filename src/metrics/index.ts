@@ -1,7 +1,7 @@
 import type { TcpAddress } from '../lib/socket-address.js'
 import { type Door, openDoor } from './door.js'
 import { ovsdbRegistry } from './ovsdb.js'
-import { renderPage } from './page.js'
+import { Pages } from './page.js'
 import { type Present, presentRegistry, processRegistry } from './present.js'
 import type { Tally } from './tally.js'
 import { tapLines } from './tap-lines.js'
@@ -22,5 +22,7 @@ export interface MetricsOptions {
 /** Opens the door to Prometheus: what has happened, how things stand, how the process is, what each tap has counted. */
 export function serveMetrics({ address, tally, present, onError }: MetricsOptions): Promise<Door> {
   const registries = [tally.registry, presentRegistry(present), ovsdbRegistry(present.ovsdb), processRegistry()]
-  return openDoor({ address, onError, render: () => renderPage(registries, () => tapLines(present.tapTotals())) })
+  const pages = new Pages()
+  const render = () => pages.render(registries, () => tapLines(present.tapTotals()))
+  return openDoor({ address, onError, render })
 }

@@ -6,12 +6,14 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { sharing } from '../../src/lib/sharing.js'
+import { itemsPerTurn } from '../../src/lib/turns.js'
 import { openDoor } from '../../src/metrics/door.js'
 import { type Door, newTally, type Present, serveMetrics } from '../../src/metrics/index.js'
-import { inSlices } from '../../src/metrics/page.js'
+import { type Page, Pages } from '../../src/metrics/page.js'
 import { type TapTotals, tapLines } from '../../src/metrics/tap-lines.js'
 import { dashboardQueries } from '../support/dashboard.js'
 import { checkout } from '../support/readme.js'
+import { until } from '../support/until.js'
 import { deferred } from './server-rig.js'
 
 const anyPort = { kind: 'tcp', host: '127.0.0.1', port: 0 } as const
@@ -160,28 +162,105 @@ test('without taps their families are there, and empty', () => {
   assert.equal([...tapLines([])].length, 8)
 })
 
-test('rendering lets other work go first again and again, and loses nothing', async () => {
-  let turns = 0
-  let going = true
-  const turn = () => {
-    turns++
-    if (going) setImmediate(turn)
+/** A page with how many hold it. */
+function pageOf(slices: Buffer[]) {
+  const page = {
+    slices,
+    holders: 0,
+    hold: () => {
+      page.holders++
+      return { [Symbol.dispose]: () => void page.holders-- }
+    },
   }
-  setImmediate(turn)
-  function* slowPieces() {
-    for (let i = 0; i < 1_000; i++) {
-      const until = performance.now() + 0.1
-      while (performance.now() < until);
-      yield `${i}\n`
+  return page
+}
+
+function textOf({ slices }: Pick<Page, 'slices'>): string {
+  return Buffer.concat(slices).toString()
+}
+
+/** Counts turns of the event loop, and how often something was noted in the one with most. */
+function countTurns() {
+  let [turn, last, inTurn, most] = [0, -1, 0, 0]
+  let next = setImmediate(function again() {
+    turn++
+    next = setImmediate(again)
+  })
+  return {
+    note: () => {
+      inTurn = turn === last ? inTurn + 1 : 1
+      last = turn
+      most = Math.max(most, inTurn)
+    },
+    most: () => most,
+    [Symbol.dispose]: () => clearImmediate(next),
+  }
+}
+
+test('rendering lets other work go first after so many lines, however fast, and loses nothing', async () => {
+  using turns = countTurns()
+  const lines = Array.from({ length: 10_000 }, (_, i) => `${i} äöü\n`)
+  function* watched() {
+    for (const line of lines) {
+      turns.note()
+      yield line
     }
   }
-  const page = Buffer.concat(await inSlices(slowPieces())).toString()
-  going = false
-  assert.deepEqual(
-    page.split('\n').slice(0, -1),
-    Array.from({ length: 1_000 }, (_, i) => String(i)),
-  )
-  assert.ok(turns > 10, `${turns} turns`)
+  const { slices } = await new Pages().render([], watched)
+  assert.ok(turns.most() <= itemsPerTurn, `${turns.most()} lines in one turn`)
+  assert.ok(slices.length > 1)
+  assert.equal(Buffer.concat(slices).toString(), lines.join(''))
+})
+
+test('a line that is longer than a slice is whole', async () => {
+  const lines = ['a\n', `${'ö'.repeat(100_000)}\n`, 'b\n']
+  assert.equal(textOf(await new Pages().render([], () => lines)), lines.join(''))
+})
+
+test('a page is not written over while somebody reads it, and its buffers are used again afterwards', async () => {
+  const pages = new Pages()
+  const write = (letter: string) => pages.render([], () => Array.from({ length: 200 }, () => letter.repeat(1_000)))
+  const first = await write('a')
+  const memory = new Set(first.slices.map(({ buffer }) => buffer))
+  const isFirsts = ({ buffer }: Buffer) => memory.has(buffer)
+  const [one, other] = [first.hold(), first.hold()]
+  one[Symbol.dispose]()
+  const second = await write('b')
+  assert.ok(!second.slices.some(isFirsts))
+  assert.equal(textOf(first), 'a'.repeat(200_000))
+  other[Symbol.dispose]()
+  const third = await write('c')
+  assert.ok(third.slices.every(isFirsts))
+  assert.deepEqual([textOf(second), textOf(third)], ['b'.repeat(200_000), 'c'.repeat(200_000)])
+})
+
+test('a page is sent a slice each turn', async () => {
+  using turns = countTurns()
+  const page = pageOf(Array.from({ length: 50 }, (_, i) => Buffer.from(`${i}\n`)))
+  const text = textOf(page)
+  const slices = page.slices.values.bind(page.slices)
+  page.slices[Symbol.iterator] = function* () {
+    for (const slice of slices()) {
+      turns.note()
+      yield slice
+    }
+    return undefined
+  }
+  await using door = await openDoor({ address: anyPort, render: async () => page, onError: assert.ifError })
+  assert.equal(await (await fetch(door.url)).text(), text)
+  assert.equal(turns.most(), 1)
+})
+
+test('who goes before the end of a page leaves nothing behind, and the next one gets it whole', async () => {
+  const slice = Buffer.alloc(1024 * 1024, 'x')
+  const page = pageOf(Array.from({ length: 30 }, () => slice))
+  await using door = await openDoor({ address: anyPort, render: async () => page, onError: assert.ifError })
+  const left = new AbortController()
+  const response = await fetch(door.url, { signal: left.signal })
+  await response.body?.getReader().read()
+  left.abort()
+  assert.equal((await (await fetch(door.url)).arrayBuffer()).byteLength, 30 * slice.length)
+  await until('nobody to hold the page', () => page.holders === 0)
 })
 
 test('another path, and another method, are refused', async () => {
@@ -211,7 +290,7 @@ test('a page that cannot be made is a failed scrape, and the next one is tried a
   let times = 0
   const render = async () => {
     if (times++ === 0) throw new Error('no')
-    return [Buffer.from('page\n')]
+    return pageOf([Buffer.from('page\n')])
   }
   await using door = await openDoor({ address: anyPort, render, onError: error => errors.push(error) })
   assert.equal((await fetch(door.url)).status, 500)
@@ -222,7 +301,7 @@ test('a page that cannot be made is a failed scrape, and the next one is tried a
 test('an address that somebody else has is refused in a sentence', async () => {
   await using door = await openAll()
   const port = Number(new URL(door.url).port)
-  const second = openDoor({ address: { ...anyPort, port }, render: async () => [], onError: () => {} })
+  const second = openDoor({ address: { ...anyPort, port }, render: async () => pageOf([]), onError: () => {} })
   const message = `cannot serve metrics on 127.0.0.1:${port}: another process is listening there; give --metrics-listen another address, or off`
   await assert.rejects(second, { message })
 })
