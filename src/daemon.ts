@@ -246,6 +246,7 @@ async function openMetrics(
     taps: () => countTaps(host),
     tapTotals: () => (config.perTap ? stats.totals() : []),
     streams: () => streamingMethods.map(method => ({ method, ...calls.openStreams(method) })),
+    addresses: () => host.addresses.readings,
     ovsdb: () => ({ states: ovsdbStates, state: host.ovsdb.status.state, readings: host.ovsdb.readings }),
   }
   const onError = (error: unknown) => host.notice('error', 'metrics could not be rendered', { error })

@@ -90,8 +90,11 @@ export class Addresses implements AsyncDisposable {
     await this.#keeper[Symbol.asyncDispose]()
   }
 
-  get counters(): AddressCounters {
-    return this.#counters
+  /** With how many addresses are known. */
+  get readings(): AddressCounters & { readonly known: number } {
+    let known = 0
+    for (const { addresses } of this.#taps.values()) known += addresses.length
+    return { ...this.#counters, known }
   }
 
   /** Tells of taps whose addresses have changed. */

@@ -1,4 +1,5 @@
 import type { TcpAddress } from '../lib/socket-address.js'
+import { addressRegistry } from './addresses.js'
 import { type Door, openDoor } from './door.js'
 import { ovsdbRegistry } from './ovsdb.js'
 import { Pages } from './page.js'
@@ -21,7 +22,13 @@ export interface MetricsOptions {
 
 /** Opens the door to Prometheus: what has happened, how things stand, how the process is, what each tap has counted. */
 export function serveMetrics({ address, tally, present, onError }: MetricsOptions): Promise<Door> {
-  const registries = [tally.registry, presentRegistry(present), ovsdbRegistry(present.ovsdb), processRegistry()]
+  const registries = [
+    tally.registry,
+    presentRegistry(present),
+    addressRegistry(present.addresses),
+    ovsdbRegistry(present.ovsdb),
+    processRegistry(),
+  ]
   const pages = new Pages()
   const render = () => pages.render(registries, () => tapLines(present.tapTotals()))
   return openDoor({ address, onError, render })

@@ -1,4 +1,5 @@
-import { Counter, Gauge, Registry } from 'prom-client'
+import { Gauge, type Registry } from 'prom-client'
+import { type Family, readingsRegistry } from './readings.js'
 
 /** The connection to the database. */
 export interface OvsdbReading {
@@ -27,16 +28,7 @@ export interface OvsdbReadings {
   readonly rows: number
 }
 
-/** A metric of one value, or of one for each value of its label. */
-interface Family {
-  readonly name: string
-  readonly help: string
-  readonly label?: string
-  /** Of the label, where there is one. */
-  readonly values: (readings: OvsdbReadings) => Readonly<Record<string, number>>
-}
-
-const counted: readonly Family[] = [
+const counted: readonly Family<OvsdbReadings>[] = [
   {
     name: 'ovs_bridged_ovsdb_connections_total',
     help: 'Connections to the database that came about.',
@@ -86,7 +78,7 @@ const counted: readonly Family[] = [
   },
 ]
 
-const present: readonly Family[] = [
+const present: readonly Family<OvsdbReadings>[] = [
   {
     name: 'ovs_bridged_ovsdb_pending_calls',
     help: 'Calls that wait for an answer of the database.',
@@ -106,7 +98,7 @@ const present: readonly Family[] = [
 
 /** The connection to the database, asked whenever the registry is rendered. */
 export function ovsdbRegistry(read: () => OvsdbReading): Registry {
-  const registry = new Registry()
+  const registry = readingsRegistry(() => read().readings, { counted, present })
   registry.registerMetric(
     new Gauge({
       name: 'ovs_bridged_ovsdb_state',
@@ -119,28 +111,5 @@ export function ovsdbRegistry(read: () => OvsdbReading): Registry {
       },
     }),
   )
-  for (const family of counted) {
-    const collect = function (this: Counter) {
-      // The client counts by itself; here is only what it has come to.
-      this.reset()
-      for (const [labels, value] of samplesOf(family, read().readings)) this.inc(labels, value)
-    }
-    registry.registerMetric(new Counter({ ...declared(family), collect }))
-  }
-  for (const family of present) {
-    const collect = function (this: Gauge) {
-      for (const [labels, value] of samplesOf(family, read().readings)) this.set(labels, value)
-    }
-    registry.registerMetric(new Gauge({ ...declared(family), collect }))
-  }
   return registry
-}
-
-function declared({ name, help, label }: Family) {
-  return { name, help, labelNames: label === undefined ? [] : [label], registers: [] }
-}
-
-function samplesOf({ label, values }: Family, readings: OvsdbReadings): [Record<string, string>, number][] {
-  const samples = Object.entries(values(readings))
-  return samples.map(([key, value]) => [label === undefined ? {} : { [label]: key }, value])
 }

@@ -1,4 +1,5 @@
 import { collectDefaultMetrics, Gauge, type GaugeConfiguration, Registry } from 'prom-client'
+import type { AddressReadings } from './addresses.js'
 import type { OvsdbReading } from './ovsdb.js'
 import type { TapTotals } from './tap-lines.js'
 
@@ -10,6 +11,7 @@ export interface Present {
   readonly tapTotals: () => readonly TapTotals[]
   /** Of each streaming RPC, also without streams. */
   readonly streams: () => Iterable<StreamsReading>
+  readonly addresses: () => AddressReadings
   readonly ovsdb: () => OvsdbReading
 }
 

@@ -82,18 +82,18 @@ laneTest(
     const held = bed.use(await holdAddresses(api))
     const quiet = bed.use(openTap('quiet'))
     const { addresses } = service.daemon.host
-    const heard = () => addresses.counters.learned + addresses.counters.overLimit
+    const heard = () => addresses.readings.learned + addresses.readings.overLimit
     const before = packetSockets()
     const flood = startArpFlood('noisy', 20_000)
     try {
       await until('the tap is muted', () => packetSockets() === before + 1)
       quiet.send(arp({ source: '02:00:00:00:00:02', ip: '10.1.0.1' }))
       await held.learned('quiet 0 10.1.0.1', 'ARP')
-      await until('far more was counted than heard', () => addresses.counters.framesLost > 20_000)
+      await until('far more was counted than heard', () => addresses.readings.framesLost > 20_000)
     } finally {
       await flood[Symbol.asyncDispose]()
     }
-    const { framesLost } = addresses.counters
+    const { framesLost } = addresses.readings
     assert.ok(
       heard() > 0 && heard() < flood.sent / 2,
       `${heard()} of ${flood.sent} frames were heard, ${framesLost} lost`,

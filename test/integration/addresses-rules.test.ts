@@ -78,8 +78,8 @@ laneTest(
       '+second 10 10.0.0.2',
       '!second 10 10.0.0.2 first',
     ])
-    const { counters } = bed.service.daemon.host.addresses
-    assert.deepEqual([counters.learned, counters.conflicts], [4, 2])
+    const { learned, conflicts } = bed.service.daemon.host.addresses.readings
+    assert.deepEqual([learned, conflicts], [4, 2])
   },
 )
 
@@ -166,11 +166,11 @@ laneTest(
     await until('what was not looked at is counted', () => {
       // What was counted is told with what is heard next.
       quiet.send(arp({ source: two, ip: '10.1.0.2' }))
-      return addresses.counters.framesLost > 0
+      return addresses.readings.framesLost > 0
     })
     const { tap } = await bed.api.getTap({ tap: 'vm' })
     assert.equal(tap?.addresses.length, 16)
-    assert.ok(addresses.counters.overLimit > 0)
+    assert.ok(addresses.readings.overLimit > 0)
   },
 )
 
@@ -187,5 +187,5 @@ laneTest('an address ages out, and goes with its tap', { looksInside: true, only
   await held.learned('vm 10 10.0.0.2')
   await bed.api.destroyTap({ tap: 'vm' })
   await held.until('it to go with its tap', ({ addresses }) => addresses.size === 0)
-  assert.equal(bed.service.daemon.host.addresses.counters.expired, 2)
+  assert.equal(bed.service.daemon.host.addresses.readings.expired, 2)
 })

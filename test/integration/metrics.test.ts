@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { arp } from '../support/address-frames.js'
 import { type DaemonProcess, spawnDaemon } from '../support/daemon-process.js'
 import { dashboardQueries } from '../support/dashboard.js'
 import { openPacketSocket, openTap } from '../support/frame-socket.js'
@@ -131,6 +132,11 @@ laneTest(
       deadlineMs: 20_000,
       everyMs: 100,
     })
+    const vm = bed.use(openTap('one'))
+    await until('its address to be counted', async () => {
+      vm.send(arp({ source: '02:00:00:00:00:01', ip: '10.0.0.1' }))
+      return valueOf(await scrape(url), 'ovs_bridged_addresses') === 1
+    })
     await api.removeTap({ tap: 'one' })
     const detached = await scrape(url)
     assert.equal(valueOf(detached, received('br7')), undefined)
@@ -140,6 +146,8 @@ laneTest(
     const page = await scrape(url)
     assert.equal(valueOf(page, active), 0)
     assert.ok(!page.includes('tap="one"'))
+    assert.equal(valueOf(page, 'ovs_bridged_addresses'), 0)
+    assert.equal(valueOf(page, 'ovs_bridged_addresses_learned_total'), 1)
     assert.equal(valueOf(page, 'ovs_bridged_calls_total{method="CreateTap",code="OK"}'), 1)
     assert.ok((valueOf(page, 'ovs_bridged_ovsdb_transaction_duration_seconds_count{outcome="committed"}') ?? 0) >= 3)
     assert.ok((valueOf(page, 'ovs_bridged_ovsdb_transactions_total{outcome="committed"}') ?? 0) >= 3)

@@ -42,10 +42,13 @@ const readings = {
   rows: 115,
 }
 
+const addresses = { known: 201, learned: 202, expired: 203, conflicts: 204, overLimit: 205, framesLost: 206 }
+
 const present: Present = {
   taps: () => [{ kind: 'tuntap', state: 'active', count: 2 }],
   tapTotals: () => [totals('one', 2n ** 64n - 2n), totals('two', 0n, '')],
   streams: () => [{ method: 'WatchTaps', open: 2, held: 1, lagMs: 1_500 }],
+  addresses: () => addresses,
   ovsdb: () => ({ states: ['ready', 'waiting'], state: 'ready', readings }),
 }
 
@@ -133,6 +136,12 @@ test('what has happened and how things stand is told', async () => {
     'ovs_bridged_reconciliations_total{occasion="start",outcome="done"} 1',
     'ovs_bridged_repairs_total{what="tap_qos"} 2',
     'ovs_bridged_vswitchd_up 1',
+    'ovs_bridged_addresses 201',
+    'ovs_bridged_addresses_learned_total 202',
+    'ovs_bridged_addresses_expired_total 203',
+    'ovs_bridged_address_conflicts_total 204',
+    'ovs_bridged_addresses_over_limit_total 205',
+    'ovs_bridged_snooped_frames_lost_total 206',
     'ovs_bridged_taps{kind="tuntap",state="active"} 2',
     'ovs_bridged_streams{method="WatchTaps"} 2',
     'ovs_bridged_streams_held{method="WatchTaps"} 1',
