@@ -23,13 +23,13 @@ export interface Served extends World {
 export async function withService<T>(
   settings: Settings,
   work: (served: Served) => Promise<T>,
-  options: Pick<DaemonOptions, 'flags' | 'nodeFlags'> = {},
+  options: Pick<DaemonOptions, 'flags' | 'nodeFlags' | 'env'> = {},
 ): Promise<T> {
   const { signal, profileDirectory } = settings
   await using bed = await startTestbed(signal)
   const flags = ['--default-bridge', 'br0', ...(options.flags ?? [])]
   const nodeFlags = [...profilingFlags(settings), ...(options.nodeFlags ?? [])]
-  const daemon = bed.use(await spawnDaemon(bed.ovs, { flags, nodeFlags }))
+  const daemon = bed.use(await spawnDaemon(bed.ovs, { ...options, flags, nodeFlags }))
   const { api } = bed.use(connectTo(daemon.address))
   await api.ensureBridge()
   await warmUp(api)

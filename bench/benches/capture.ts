@@ -1,5 +1,5 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -9,6 +9,7 @@ import { mountTmpfs } from '../../test/support/mounts.js'
 import { createNamespace, type Namespace } from '../../test/support/namespace.js'
 import { until } from '../../test/support/until.js'
 import { type Bench, type Figure, inTurn, type Settings } from '../bench.js'
+import { type LoopFigure, loopFigure } from '../loop-figure.js'
 import { type Served, withService } from '../world.js'
 
 export const capture: Bench = {
@@ -31,7 +32,7 @@ interface Wire {
   readonly container: Namespace
   /** In memory: what is measured is not a disk. */
   readonly directory: string
-  readonly loopDelayFile: string
+  readonly loopDelay: LoopFigure
 }
 
 /** A capture by one of the sides; `stop` resolves when its file is complete. */
@@ -46,12 +47,8 @@ async function measure(settings: Settings, bytes: number): Promise<Figure[]> {
   parts.defer(() => rmSync(scratch, { recursive: true }))
   const directory = join(scratch, 'files')
   parts.use(mountTmpfs(directory, 3 * 2 ** 30))
-  const loopDelayFile = join(scratch, 'loop-delay')
-  process.env['BENCH_LOOP_DELAY'] = loopDelayFile
-  const daemon = {
-    flags: ['--capture-dir', directory, '--capture-quota', 'none'],
-    nodeFlags: ['--import', new URL('../loop-delay.js', import.meta.url).href],
-  }
+  const loopDelay = parts.use(loopFigure('loop-delay'))
+  const daemon = { flags: ['--capture-dir', directory, '--capture-quota', 'none'], ...loopDelay.options }
   return await withService(
     settings,
     async served => {
@@ -59,7 +56,7 @@ async function measure(settings: Settings, bytes: number): Promise<Figure[]> {
       await served.api.createContainerTap({ tap, netns: container.path, vethIndex: 0 })
       // Off the bridge: the switch would take its share of the processors, from all sides alike.
       await served.api.removeTap({ tap })
-      return await compare(settings, { served, container, directory, loopDelayFile }, bytes)
+      return await compare(settings, { served, container, directory, loopDelay }, bytes)
     },
     daemon,
   )
@@ -90,12 +87,9 @@ async function compare(settings: Settings, wire: Wire, bytes: number): Promise<F
 
 /** Adds to `lateMs` by how much the service's main loop was late meanwhile. */
 async function whileMeasured(wire: Wire, lateMs: number[], work: () => Promise<number>): Promise<number> {
-  process.kill(wire.served.daemon.pid, 'SIGUSR2')
-  const rate = await work()
-  rmSync(wire.loopDelayFile, { force: true })
-  process.kill(wire.served.daemon.pid, 'SIGUSR2')
-  lateMs.push(await until('the main loop has told', () => Number(readFileSync(wire.loopDelayFile, 'utf8')) || false))
-  return rate
+  const { result, ms } = await wire.loopDelay.whileMeasured(wire.served.daemon.pid, work)
+  lateMs.push(ms)
+  return result
 }
 
 type Record = (wire: Wire) => Promise<Recording>
