@@ -22,7 +22,7 @@ import {
 import type { BridgeName, PortName } from './names.js'
 import { bridgeOf, type OvsRows, rootOf } from './ovs.js'
 import { countedMark, type TapRecord } from './ownership-tap.js'
-import { tapNotFound } from './problem.js'
+import { BridgeError, tapNotFound } from './problem.js'
 
 export interface TapStats extends Measured {
   readonly tap: TapRecord
@@ -47,6 +47,9 @@ export interface Bandwidth {
 
 /** ovs-vswitchd.conf.db(5), other_config:stats-update-interval: its default and least. */
 export const usualIntervalMs = 5_000
+
+/** Different intervals beside that: for each, ten rates of every tap are kept, some megabytes with thousands of them. */
+const maxOtherIntervals = 16
 
 /** Longer than ovs-vswitchd ever is late by itself; then it is asked whether it lives. */
 const patienceMs = 500
@@ -113,7 +116,10 @@ export class Stats implements Disposable {
     return totals
   }
 
-  /** A tick every `intervalMs` from now on, until the signal, with whose reason it rejects. */
+  /**
+   * A tick every `intervalMs` from now on, until the signal, with whose reason it rejects. Errors: `exhausted` when others
+   * are served at as many intervals as can be.
+   */
   async *watch(intervalMs: number, signal: AbortSignal): AsyncGenerator<Tick<StatsTick>, never> {
     if (intervalMs === usualIntervalMs) return yield* this.#ticker.watch(signal)
     const shared = this.#others.get(intervalMs) ?? this.#begin(intervalMs)
@@ -222,6 +228,7 @@ export class Stats implements Disposable {
   }
 
   #begin(intervalMs: number): OtherInterval {
+    if (this.#others.size >= maxOtherIntervals) throw tooManyIntervals([...this.#others.keys()])
     const scope = abortScope({ parents: [this.#scope.signal] })
     const other = { ticker: new Ticker<StatsTick>(), scope, readers: 0 }
     this.#others.set(intervalMs, other)
@@ -254,6 +261,12 @@ interface OtherInterval {
   readonly ticker: Ticker<StatsTick>
   readonly scope: AbortScope
   readers: number
+}
+
+function tooManyIntervals(servedMs: number[]): BridgeError {
+  const served = servedMs.sort((a, b) => a - b).join(', ')
+  const message = `statistics are served at ${maxOtherIntervals} intervals beside that of 5 s already; take one of ${served} ms, or try again later`
+  return new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
 }
 
 /** Whether a transaction is ovs-vswitchd's report: counters of interfaces that had some before, and nothing else. */

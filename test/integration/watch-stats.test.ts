@@ -209,7 +209,7 @@ laneTest(
 )
 
 laneTest(
-  'an interval under 200 ms and the bandwidth of what is not there are refused',
+  'an interval under 200 ms, one of too many, and the bandwidth of what is not there are refused',
   { only: 'userspace' },
   async context => {
     await using bed = await startServedTestbed(context.signal)
@@ -217,6 +217,20 @@ laneTest(
     await assert.rejects(stream.next(), {
       code: 'INVALID_ARGUMENT',
       violations: { interval: 'is 199 ms; the least is 200 ms' },
+    })
+    const streams = Array.from({ length: 16 }, (_, i) =>
+      bed.use(bed.api.watchTapStats({ interval: { seconds: 0n, nanos: (200 + i) * 1_000_000 } })),
+    )
+    for (const one of streams) await one.next('a tick')
+    using same = bed.api.watchTapStats({ interval: { seconds: 0n, nanos: 215_000_000 } })
+    await same.next('a tick at an interval that others have')
+    const another = { interval: { seconds: 1n, nanos: 0 } }
+    using refused = bed.api.watchTapStats(another)
+    await assert.rejects(refused.next(), { code: 'RESOURCE_EXHAUSTED', reason: 'EXHAUSTED' })
+    streams[0]?.[Symbol.dispose]()
+    await until('room for another interval', async () => {
+      using later = bed.api.watchTapStats(another)
+      return await later.next('a tick')
     })
     await assert.rejects(bed.api.getBandwidth({ tap: 'nope' }), { code: 'NOT_FOUND', reason: 'TAP_NOT_FOUND' })
     await assert.rejects(bed.api.getBandwidth({ bridge: 'nope' }), { code: 'NOT_FOUND', reason: 'BRIDGE_NOT_FOUND' })
