@@ -99,10 +99,6 @@ export class ChangeLog<V> {
     return this.#values.get(key)
   }
 
-  keys(): Iterable<string> {
-    return this.#values.keys()
-  }
-
   /** Takes in changes that became true together: one revision. Without any, nothing happens. */
   publish(changes: readonly Change<V>[]): void {
     if (changes.length === 0) return
