@@ -269,15 +269,14 @@ function tooManyIntervals(servedMs: number[]): BridgeError {
   return new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
 }
 
-/** Whether a transaction is ovs-vswitchd's report: counters of interfaces that had some before, and nothing else. */
+/** Whether a transaction is ovs-vswitchd's report: counters and nothing else, and not only first ones of ports that it has made. */
 export function isReport(changes: readonly Change<OvsRows>[]): boolean {
-  return changes.every(
-    change =>
-      change.table === 'Interface' &&
-      change.kind === 'modify' &&
-      change.before.statistics.size > 0 &&
-      onlyStatistics(change),
-  )
+  let hasCountedBefore = false
+  for (const change of changes) {
+    if (change.table !== 'Interface' || change.kind !== 'modify' || !onlyStatistics(change)) return false
+    hasCountedBefore ||= change.before.statistics.size > 0
+  }
+  return hasCountedBefore
 }
 
 function reportIntervalMs(host: Host): number {

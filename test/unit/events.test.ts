@@ -85,6 +85,16 @@ test("ovs-vswitchd's report is told from the first counters of a port that it ha
   assert.equal(isReport(report), true)
   const first = replica.apply([row('Interface', 4, { name: 'two', statistics: map({ rx_bytes: 2 }) })])
   assert.equal(isReport(first), false)
+  const again = replica.apply([
+    row('Interface', 3, { name: 'one', mtu: 1500, statistics: map({ rx_bytes: 3 }) }),
+    row('Interface', 4, { name: 'two', statistics: map({}) }),
+  ])
+  assert.equal(isReport(again), true)
+  const withFirst = replica.apply([
+    row('Interface', 3, { name: 'one', mtu: 1500, statistics: map({ rx_bytes: 4 }) }),
+    row('Interface', 4, { name: 'two', statistics: map({ rx_bytes: 1 }) }),
+  ])
+  assert.equal(isReport(withFirst), true)
   const beside = replica.apply([row('Interface', 3, { name: 'one', mtu: 1400, statistics: map({ rx_bytes: 3 }) })])
   assert.equal(isReport(beside), false)
 })
