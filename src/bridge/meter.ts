@@ -58,19 +58,30 @@ export function average(rates: readonly Rate[]): { readonly rate: Rate; readonly
   return { rate: { rx: weighted(rate => rate.rx), tx: weighted(rate => rate.tx) }, intervals: latest.length }
 }
 
+/** A tap's present device. */
+interface Based {
+  readonly ifindex: number
+  /** What the devices before it had counted. */
+  readonly base: Counters
+  /** What it has been seen to count. */
+  readonly highest: Counters
+  /** The device before it. */
+  readonly former?: { readonly ifindex: number; readonly base: Counters }
+}
+
 /** What the former devices of each tap had counted, so that a tap's counters go on when its device is made anew. */
 export class CounterBases {
-  readonly #taps = new Map<string, { readonly ifindex: number; readonly base: Counters; readonly highest: Counters }>()
+  readonly #taps = new Map<string, Based>()
 
-  /** What to add to the counters of the tap's present device; `counted` is what is kept of that, if anything is. */
+  /** What to add to the counters of a device of the tap; `counted` is what is kept of the present one, if anything is. */
   take(id: string, { ifindex, counters }: DeviceReading, counted?: CountedBefore): Counters {
-    const kept = counted?.ifindex === ifindex ? { ifindex, base: counted.counters, highest: noCounters } : undefined
-    const known = this.#taps.get(id) ?? kept
-    const isSame = known === undefined || known.ifindex === ifindex
-    const base = isSame ? (known?.base ?? noCounters) : sum(known.base, known.highest)
-    const top = isSame && known !== undefined ? highest(known.highest, counters) : counters
-    this.#taps.set(id, { ifindex, base, highest: top })
-    return base
+    const kept = counted?.ifindex === ifindex ? counted.counters : noCounters
+    const known = this.#taps.get(id) ?? { ifindex, base: kept, highest: noCounters }
+    // From a source that has not heard of the present device yet.
+    if (known.former?.ifindex === ifindex) return known.former.base
+    const based = known.ifindex === ifindex ? known : madeAnew(known, ifindex)
+    this.#taps.set(id, { ...based, highest: highest(based.highest, counters) })
+    return based.base
   }
 
   /** What is worth keeping of a tap; undefined: it has its first device still. */
@@ -84,6 +95,10 @@ export class CounterBases {
   keepOnly(ids: ReadonlySet<string>): void {
     for (const id of this.#taps.keys()) if (!ids.has(id)) this.#taps.delete(id)
   }
+}
+
+function madeAnew({ ifindex: former, base, highest: counted }: Based, ifindex: number): Based {
+  return { ifindex, base: sum(base, counted), highest: noCounters, former: { ifindex: former, base } }
 }
 
 /** One tap as one source has told of it. */

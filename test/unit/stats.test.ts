@@ -111,6 +111,18 @@ test('two sources go on from the same total when a device is made anew', () => {
   assert.deepEqual([fast.measured('a').total.txBytes, slow.measured('a').total.txBytes], [1_250n, 1_280n])
 })
 
+test('a source that tells of a former device once more adds it to nothing twice', () => {
+  const bases = new CounterBases()
+  const [slow, fast] = [new Meter(bases), new Meter(bases)]
+  slow.take([{ id: 'a', device: device(1_000) }], at(0), 5_000)
+  fast.take([{ id: 'a', device: device(1_200) }], at(4), 1_000)
+  fast.take([{ id: 'a', device: device(50, 8) }], at(5), 1_000)
+  slow.take([{ id: 'a', device: device(1_200) }], at(5), 5_000)
+  assert.deepEqual([slow.measured('a').total.txBytes, slow.measured('a').rate.tx], [1_200n, 40])
+  fast.take([{ id: 'a', device: device(150, 8) }], at(6), 1_000)
+  assert.deepEqual([fast.measured('a').total.txBytes, fast.measured('a').rate.tx], [1_350n, 100])
+})
+
 test('intervals in which nothing was told count as nothing sent', () => {
   const meter = metered(0, 500)
   const idle = [{ id: 'a', device: device(500) }]
