@@ -16,10 +16,14 @@ export class AddressHolders {
     else this.#heldBy.set(tap, [...wanted])
   }
 
-  /** The latest other tap that has one of these. */
-  rivalOf(tap: string, keys: readonly string[]): string | undefined {
+  /** The latest other tap that has one of these and is not one station with it. */
+  rivalOf(
+    tap: string,
+    keys: readonly string[],
+    isOneWith: (other: string) => boolean = () => false,
+  ): string | undefined {
     for (const key of keys) {
-      const rival = [...(this.#holders.get(key) ?? [])].findLast(holder => holder !== tap)
+      const rival = [...(this.#holders.get(key) ?? [])].findLast(holder => holder !== tap && !isOneWith(holder))
       if (rival !== undefined) return rival
     }
     return undefined

@@ -17,7 +17,7 @@ import { type AddressSource, learn, type SeenAddress, seenAfter } from './addres
 import { AddressWaits, type Wanted } from './address-waits.js'
 import { type Moment, now } from './meter.js'
 import { type PortName, parseEndpointIp, parseMacAddress, parseVlanId } from './names.js'
-import type { OvsRows } from './ovs.js'
+import { type OvsRows, portOfInterface } from './ovs.js'
 import { randomId } from './ownership.js'
 import { recordedTap, type TapRecord } from './ownership-tap.js'
 
@@ -194,7 +194,8 @@ export class Addresses implements AsyncDisposable {
 
   /** The tap's rivals once an address was seen; the same object if they have not changed. */
   #rivalsAfter({ record, rivals }: Kept, wanted: Wanted): ReadonlyMap<string, PortName> {
-    const rival = this.#taps.get(this.#holders.rivalOf(record.name, keysOf(record, wanted)) ?? '')?.record.name
+    const found = this.#holders.rivalOf(record.name, keysOf(record, wanted), other => this.#areOne(record.name, other))
+    const rival = found === undefined ? undefined : this.#taps.get(found)?.record.name
     const id = idOf(wanted)
     if (rivals.get(id) === rival) return rivals
     const after = new Map(rivals)
@@ -204,6 +205,13 @@ export class Addresses implements AsyncDisposable {
       this.#count('conflicts', 1)
     }
     return after
+  }
+
+  /** Members of a bond are one station. */
+  #areOne(tap: string, other: string): boolean {
+    const { replica } = this.#grounds.ovsdb
+    const port = portOfInterface(replica, tap)
+    return port !== undefined && port === portOfInterface(replica, other)
   }
 
   get #stepMs(): number {

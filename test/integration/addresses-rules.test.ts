@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { BondMode } from '../../src/gen/ovs/bridge/v1/bond.js'
 import { arp, dhcp, ndp } from '../support/address-frames.js'
 import { insertPort } from '../support/foreign-port.js'
 import { type FrameSocket, openPacketSocket, openTap } from '../support/frame-socket.js'
@@ -22,6 +23,7 @@ async function settle(held: HeldAddresses, machine: FrameSocket, tap: string, vl
 
 const one = '02:00:00:00:00:01'
 const two = '02:00:00:00:00:02'
+const bonded = '02:00:00:00:00:05'
 
 laneTest('a tap shows the newest of its addresses, and each with its VLAN', { only: 'userspace' }, async context => {
   await using bed = await startServedTestbed(context.signal)
@@ -53,7 +55,7 @@ laneTest('a tap shows the newest of its addresses, and each with its VLAN', { on
 })
 
 laneTest(
-  'an address or MAC on two taps of a VLAN is a conflict',
+  'an address or MAC on two taps of a VLAN is a conflict, but for members of a bond',
   { looksInside: true, only: 'userspace' },
   async context => {
     await using bed = await startServedTestbed(context.signal)
@@ -78,8 +80,18 @@ laneTest(
       '+second 10 10.0.0.2',
       '!second 10 10.0.0.2 first',
     ])
-    const { learned, conflicts } = bed.service.daemon.host.addresses.readings
-    assert.deepEqual([learned, conflicts], [4, 2])
+    const counts = () => {
+      const { learned, conflicts } = bed.service.daemon.host.addresses.readings
+      return [learned, conflicts]
+    }
+    assert.deepEqual(counts(), [4, 2])
+    // Members of a bond are one station.
+    const third = await plugMachine(bed, 'third', 10)
+    const fourth = await plugMachine(bed, 'fourth', 10)
+    await bed.api.addBond({ members: ['third', 'fourth'], mode: BondMode.ACTIVE_BACKUP })
+    for (const member of [third, fourth, third]) member.send(arp({ source: bonded, ip: '10.0.0.5' }))
+    await settle(held, fourth, 'fourth', 10, '10.0.0.6')
+    assert.deepEqual(counts(), [7, 2])
   },
 )
 
