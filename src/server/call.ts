@@ -137,12 +137,10 @@ export class Calls {
     this.#callers.set(metadata, caller)
   }
 
-  /** Records a call that does not run because of `error`, and gives the answer to it. */
-  refuse(refused: Refused, error: unknown): Failure {
-    const failed = { failure: failure(error), cause: error }
-    if (failed.failure.code === status.RESOURCE_EXHAUSTED) this.#recordOverload(refused, failed.failure)
-    else this.#record({ ...refused, caller: refused.caller.name, durationMs: 0 }, failed)
-    return failed.failure
+  /** Records a call that does not run, and was answered with `failed`. */
+  refuse(refused: Refused, failed: Failure): void {
+    if (failed.code === status.RESOURCE_EXHAUSTED) this.#recordOverload(refused, failed)
+    else this.#record({ ...refused, caller: refused.caller.name, durationMs: 0 }, { failure: failed, cause: undefined })
   }
 
   /** The grpc-js handler of a unary RPC. */

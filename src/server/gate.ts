@@ -1,18 +1,19 @@
-import type { Duplex } from 'node:stream'
+import { constants } from 'node:http2'
+import { Duplex } from 'node:stream'
 import {
   experimental,
-  type Metadata,
   type Server,
   ServerCredentials,
   ServerInterceptingCall,
   type ServerInterceptingCallInterface,
-  status,
 } from '@grpc/grpc-js'
-import { BridgeError } from '../bridge/problem.js'
 import type { Calls, Refused } from './call.js'
 import type { Caller } from './caller.js'
 import { includesRole, type Role } from './door.js'
 import { type Limits, Rate, Share } from './limits.js'
+import { complaint, refusals } from './refusals.js'
+import type { Failure } from './status.js'
+import { type Source, Turns } from './turns.js'
 
 export interface GateOptions {
   readonly server: Server
@@ -26,6 +27,7 @@ export interface GateOptions {
 interface Connection {
   readonly caller: Caller
   readonly socket: Duplex
+  readonly source: Source
   readonly rate: Rate
   calls: number
   streams: number
@@ -59,6 +61,7 @@ export class Gate {
   readonly #places: Share
   readonly #calls: Share
   readonly #streams: Share
+  readonly #turns = new Turns()
   #surplus = 0
   /** Connections that were told to close and have not yet. */
   #parting = 0
@@ -91,6 +94,7 @@ export class Gate {
     const connection: Connection = {
       caller,
       socket,
+      source: sourceOf(socket),
       rate: new Rate(this.#options.limits.callsPerSecond, performance.now()),
       calls: 0,
       streams: 0,
@@ -169,15 +173,16 @@ export class Gate {
           onReceiveMetadata: (metadata, pass) => {
             const refusal = this.#enter(connection, method)
             if (refusal !== undefined) {
+              this.#turns.pass(connection.caller.id, connection.source)
               this.#refuse(connection, method, call, refusal)
               return
             }
             taken = true
             if (!method.requestStream) {
-              timer = setTimeout(() => this.#refuse(connection, method, call, tooSlow()), transferMs)
+              timer = setTimeout(() => this.#refuse(connection, method, call, refusals.tooSlow), transferMs)
             }
             this.#options.calls.identify(metadata, connection.caller)
-            pass(metadata)
+            this.#turns.take(connection.caller.id, connection.source, () => pass(metadata))
           },
           onReceiveHalfClose: pass => {
             clearTimeout(timer)
@@ -203,19 +208,19 @@ export class Gate {
   }
 
   /** Counts a call in, or tells why it may not run. */
-  #enter(connection: Connection, { path, responseStream }: Method): BridgeError | undefined {
+  #enter(connection: Connection, { path, responseStream }: Method): Failure | undefined {
     const { limits, roleOf } = this.#options
     const { caller } = connection
-    if (connection.surplus) return exhausted('too many connections')
-    if (!connection.rate.take(performance.now())) return exhausted('too many calls a second on this connection')
-    if (caller.role === undefined) return unauthenticated()
+    if (connection.surplus) return refusals.connections
+    if (!connection.rate.take(performance.now())) return refusals.rate
+    if (caller.role === undefined) return refusals.unauthenticated
     const needed = roleOf(path)
-    if (needed === undefined || !includesRole(caller.role, needed)) return notPermitted()
+    if (needed === undefined || !includesRole(caller.role, needed)) return refusals.notPermitted
     const [own, most, all] = responseStream
       ? [connection.streams, limits.streamsPerConnection, this.#streams]
       : [connection.calls, limits.callsPerConnection, this.#calls]
-    if (own >= most) return exhausted(`${most} at once are all that one connection may have`)
-    if (!all.take(caller.id)) return exhausted('too much at once')
+    if (own >= most) return refusals.connection
+    if (!all.take(caller.id)) return refusals.all
     if (connection.calls + connection.streams === 0) this.#setIdle(connection, false)
     if (responseStream) connection.streams++
     else connection.calls++
@@ -235,8 +240,9 @@ export class Gate {
       this.#setIdle(connection, true)
   }
 
-  #refuse(connection: Connection, method: Method, call: ServerInterceptingCallInterface, error: BridgeError): void {
-    const { code, message, metadata } = this.#options.calls.refuse(refusedCall(connection, method), error)
+  #refuse(connection: Connection, method: Method, call: ServerInterceptingCallInterface, refusal: Failure): void {
+    const { code, message, metadata } = refusal
+    this.#options.calls.refuse(refusedCall(connection, method), refusal)
     call.sendStatus({ code, details: message, metadata })
   }
 
@@ -247,13 +253,13 @@ export class Gate {
   #answerForServer(connection: Connection, method: Method, call: ServerInterceptingCallInterface): void {
     const send = call.sendStatus.bind(call)
     call.sendStatus = sent => {
-      const error = complaint(sent)
-      if (error === undefined) {
-        send(sent)
-        return
+      const refusal = complaint(sent)
+      if (refusal === undefined) send(sent)
+      else {
+        this.#options.calls.refuse(refusedCall(connection, method), refusal)
+        send({ code: refusal.code, details: refusal.message, metadata: refusal.metadata })
       }
-      const { code, message, metadata } = this.#options.calls.refuse(refusedCall(connection, method), error)
-      send({ code, details: message, metadata })
+      if (!method.requestStream) setImmediate(endRequest, call)
     }
   }
 }
@@ -262,40 +268,21 @@ function refusedCall({ caller }: Connection, { path, responseStream }: Method): 
   return { kind: responseStream ? 'stream' : 'unary', path, caller }
 }
 
-type SentStatus = Parameters<ServerInterceptingCallInterface['sendStatus']>[0]
-
-function complaint({ code, details, metadata }: SentStatus): BridgeError | undefined {
-  if (isOurs(metadata)) return undefined
-  if (code === status.RESOURCE_EXHAUSTED) return exhausted('the message is larger than the server takes')
-  if (code !== status.INTERNAL || !unreadable.some(beginning => details.startsWith(beginning))) return undefined
-  const message = 'the request is not an encoded message of its type'
-  return new BridgeError({ kind: 'invalid', reason: 'INVALID_FIELD', message, violations: [] })
+/** Has a client send no more of a request that is answered (RFC 9113 §8.1): grpc-js would take all of it. */
+function endRequest(call: ServerInterceptingCallInterface): void {
+  const stream: unknown = Reflect.get(call, 'stream')
+  if (!(stream instanceof Duplex) || stream.destroyed || stream.readableEnded) return
+  const close: unknown = Reflect.get(stream, 'close')
+  if (typeof close === 'function') close.call(stream, constants.NGHTTP2_NO_ERROR)
 }
 
-function isOurs(metadata: Metadata | null | undefined): boolean {
-  return (metadata?.get('grpc-status-details-bin').length ?? 0) > 0
-}
-
-/** grpc-js, server-interceptors.ts. */
-const unreadable = ['Error deserializing request', 'Failed to decompress message', 'Invalid grpc-timeout value']
-
-function exhausted(message: string): BridgeError {
-  return new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
-}
-
-function tooSlow(): BridgeError {
-  return new BridgeError({
-    kind: 'deadline',
-    reason: 'DEADLINE_EXCEEDED',
-    message: 'the request did not arrive in time',
-  })
-}
-
-/** Whoever does not belong learns no more than that. */
-function unauthenticated(): BridgeError {
-  return new BridgeError({ kind: 'unauthenticated', reason: 'UNAUTHENTICATED', message: 'not authenticated' })
-}
-
-function notPermitted(): BridgeError {
-  return new BridgeError({ kind: 'not-permitted', reason: 'PERMISSION_DENIED', message: 'not permitted' })
+/** HTTP/2 reads from the handle of a socket, which Node.js keeps to itself, and not through the socket's own methods. */
+function sourceOf(socket: Duplex): Source {
+  const tell = (name: 'readStop' | 'readStart') => {
+    const handle: unknown = Reflect.get(socket, '_handle')
+    if (socket.destroyed || typeof handle !== 'object' || handle === null) return
+    const method: unknown = Reflect.get(handle, name)
+    if (typeof method === 'function') method.call(handle)
+  }
+  return { stopReading: () => tell('readStop'), startReading: () => tell('readStart') }
 }

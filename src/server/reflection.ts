@@ -8,6 +8,7 @@ import {
 } from '../gen/grpc/reflection/v1/reflection.js'
 import { ServerReflectionService as ServerReflectionAlphaService } from '../gen/grpc/reflection/v1alpha/reflection.js'
 import { assertNever } from '../lib/assert-never.js'
+import { remembered } from '../lib/remembered.js'
 
 /** What a set of .proto files declares, as reflection is asked for it. */
 export interface Reflection {
@@ -20,6 +21,7 @@ type Answer = NonNullable<ServerReflectionResponse['messageResponse']>
 /** Indexes a serialised google.protobuf.FileDescriptorSet, given in base64; every service in it counts as served. */
 export function createReflection(descriptors: string): Reflection {
   const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, Buffer.from(descriptors, 'base64')))
+  const encode = remembered((file: DescFile) => Buffer.from(toBinary(FileDescriptorProtoSchema, file.proto)))
   const symbols = new Map<string, DescFile>()
   const services: string[] = []
   for (const file of registry.files) {
@@ -31,9 +33,9 @@ export function createReflection(descriptors: string): Reflection {
   const reply = (question: ServerReflectionRequest['messageRequest']): Answer => {
     switch (question?.$case) {
       case 'fileByFilename':
-        return files(registry.getFile(question.value), `file ${question.value}`)
+        return files(registry.getFile(question.value), encode, `file ${question.value}`)
       case 'fileContainingSymbol':
-        return files(symbols.get(question.value), `symbol ${question.value}`)
+        return files(symbols.get(question.value), encode, `symbol ${question.value}`)
       case 'fileContainingExtension': {
         const { containingType, extensionNumber } = question.value
         return notFound(`extension ${extensionNumber} of ${containingType}`)
@@ -75,7 +77,7 @@ export function serveReflection(server: Server, reflection: Reflection): void {
 }
 
 /** The file and all that it imports, each before its imports: a reader that goes backwards knows every import already. */
-function files(file: DescFile | undefined, wanted: string): Answer {
+function files(file: DescFile | undefined, encode: (file: DescFile) => Buffer, wanted: string): Answer {
   if (file === undefined) return notFound(wanted)
   const found = new Set<DescFile>()
   const visit = (one: DescFile) => {
@@ -85,8 +87,7 @@ function files(file: DescFile | undefined, wanted: string): Answer {
   }
   visit(file)
   const importersFirst = [...found].reverse()
-  const fileDescriptorProto = importersFirst.map(({ proto }) => Buffer.from(toBinary(FileDescriptorProtoSchema, proto)))
-  return { $case: 'fileDescriptorResponse', value: { fileDescriptorProto } }
+  return { $case: 'fileDescriptorResponse', value: { fileDescriptorProto: importersFirst.map(encode) } }
 }
 
 function notFound(what: string): Answer {

@@ -8,6 +8,7 @@ import { ErrorInfo } from '../../src/gen/google/rpc/error_details.js'
 import { Status } from '../../src/gen/google/rpc/status.js'
 import type { Limits } from '../../src/server/limits.js'
 import type { ListenOptions } from '../../src/server/listen.js'
+import { callBlock, greeting, frame as rawFrame } from '../support/http2-frames.js'
 import { until } from '../support/until.js'
 import { deferred, echo, echoService, type Reply, type Rig, startRig } from './server-rig.js'
 
@@ -132,6 +133,43 @@ test('calls that come faster than one connection may send them are refused', asy
   assert(lines.length > 0 && lines.length < refused.length, 'a flood does not flood the log')
 })
 
+test('who floods the server waits for itself, and others do not', async () => {
+  let inTurn = 0
+  const perTurn: number[] = []
+  const rig = await startRig((server, calls) =>
+    server.addService(echoService, {
+      echo: calls.unary<string, string>(async request => {
+        if (inTurn++ === 0) {
+          setImmediate(() => {
+            perTurn.push(inTurn)
+            inTurn = 0
+          })
+        }
+        return request
+      }),
+      count: calls.serverStream<string, string>(async function* () {}),
+    }),
+  )
+  await using _rig = rig
+  const call = (id: number) =>
+    Buffer.concat([
+      rawFrame('headers', 4, id, callBlock(echoService.echo.path)),
+      rawFrame('data', 1, id, frame(0, Buffer.from('now'))),
+    ])
+  const flood = [greeting, ...Array.from({ length: 3_000 }, (_, i) => call(2 * i + 1))]
+  const flooder = connect(rig.socket)
+  const gone = new Promise<void>(resolve => flooder.on('error', () => {}).once('close', () => resolve()))
+  flooder.resume().write(Buffer.concat(flood))
+  assert.equal((await echo(rig.client, 'now').reply).code, status.OK)
+  await until('all of it was taken in', () => perTurn.reduce((sum, calls) => sum + calls, 0) > 500)
+  // Those of two turns at most are at work in one; without turns it is all that one read of the socket brings.
+  assert(Math.max(...perTurn) <= 128, `${Math.max(...perTurn)} calls in one turn`)
+  // As often as it was told to wait it was listened to again.
+  assert.equal((await echo(rig.client, 'now').reply).code, status.OK)
+  flooder.destroy()
+  await gone
+})
+
 test('an idle connection gives way to a new one, one with a call does not', async () => {
   await using held = await startHeld({ connections: 4 })
   const busy = held.another()
@@ -211,6 +249,27 @@ for (const [what, headers, body] of [
     session.destroy()
   })
 }
+
+test('who goes on sending what is refused is told to stop', async () => {
+  await using held = await startHeld({ messageBytes: 70_000, callsPerConnection: 1 })
+  const session = await http2To(held.rig.socket)
+  const tooLarge = post(session)
+  tooLarge.write(Buffer.from([0, 0x05, 0xf5, 0xe1, 0]))
+  assert.equal(await grpcStatus(tooLarge), 'RESOURCE_EXHAUSTED')
+  const waiting = post(session)
+  waiting.end(frame(0, Buffer.from('wait')))
+  await until('it runs', () => held.rig.calls.inFlight === 1)
+  const tooMany = post(session)
+  tooMany.write(frame(0, Buffer.from('now')).subarray(0, 6))
+  assert.equal(await grpcStatus(tooMany), 'RESOURCE_EXHAUSTED')
+  for (const stream of [tooLarge, tooMany]) {
+    await until('it is reset', () => stream.closed)
+    assert.equal(stream.rstCode, constants.NGHTTP2_NO_ERROR)
+  }
+  held.release()
+  assert.equal(await grpcStatus(waiting), 'OK')
+  session.destroy()
+})
 
 test('a request that does not arrive ends in time, and so does its place', async () => {
   await using held = await startHeld({ callsPerConnection: 1, transferMs: 1_000 })
