@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Bench, Figure, Settings } from './bench.js'
 import { arp } from './benches/arp.js'
+import { attacks } from './benches/attacks.js'
 import { capture } from './benches/capture.js'
 import { createMany } from './benches/create-many.js'
 import { createPar } from './benches/create-par.js'
@@ -38,6 +39,7 @@ const benches: readonly Bench[] = [
   capture,
   ovsdbLoad,
   ovsdbTxn,
+  attacks,
 ]
 
 const usage = `npm run bench -- [NAME…] [--quick] [--smoke] [--rounds N] [--profile DIRECTORY]

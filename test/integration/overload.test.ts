@@ -1,16 +1,12 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { chmodSync, readdirSync, readFileSync } from 'node:fs'
-import { setTimeout as delay } from 'node:timers/promises'
-import { type Attack, attackersProgram, attacks } from '../support/attackers.js'
+import { callAll, underAttack } from '../support/attack.js'
+import { attacks } from '../support/attackers.js'
 import { type DaemonProcess, spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
 import { type Api, connectTo } from '../support/rpc.js'
 import { startTestbed, type Testbed } from '../support/testbed.js'
-import { within } from '../support/until.js'
 
-const nobody = 65_534
 const open = '/tmp/open.sock'
 const noTap = { bridge: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }
 const mostDescriptors = 2_000
@@ -34,36 +30,6 @@ async function startServed(bed: Testbed): Promise<Served> {
   return { daemon, apis }
 }
 
-/** Has attackers at work while `run` runs. */
-async function underAttack<T>(attack: Attack, run: () => Promise<T>): Promise<T> {
-  // It stands for other hosts, and so takes no processor from the daemon.
-  const args = ['-n', '19', process.execPath, attackersProgram, attack, open, String(nobody)]
-  const attacker = spawn('nice', args, { stdio: ['ignore', 'pipe', 'inherit'] })
-  const ended = once(attacker, 'close')
-  try {
-    await within('the attack is under way', 45_000, once(attacker.stdout, 'data'))
-    return await run()
-  } finally {
-    attacker.kill('SIGKILL')
-    await ended
-  }
-}
-
-/** How long each of so many calls took, that came every 20 ms, each client waiting for its answer. */
-async function callAll(apis: readonly Api[], count: number): Promise<number[]> {
-  const durationsMs: number[] = []
-  const call = async (api: Api) => {
-    for (let i = 0; i < count / apis.length; i++) {
-      const began = performance.now()
-      assert.equal((await api.listBridges()).bridges.length, 1)
-      durationsMs.push(performance.now() - began)
-      await delay(20)
-    }
-  }
-  await Promise.all(apis.map(call))
-  return durationsMs
-}
-
 function p99(samples: readonly number[]): number {
   return samples.toSorted((a, b) => a - b)[Math.ceil(samples.length * 0.99) - 1] ?? Number.NaN
 }
@@ -80,7 +46,7 @@ laneTest(
     await using bed = await startTestbed(context.signal)
     const { daemon, apis } = await startServed(bed)
     for (const attack of attacks) {
-      await underAttack(attack, async () => {
+      await underAttack(attack, open, async () => {
         assert.equal((await callAll(apis, 40)).length, 40)
         const descriptors = descriptorsOf(daemon.pid)
         assert(descriptors < mostDescriptors, `${attack}: ${descriptors} descriptors`)
@@ -101,7 +67,7 @@ if (process.env['OVS_BRIDGED_TEST_OVERLOAD'] === '1') {
         const { daemon, apis } = await startServed(bed)
         await callAll(apis, 400)
         const withoutMs = p99(await callAll(apis, 400))
-        await underAttack(attack, async () => {
+        await underAttack(attack, open, async () => {
           const p99Ms = p99(await callAll(apis, 400))
           const figures = `p99 ${p99Ms.toFixed(1)} ms, without the attack ${withoutMs.toFixed(1)} ms`
           const held = `${residentMb(daemon.pid).toFixed(0)} MB, ${descriptorsOf(daemon.pid)} descriptors`

