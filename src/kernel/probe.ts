@@ -1,19 +1,14 @@
 import { constants } from 'node:os'
 import type { KernelFacts } from './link.js'
-import { encodeAttributes, littleEndian, text, viewOf } from './netlink/attribute.js'
 import { queryFamily } from './netlink/generic.js'
-import { concatenate, NLM_F_CREATE, NLM_F_EXCL } from './netlink/message.js'
+import { NLM_F_CREATE, NLM_F_EXCL } from './netlink/message.js'
 import { encodeBarePolicer, RTM_NEWACTION } from './netlink/policer-message.js'
+import { encodeBareQdisc, RTM_NEWQDISC } from './netlink/qdisc-message.js'
 import { NETLINK_GENERIC, openNetlinkSocket } from './netlink/socket.js'
 import { hasTunDevice } from './tap.js'
 import { findLink, type WorkerContext } from './worker-context.js'
 
 const operation = 'probe'
-
-const RTM_NEWQDISC = 36
-const TCA_KIND = 1
-const TC_H_ROOT = 0xffffffff
-const tcmsgBytes = 20
 
 export function probe(context: WorkerContext): KernelFacts {
   const loopback = findLink(context, 'lo', operation)?.index ?? 1
@@ -34,11 +29,8 @@ export function probe(context: WorkerContext): KernelFacts {
  * EPERM without CAP_NET_ADMIN. Nothing is changed in any case.
  */
 function askForQdisc({ route }: WorkerContext, index: number, kind: string): number {
-  const tcmsg = new Uint8Array(tcmsgBytes)
-  viewOf(tcmsg).setInt32(4, index, littleEndian)
-  viewOf(tcmsg).setUint32(12, TC_H_ROOT, littleEndian)
-  const payload = concatenate(tcmsg, encodeAttributes([text(TCA_KIND, kind)]))
-  return route.request({ type: RTM_NEWQDISC, flags: NLM_F_CREATE | NLM_F_EXCL, payload }).errno
+  const flags = NLM_F_CREATE | NLM_F_EXCL
+  return route.request({ type: RTM_NEWQDISC, flags, payload: encodeBareQdisc(index, kind) }).errno
 }
 
 /** As {@link askForQdisc}, for the action that Open vSwitch polices with. */

@@ -30,12 +30,6 @@ export function u8(type: number, value: number): Attribute {
   return { type, value: Uint8Array.of(value) }
 }
 
-export function u16(type: number, value: number): Attribute {
-  const bytes = new Uint8Array(2)
-  viewOf(bytes).setUint16(0, value, littleEndian)
-  return { type, value: bytes }
-}
-
 export function u32(type: number, value: number): Attribute {
   const bytes = new Uint8Array(4)
   viewOf(bytes).setUint32(0, value, littleEndian)
@@ -94,11 +88,6 @@ export function readNested(attributes: Attributes, type: number): Attributes {
 
 export function readU8(attributes: Attributes, type: number): number | undefined {
   return attributes.get(type)?.at(0)
-}
-
-export function readU16(attributes: Attributes, type: number): number | undefined {
-  const value = attributes.get(type)
-  return value === undefined ? undefined : viewOf(value).getUint16(0, littleEndian)
 }
 
 export function readU32(attributes: Attributes, type: number): number | undefined {

@@ -11,6 +11,7 @@ import {
   viewOf,
 } from './attribute.js'
 import { concatenate } from './message.js'
+import { afterTcHeader, decodeTcHeader, encodeTcHeader, TC_H_INGRESS, TCA_KIND, TCA_OPTIONS } from './tc-message.js'
 
 // rtnetlink(7), <linux/rtnetlink.h>
 export const RTM_NEWTFILTER = 44
@@ -18,11 +19,10 @@ export const RTM_DELTFILTER = 45
 export const RTM_GETTFILTER = 46
 export const RTM_NEWACTION = 48
 
-// <linux/pkt_sched.h>, <linux/pkt_cls.h>
-const TC_H_INGRESS = 0xffff_fff1
+/** Of the one ingress qdisc that a device may have. */
 const ingressHandle = 0xffff_0000
-const TCA_KIND = 1
-const TCA_OPTIONS = 2
+
+// <linux/pkt_cls.h>
 const TCA_ACT_TAB = 1
 const TCA_ACT_KIND = 1
 const TCA_ACT_OPTIONS = 2
@@ -35,29 +35,18 @@ const actionsOfKind: ReadonlyMap<string, number> = new Map([
   ['matchall', 2],
 ])
 
-const tcmsgBytes = 20
 const tcamsgBytes = 4
 /** Of the rate in `struct tc_police`: five words and the head of a `struct tc_ratespec` come before. */
 const policeRateOffset = 28
 
 /** RTM_GETTFILTER of all filters on what the device receives; a dump. */
 export function encodeIngressFilterDump(index: number): Uint8Array {
-  return tcmsg(index, 0, ingressHandle)
+  return encodeTcHeader({ index, handle: 0, parent: ingressHandle })
 }
 
 /** RTM_DELQDISC of what treats the frames that the device receives. */
 export function encodeIngressQdisc(index: number): Uint8Array {
-  return tcmsg(index, ingressHandle, TC_H_INGRESS)
-}
-
-/** `struct tcmsg`: family, padding, device, handle, parent, info. */
-function tcmsg(index: number, handle: number, parent: number): Uint8Array {
-  const out = new Uint8Array(tcmsgBytes)
-  const view = viewOf(out)
-  view.setInt32(4, index, littleEndian)
-  view.setUint32(8, handle, littleEndian)
-  view.setUint32(12, parent, littleEndian)
-  return out
+  return encodeTcHeader({ index, handle: ingressHandle, parent: TC_H_INGRESS })
 }
 
 /** RTM_NEWACTION of a policer without its options. */
@@ -68,7 +57,7 @@ export function encodeBarePolicer(): Uint8Array {
 
 /** Reads RTM_NEWTFILTER; undefined when the filter polices nothing. */
 export function decodePolicer(payload: Uint8Array): Policer | undefined {
-  const attributes = decodeAttributes(payload.subarray(tcmsgBytes))
+  const attributes = decodeAttributes(afterTcHeader(payload))
   const actions = actionsOfKind.get(readText(attributes, TCA_KIND) ?? '')
   if (actions === undefined) return undefined
   for (const [, action] of readNested(readNested(attributes, TCA_OPTIONS), actions)) {
@@ -91,9 +80,8 @@ function decodeAction(action: Attributes): Policer | undefined {
   return { bytesPerSecond }
 }
 
-/** The device of a `struct tcmsg` about its ingress qdisc or a filter of it; undefined for any other. */
+/** The device whose ingress qdisc, or a filter of it, a message is about; undefined for any other. */
 export function ingressDevice(payload: Uint8Array): number | undefined {
-  const view = viewOf(payload)
-  const parent = view.getUint32(12, littleEndian)
-  return parent === TC_H_INGRESS || parent === ingressHandle ? view.getInt32(4, littleEndian) : undefined
+  const { index, parent } = decodeTcHeader(payload)
+  return parent === TC_H_INGRESS || parent === ingressHandle ? index : undefined
 }

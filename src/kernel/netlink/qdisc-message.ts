@@ -12,6 +12,7 @@ import {
   viewOf,
 } from './attribute.js'
 import { concatenate } from './message.js'
+import { afterTcHeader, decodeTcHeader, encodeTcHeader, TC_H_ROOT, TCA_KIND, TCA_OPTIONS } from './tc-message.js'
 
 // rtnetlink(7), <linux/rtnetlink.h>
 export const RTM_NEWQDISC = 36
@@ -20,10 +21,7 @@ export const RTM_GETQDISC = 38
 export const RTNLGRP_TC = 4
 
 // <linux/pkt_sched.h>
-const TC_H_ROOT = 0xffffffff
 const TC_LINKLAYER_ETHERNET = 1
-const TCA_KIND = 1
-const TCA_OPTIONS = 2
 const TCA_TBF_PARMS = 1
 const TCA_TBF_RATE64 = 4
 const TCA_TBF_PRATE64 = 5
@@ -39,7 +37,6 @@ const TCA_NETEM_LATENCY64 = 10
 const TCA_NETEM_JITTER64 = 11
 const TCA_NETEM_SLOT = 12
 
-const tcmsgBytes = 20
 const tbfQoptBytes = 36
 const netemQoptBytes = 24
 
@@ -55,14 +52,19 @@ export const ourHandles: Readonly<Record<QdiscSpec['kind'], number>> = { tbf: 0x
 export function encodeQdisc(index: number, spec: QdiscSpec): Uint8Array {
   const options = spec.kind === 'tbf' ? tbfOptions(spec) : netemOptions(spec)
   return concatenate(
-    tcmsg(index, ourHandles[spec.kind]),
+    encodeQdiscQuery(index, ourHandles[spec.kind]),
     encodeAttributes([text(TCA_KIND, spec.kind), bytes(TCA_OPTIONS, options)]),
   )
 }
 
 /** RTM_DELQDISC of the root, if it has this handle, or RTM_GETQDISC of the root, whatever it is, with handle 0. */
 export function encodeQdiscQuery(index: number, handle = 0): Uint8Array {
-  return tcmsg(index, handle)
+  return encodeTcHeader({ index, handle, parent: TC_H_ROOT })
+}
+
+/** RTM_NEWQDISC of the root without the options that its kind needs. */
+export function encodeBareQdisc(index: number, kind: string): Uint8Array {
+  return concatenate(encodeQdiscQuery(index), encodeAttributes([text(TCA_KIND, kind)]))
 }
 
 /** `struct tc_tbf_qopt`, and the exact burst beside it: the struct's `buffer` counts ticks. */
@@ -108,14 +110,13 @@ function netemOptions(spec: Extract<QdiscSpec, { kind: 'netem' }>): Uint8Array {
 
 /** Reads RTM_NEWQDISC and RTM_DELQDISC of a root; undefined for the qdiscs below one, and those of the other direction. */
 export function decodeRootQdisc(payload: Uint8Array): { readonly index: number; readonly qdisc: Qdisc } | undefined {
-  const view = viewOf(payload)
-  if (view.getUint32(12, littleEndian) !== TC_H_ROOT) return undefined
-  const handle = view.getUint32(8, littleEndian)
-  const attributes = decodeAttributes(payload.subarray(tcmsgBytes))
+  const { index, handle, parent } = decodeTcHeader(payload)
+  if (parent !== TC_H_ROOT) return undefined
+  const attributes = decodeAttributes(afterTcHeader(payload))
   const kind = readText(attributes, TCA_KIND) ?? ''
   const ours = Object.entries(ourHandles).some(([name, own]) => name === kind && own === handle)
   const settings = decodeSettings(kind, attributes.get(TCA_OPTIONS)) ?? { hasMore: false }
-  return { index: view.getInt32(4, littleEndian), qdisc: { kind, ours, isDefault: handle === 0, ...settings } }
+  return { index, qdisc: { kind, ours, isDefault: handle === 0, ...settings } }
 }
 
 /** What we can say of a qdisc, and whether there is more to it. */
@@ -134,7 +135,7 @@ function decodeTbf(attributes: Attributes): Settings | undefined {
   const parms = attributes.get(TCA_TBF_PARMS)
   if (parms === undefined || parms.length < tbfQoptBytes) return undefined
   const view = viewOf(parms)
-  const bytesPerSecond = readRate64(attributes, TCA_TBF_RATE64) ?? view.getUint32(8, littleEndian)
+  const bytesPerSecond = readS64(attributes, TCA_TBF_RATE64) ?? view.getUint32(8, littleEndian)
   const bufferNs = view.getUint32(28, littleEndian) * tickNs
   const spec = {
     kind: 'tbf' as const,
@@ -172,7 +173,7 @@ function decodeNetem(qopt: DataView, attributes: Attributes): Settings {
     duplicate: word(4),
     jitterNs: readS64(attributes, TCA_NETEM_JITTER64) ?? word(5) * tickNs,
     corrupt,
-    bytesPerSecond: readRate64(attributes, TCA_NETEM_RATE64) ?? rate,
+    bytesPerSecond: readS64(attributes, TCA_NETEM_RATE64) ?? rate,
   }
   return { spec, hasMore }
 }
@@ -180,16 +181,6 @@ function decodeNetem(qopt: DataView, attributes: Attributes): Settings {
 function readWords(value: Uint8Array | undefined): number[] {
   const view = viewOf(value ?? new Uint8Array())
   return Array.from({ length: Math.floor(view.byteLength / 4) }, (_, i) => view.getUint32(i * 4, littleEndian))
-}
-
-/** `struct tcmsg`: family, padding, device, handle, parent, info. */
-function tcmsg(index: number, handle: number): Uint8Array {
-  const out = new Uint8Array(tcmsgBytes)
-  const view = viewOf(out)
-  view.setInt32(4, index, littleEndian)
-  view.setUint32(8, handle, littleEndian)
-  view.setUint32(12, TC_H_ROOT, littleEndian)
-  return out
 }
 
 function ticksOf(durationNs: number): number {
@@ -216,8 +207,4 @@ function readS64(attributes: Attributes, type: number): number | undefined {
 /** A rate goes into 32 bits where it fits; beyond, the 64-bit attribute counts. */
 function rate64(type: number, bytesPerSecond: number): Attribute[] {
   return bytesPerSecond > maxU32 ? [s64(type, bytesPerSecond)] : []
-}
-
-function readRate64(attributes: Attributes, type: number): number | undefined {
-  return readS64(attributes, type)
 }
