@@ -7,6 +7,7 @@ import { Committer } from './bridge/commit.js'
 import { openTapFeed } from './bridge/events.js'
 import type { Host } from './bridge/host.js'
 import { countTaps } from './bridge/inventory.js'
+import { NameSeries } from './bridge/name-series.js'
 import { NetflowCollectors } from './bridge/netflow-collectors.js'
 import { type DatapathType, monitored, needed, type OvsClient } from './bridge/ovs.js'
 import { bridgeDeviceAlias } from './bridge/ownership.js'
@@ -15,7 +16,6 @@ import { runReaper } from './bridge/reap.js'
 import { DeviceRemovals } from './bridge/removals.js'
 import { startSnooping } from './bridge/snooping.js'
 import { Stats } from './bridge/stats.js'
-import { TapNames } from './bridge/tap-name.js'
 import { TapRecords } from './bridge/tap-records.js'
 import { newTunnelNames } from './bridge/tunnel-names.js'
 import { askVswitchd } from './bridge/vswitchd.js'
@@ -195,8 +195,8 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
     kernel,
     committer,
     records,
-    tapNames: new TapNames(config.tapNameFormat),
-    bondNames: new TapNames(config.bondNameFormat),
+    tapNames: new NameSeries(config.tapNameFormat),
+    bondNames: new NameSeries(config.bondNameFormat),
     tunnelNames: newTunnelNames(),
     removals: new DeviceRemovals(kernel, lifetime),
     inTheMaking: new Set(),

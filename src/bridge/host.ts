@@ -1,6 +1,7 @@
 import type { Kernel } from '../kernel/index.js'
 import type { Addresses } from './addresses.js'
 import type { Committer } from './commit.js'
+import type { NameSeries } from './name-series.js'
 import type { BridgeName, PortName } from './names.js'
 import type { NetflowCollectors } from './netflow-collectors.js'
 import type { Notice } from './notice.js'
@@ -8,7 +9,6 @@ import type { DatapathType, OvsClient } from './ovs.js'
 import type { QosUpkeep } from './qos-upkeep.js'
 import type { Recovered, Repair } from './recovered.js'
 import type { DeviceRemovals } from './removals.js'
-import type { TapNames } from './tap-name.js'
 import type { TapRecords } from './tap-records.js'
 import type { TunnelNames } from './tunnel-names.js'
 
@@ -23,8 +23,8 @@ export interface Host {
   readonly kernel: Kernel
   readonly committer: Committer
   readonly records: TapRecords
-  readonly tapNames: TapNames
-  readonly bondNames: TapNames
+  readonly tapNames: NameSeries
+  readonly bondNames: NameSeries
   readonly tunnelNames: TunnelNames
   readonly removals: DeviceRemovals
   /** Taps that a call is making: of two that make one name, the later would find or remove the device of the other. */

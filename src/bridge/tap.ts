@@ -2,6 +2,7 @@ import type { Call } from './call.js'
 import { makeDevices } from './device.js'
 import type { Host } from './host.js'
 import { holderOf, managedBridge, type Tap } from './inventory.js'
+import type { NameSeries } from './name-series.js'
 import type { BridgeName, MacAddress, MtuBytes, PortName, VlanId } from './names.js'
 import { randomId } from './ownership.js'
 import type { TapBacking } from './ownership-tap.js'
@@ -12,7 +13,6 @@ import type { Qos } from './qos-parse.js'
 import { reap } from './reap.js'
 import { removeTaps } from './remove-ports.js'
 import { isUntouched } from './tap-changes.js'
-import type { TapNames } from './tap-name.js'
 import { committing, type TakeBack, undoingOnFailure } from './undo.js'
 
 /** A tap that somebody asks for. */
@@ -113,7 +113,12 @@ export async function reserveTapName(host: Host, call: Call): Promise<PortName> 
 }
 
 /** The next generated name that nobody has, neither in Open vSwitch nor among the kernel's devices. */
-export async function nextName(host: Host, names: TapNames, given: ReadonlySet<string>, call: Call): Promise<PortName> {
+export async function nextName(
+  host: Host,
+  names: NameSeries,
+  given: ReadonlySet<string>,
+  call: Call,
+): Promise<PortName> {
   const isTaken = (name: PortName) =>
     given.has(name) ||
     host.inTheMaking.has(name) ||

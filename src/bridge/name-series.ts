@@ -2,7 +2,7 @@ import { formatName, type NameFormat, type PortName } from './names.js'
 import { BridgeError } from './problem.js'
 
 /** Gives out names of one format, each once: two callers never get the same, whatever becomes of it. */
-export class TapNames {
+export class NameSeries {
   readonly #format: NameFormat
   #next = 0
 
