@@ -1,5 +1,5 @@
 import type { HeardFrame } from '../capture/snoop.js'
-import { ChangeLog, type Change as LogChange } from '../lib/fanout.js'
+import type { Change as LogChange } from '../lib/fanout.js'
 import type { Change } from '../ovsdb/index.js'
 import {
   type AddressEntry,
@@ -15,10 +15,10 @@ import { AddressHolders } from './address-holders.js'
 import { AddressKeeper, type KeeperGrounds } from './address-keeper.js'
 import { type AddressSource, learn, type SeenAddress, seenAfter } from './address-list.js'
 import { AddressWaits, type Wanted } from './address-waits.js'
+import { newChangeLog } from './change-log.js'
 import { type Moment, now } from './meter.js'
 import { type PortName, parseEndpointIp, parseMacAddress, parseVlanId } from './names.js'
 import { type OvsRows, portOfInterface } from './ovs.js'
-import { randomId } from './ownership.js'
 import { recordedTap, type TapRecord } from './ownership-tap.js'
 
 export interface AddressGrounds extends KeeperGrounds {
@@ -50,16 +50,12 @@ interface Kept {
   readonly rivals: ReadonlyMap<string, PortName>
 }
 
-const heartbeatMs = 15_000
-/** As for taps: some 10 MB at worst. */
-const maxChanges = 32_768
-
 /**
  * The addresses behind all taps, as their frames tell them. What an endpoint says of itself counts, whatever MAC it uses, for
  * the tap that it came through. They are kept in the taps' records, from which a start reads them back.
  */
 export class Addresses implements AsyncDisposable {
-  readonly log = new ChangeLog<AddressEntry>({ epoch: randomId(), maxChanges, heartbeatMs })
+  readonly log = newChangeLog<AddressEntry>()
   readonly #grounds: AddressGrounds
   readonly #keeper: AddressKeeper
   readonly #taps = new Map<string, Kept>()

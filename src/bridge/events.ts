@@ -1,11 +1,11 @@
 import { isDeepStrictEqual } from 'node:util'
-import { ChangeLog, type Change as LogChange, type View } from '../lib/fanout.js'
+import type { ChangeLog, Change as LogChange, View } from '../lib/fanout.js'
 import type { Change } from '../ovsdb/index.js'
 import { type AddressEntry, isNews } from './address-entry.js'
+import { newChangeLog } from './change-log.js'
 import type { Host } from './host.js'
 import { isWithin, type Tap, type TapScope, tapOf } from './inventory.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
-import { randomId } from './ownership.js'
 import { recordedTap } from './ownership-tap.js'
 
 /** Equal for scopes that take in the same taps, whatever these are. */
@@ -38,15 +38,9 @@ export interface TapFeed extends Disposable {
   touch(names: Iterable<string>): void
 }
 
-/** 15 s: long enough to cost nothing, short enough for a client to tell a dead connection from a quiet host. */
-const heartbeatMs = 15_000
-
-/** Some 10 MB at worst. More than any single call can change, so that nobody who reads has to start again. */
-const maxChanges = 32_768
-
 /** Follows the replica until it is disposed of. `host.records` must follow it already. */
 export function openTapFeed(host: Host): TapFeed {
-  const log = new ChangeLog<Tap>({ epoch: randomId(), maxChanges, heartbeatMs })
+  const log = newChangeLog<Tap>()
   const touch = (names: Iterable<string>) => {
     const changes: LogChange<Tap>[] = []
     for (const name of names) {
