@@ -1,7 +1,6 @@
 import type { Kernel, QdiscEvent } from '../kernel/index.js'
 import { sleep } from '../lib/abort.js'
-
-export type Notice = (level: 'info' | 'warn', message: string, details: Readonly<Record<string, unknown>>) => void
+import type { Notice } from './notice.js'
 
 /** How long to wait before trying to listen again. */
 const pauseMs = 1_000

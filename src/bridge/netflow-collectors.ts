@@ -25,6 +25,7 @@ import {
 } from '../netflow/index.js'
 import type { Change } from '../ovsdb/index.js'
 import { changesOfports, FlowPorts, namesByOfport } from './flow-ports.js'
+import type { Notice } from './notice.js'
 import type { OvsClient, OvsRows } from './ovs.js'
 import { readNetflowRecord } from './ownership.js'
 import { fileRefused, noNetflow } from './problem.js'
@@ -35,7 +36,7 @@ export interface NetflowGrounds {
   readonly ovsdb: Pick<OvsClient, 'replica' | 'subscribe'>
   /** The only place where writers make files. */
   readonly captureDirectory: string
-  readonly notice: (level: 'warn', message: string, details: Readonly<Record<string, unknown>>) => void
+  readonly notice: Notice
 }
 
 /** A flow, and where it was seen. */
