@@ -1,8 +1,8 @@
 import type { Host } from './host.js'
-import type { VlanId } from './names.js'
+import type { PortName, VlanId } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows, portOfInterface } from './ovs.js'
 import { type BondRecord, ownerOf, readBondRecord, roleOf } from './ownership.js'
-import { inUse } from './problem.js'
+import { inUse, tapNotOnBridge } from './problem.js'
 
 /** ovs-vswitchd.conf.db(5), Port.bond_mode. */
 export type BondMode = 'active-backup' | 'balance-slb' | 'balance-tcp'
@@ -47,6 +47,18 @@ export function bondsOf(host: Host, taps: readonly string[]): string[] {
 export function refuseBonded(host: Host, tap: string): void {
   const bond = bondOf(host, tap)
   if (bond !== undefined) throw inUse(tap, 'IN_BOND', `a member of the bond ${bond.name}`)
+}
+
+/** The port of a tap that is on this bridge, and in no bond. Errors: `not-found`, `in-use`. */
+export function ownPort(host: Host, bridge: OvsRows['Bridge'], tap: PortName): OvsRows['Port'] {
+  const kept = host.records.get(tap)
+  if (kept === undefined || kept.record.defunct || kept.record.bridge !== bridge.name)
+    throw tapNotOnBridge(tap, bridge.name)
+  refuseBonded(host, tap)
+  const { replica } = host.ovsdb
+  const port = replica.find('Port', 'name', tap)
+  if (port?.qos !== kept.uuid || bridgeOf(replica, port)?._uuid !== bridge._uuid) throw tapNotOnBridge(tap, bridge.name)
+  return port
 }
 
 export function membersOf(replica: OvsReplica, bond: OvsRows['Port']): OvsRows['Interface'][] {

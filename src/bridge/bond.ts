@@ -6,8 +6,8 @@ import {
   type LacpMode,
   lacpFallbackKey,
   membersOf,
+  ownPort,
   recordOfBond,
-  refuseBonded,
 } from './bond-port.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
@@ -18,8 +18,8 @@ import { refuseMirrored } from './mirror-row.js'
 import type { BridgeName, PortName, VlanId } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
 import { type BondRecord, idOf, portMarks, randomId, writeBondRecord } from './ownership.js'
-import { movePorts, type PortVlans, portVlans } from './placement.js'
-import { bondNotFound, deviceNotFound, invalid, nameTaken, tapNotOnBridge, type Violation } from './problem.js'
+import { movePorts, portVlans } from './placement.js'
+import { bondNotFound, deviceNotFound, invalid, nameTaken, type Violation } from './problem.js'
 import { type Expected, realised } from './realise.js'
 import { removeBonds } from './remove-ports.js'
 import { clearDefunct, nextName } from './tap.js'
@@ -85,16 +85,9 @@ function* violations(host: Host, { members, mode, lacp, lacpFallback }: BondSpec
 }
 
 /** The own port of a tap that can be bonded. */
-function memberPort(host: Host, bridgeName: BridgeName, tap: PortName): OvsRows['Port'] {
-  const bridge = managedBridge(host, bridgeName)
-  const kept = host.records.get(tap)
-  if (kept === undefined || kept.record.defunct || kept.record.bridge !== bridgeName)
-    throw tapNotOnBridge(tap, bridgeName)
-  refuseBonded(host, tap)
+function memberPort(host: Host, bridge: BridgeName, tap: PortName): OvsRows['Port'] {
+  const port = ownPort(host, managedBridge(host, bridge), tap)
   refuseMirrored(host, tap, true)
-  const { replica } = host.ovsdb
-  const port = replica.find('Port', 'name', tap)
-  if (port?.qos !== kept.uuid || bridgeOf(replica, port)?._uuid !== bridge._uuid) throw tapNotOnBridge(tap, bridgeName)
   return port
 }
 
@@ -147,7 +140,7 @@ function insertBond(
   const bond = transaction.insert('Port', {
     name,
     interfaces: ports.flatMap(port => port.interfaces).filter(uuid => replica.get('Interface', uuid) !== undefined),
-    ...bondVlans(record),
+    ...portVlans(record),
     bond_mode: mode,
     lacp,
     other_config: new Map(lacpFallback ? [[lacpFallbackKey, 'true']] : []),
@@ -155,12 +148,6 @@ function insertBond(
     external_ids: portMarks(host.instance, 'bond'),
   })
   movePorts(transaction, row, 'insert', [bond])
-}
-
-/** How the port of a bond treats VLANs. */
-export function bondVlans({ vlan, qinqOuterVlan }: BondRecord): PortVlans {
-  if (qinqOuterVlan !== undefined) return { tag: qinqOuterVlan, vlan_mode: 'dot1q-tunnel', trunks: [] }
-  return { tag: vlan, vlan_mode: undefined, trunks: [] }
 }
 
 /** Takes back a bond that could not be realised, unless another of its name has come since. */
@@ -246,7 +233,7 @@ export async function setBondQinQ(
       const port = findBond(host, name)
       if (port === undefined) throw bondNotFound(name)
       const record = { ...recordOfBond(replica, port), qinqOuterVlan: outerVlan }
-      transaction.update('Port', port._uuid, bondVlans(record))
+      transaction.update('Port', port._uuid, portVlans(record))
       if (port.qos !== undefined)
         transaction.update('QoS', port.qos, { external_ids: writeBondRecord(host.instance, record) })
       const bond = bondView(host, port)

@@ -1,5 +1,4 @@
 import type { Link, Qdisc } from '../kernel/index.js'
-import { bondVlans } from './bond.js'
 import { bondOf, isBond, recordOfBond } from './bond-port.js'
 import type { Call } from './call.js'
 import type { Host } from './host.js'
@@ -90,7 +89,7 @@ export function hasWrongVlans(host: Host, record: TapRecord, port: OvsRows['Port
 function* bondDrifts(host: Host, port: OvsRows['Port']): Iterable<Drift> {
   const { replica } = host.ovsdb
   if (!isBond(host, port)) return
-  const [intended, actual] = [describeVlans(bondVlans(recordOfBond(replica, port))), describeVlans(port)]
+  const [intended, actual] = [describeVlans(portVlans(recordOfBond(replica, port))), describeVlans(port)]
   if (intended === actual) return
   yield { port: port.name, bridge: bridgeOf(replica, port)?.name, kind: 'wrong-tag', intended, actual }
 }

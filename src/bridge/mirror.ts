@@ -1,15 +1,15 @@
 import type { Uuid } from '../ovsdb/index.js'
-import { refuseBonded } from './bond-port.js'
+import { ownPort } from './bond-port.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
 import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
 import { bridgeOfMirror, insertMirror, isMirror, mirrorName, mirrorsFrom, mirrorsTo } from './mirror-row.js'
 import type { BridgeName, PortName } from './names.js'
-import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
+import type { OvsReplica, OvsRows } from './ovs.js'
 import { idOf, mirrorMarks, randomId } from './ownership.js'
 import { portVlans } from './placement.js'
-import { inUse, invalid, mirrorNotFound, nameTaken, tapNotOnBridge } from './problem.js'
+import { inUse, invalid, mirrorNotFound, nameTaken } from './problem.js'
 import { committing, undoingOnFailure } from './undo.js'
 
 /** A mirror as OVSDB shows it. */
@@ -61,8 +61,8 @@ function insertion(host: Host, { bridge, source, destination }: MirrorSpec, id: 
     reconfigures: true,
     write: (transaction, replica) => {
       const row = managedBridge(host, bridge)
-      const output = portOnBridge(host, row, destination)
-      const selected = source === undefined ? [] : [portOnBridge(host, row, source)]
+      const output = ownPort(host, row, destination)
+      const selected = source === undefined ? [] : [ownPort(host, row, source)]
       refuseOccupied(replica, output, selected)
       // One that somebody has deleted the port of.
       removeMirrors(transaction, replica, mirrorsOf(host, destination))
@@ -79,18 +79,6 @@ function insertion(host: Host, { bridge, source, destination }: MirrorSpec, id: 
       return () => undefined
     },
   }
-}
-
-/** The port of a tap of ours that is on this bridge, and in no bond. */
-function portOnBridge(host: Host, bridge: OvsRows['Bridge'], tap: PortName): OvsRows['Port'] {
-  const kept = host.records.get(tap)
-  if (kept === undefined || kept.record.defunct || kept.record.bridge !== bridge.name)
-    throw tapNotOnBridge(tap, bridge.name)
-  refuseBonded(host, tap)
-  const { replica } = host.ovsdb
-  const port = replica.find('Port', 'name', tap)
-  if (port?.qos !== kept.uuid || bridgeOf(replica, port)?._uuid !== bridge._uuid) throw tapNotOnBridge(tap, bridge.name)
-  return port
 }
 
 function refuseOccupied(replica: OvsReplica, output: OvsRows['Port'], selected: readonly OvsRows['Port'][]): void {

@@ -6,7 +6,7 @@ import type { Host } from './host.js'
 import { managedBridge, type Tap, tapOf } from './inventory.js'
 import type { BridgeName } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
-import { deviceAlias, interfaceMarks, portMarks } from './ownership.js'
+import { type BondRecord, deviceAlias, interfaceMarks, portMarks } from './ownership.js'
 import { type TapRecord, writeTapRecord } from './ownership-tap.js'
 import { policingColumns } from './policing.js'
 import { type Expected, realised } from './realise.js'
@@ -25,8 +25,8 @@ export interface Placement {
 /** Columns that say how a port treats VLANs. */
 export type PortVlans = Pick<OvsRows['Port'], 'tag' | 'vlan_mode' | 'trunks'>
 
-/** Tag 0 too: a port without a tag would be a trunk and see every VLAN. */
-export function portVlans({ vlan, qinqOuterVlan }: TapRecord): PortVlans {
+/** Of a tap or bond. Tag 0 too: a port without a tag is a trunk and sees every VLAN. */
+export function portVlans({ vlan, qinqOuterVlan }: Pick<TapRecord | BondRecord, 'vlan' | 'qinqOuterVlan'>): PortVlans {
   if (qinqOuterVlan !== undefined) return { tag: qinqOuterVlan, vlan_mode: 'dot1q-tunnel', trunks: [] }
   return { tag: vlan, vlan_mode: undefined, trunks: [] }
 }
