@@ -5,7 +5,7 @@ import { openTap } from '../support/frame-socket.js'
 import { holdAddresses } from '../support/held-addresses.js'
 import { holdTaps } from '../support/held-taps.js'
 import { laneTest } from '../support/lane.js'
-import type { Api } from '../support/rpc.js'
+import { type Api, blankTap } from '../support/rpc.js'
 import { startServedTestbed, startService } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -86,7 +86,7 @@ laneTest(
   async context => {
     await using bed = await startServedTestbed(context.signal)
     const { api } = bed
-    await api.createTaps({ taps: ['one', 'two', 'three'].map((tap, i) => ({ ...noTap, tap, vlan: 10 * (i + 1) })) })
+    await api.createTaps({ taps: ['one', 'two', 'three'].map((tap, i) => ({ ...blankTap, tap, vlan: 10 * (i + 1) })) })
     const machines = ['one', 'two', 'three'].map(tap => bed.use(openTap(tap)))
     const say = (index: number, ip: string) => machines[index]?.send(arp({ source: `02:00:00:00:00:0${index}`, ip }))
     const taps = bed.use(await holdTaps(api))
@@ -124,5 +124,3 @@ laneTest(
     assert.notEqual(anew.last.epoch, epoch)
   },
 )
-
-const noTap = { bridge: '', mac: '', mtu: 0, multiQueue: false }

@@ -3,9 +3,9 @@ import { isDeepStrictEqual } from 'node:util'
 import { BondMode, LacpMode } from '../../src/gen/ovs/bridge/v1/bond.js'
 import { type FrameSocket, openTap, passes } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
-import { addAddress, findLink } from '../support/links.js'
-import type { Namespace } from '../support/namespace.js'
+import { findLink } from '../support/links.js'
 import { expectNoPing, ping, pingsCease } from '../support/ping.js'
+import { plug } from '../support/plug.js'
 import { refusalOf, stateOf } from '../support/refusal.js'
 import type { Api } from '../support/rpc.js'
 import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
@@ -89,21 +89,13 @@ laneTest('an active-backup bond carries its VLANs, and fails over within 2 s of 
   assert.deepEqual((await next.setTapQinQ({ tap: 'bond0' })).bond, bond)
 })
 
-/** A container on br0 through a tap of the service, with an address on its `veth0`. */
-async function plug(bed: ServedTestbed, tap: string, vlan: number, address: string): Promise<Namespace> {
-  const container = bed.createContainer(tap)
-  await bed.api.createContainerTap({ tap, vlan, netns: container.path, vethIndex: 0 })
-  container.run(() => addAddress('veth0', address))
-  return container
-}
-
 laneTest('members of a deleted bond are on their former VLANs again', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   const { api } = bed
-  const red = await plug(bed, 'red', 10, '10.0.0.1/24')
-  await plug(bed, 'blue', 20, '10.0.0.2/24')
-  const peer10 = await plug(bed, 'peer10', 10, '10.0.0.3/24')
-  const peer20 = await plug(bed, 'peer20', 20, '10.0.0.4/24')
+  const red = await plug(bed, 'red', '10.0.0.1/24', { vlan: 10 })
+  await plug(bed, 'blue', '10.0.0.2/24', { vlan: 20 })
+  const peer10 = await plug(bed, 'peer10', '10.0.0.3/24', { vlan: 10 })
+  const peer20 = await plug(bed, 'peer20', '10.0.0.4/24', { vlan: 20 })
   await ping(peer10, '10.0.0.1')
   const before = await stateOf(bed)
   const index = findLink('red')?.index
@@ -122,8 +114,8 @@ laneTest('members of a deleted bond are on their former VLANs again', {}, async 
 laneTest('a bond that is not there by the deadline is taken apart', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   const { api } = bed
-  const red = await plug(bed, 'red', 10, '10.0.0.1/24')
-  await plug(bed, 'blue', 10, '10.0.0.2/24')
+  const red = await plug(bed, 'red', '10.0.0.1/24', { vlan: 10 })
+  await plug(bed, 'blue', '10.0.0.2/24', { vlan: 10 })
   const before = await stateOf(bed)
   bed.ovs.vswitchd.stop()
   const call = api.addBond({ members: ['red', 'blue'], mode: BondMode.ACTIVE_BACKUP }, { timeoutMs: 500 })

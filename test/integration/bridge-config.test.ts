@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { laneTest } from '../support/lane.js'
 import { findLink } from '../support/links.js'
 import { addForeignBridge, type PrivateOvs } from '../support/ovs.js'
-import { RpcError } from '../support/rpc.js'
+import { refusalOf } from '../support/refusal.js'
 import { startServedTestbed } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -84,7 +84,7 @@ laneTest('one setting that cannot be taken leaves all as it was, and is told wit
   const before = await bed.ovs.dump()
   for (const [setting, [description]] of Object.entries(refusals)) {
     const call = bed.api.setBridgeConfig({ settings: ['stp_enable=true', setting, 'rstp_enable=maybe'] })
-    const error = await refusalOf(call)
+    const error = await refusalOf('the settings', call)
     assert.deepEqual([error.code, error.reason], ['INVALID_ARGUMENT', 'INVALID_FIELD'], setting)
     const violations = {
       'settings[1]': description,
@@ -92,24 +92,20 @@ laneTest('one setting that cannot be taken leaves all as it was, and is told wit
     }
     assert.deepEqual(error.violations, violations)
   }
-  const tooLong = await refusalOf(bed.api.setBridgeConfig({ settings: [`other_config:a=${'x'.repeat(70_000)}`] }))
+  const tooLong = await refusalOf(
+    'settings that are too long',
+    bed.api.setBridgeConfig({ settings: [`other_config:a=${'x'.repeat(70_000)}`] }),
+  )
   assert.deepEqual(Object.keys(tooLong.violations), ['settings'])
-  const none = await refusalOf(bed.api.setBridgeConfig({ settings: [] }))
+  const none = await refusalOf('no settings', bed.api.setBridgeConfig({ settings: [] }))
   assert.deepEqual(none.violations, { settings: 'is empty' })
-  const elsewhere = await refusalOf(bed.api.setBridgeConfig({ bridge: 'br9', settings: ['stp_enable=true'] }))
+  const elsewhere = await refusalOf(
+    'another bridge',
+    bed.api.setBridgeConfig({ bridge: 'br9', settings: ['stp_enable=true'] }),
+  )
   assert.deepEqual([elsewhere.code, elsewhere.reason], ['NOT_FOUND', 'BRIDGE_NOT_FOUND'])
   assert.deepEqual(await bed.ovs.dump(), before)
 })
-
-async function refusalOf(call: Promise<unknown>): Promise<RpcError> {
-  try {
-    await call
-  } catch (error) {
-    if (error instanceof RpcError) return error
-    throw error
-  }
-  throw new Error('it was not refused')
-}
 
 laneTest('a bridge that was there before keeps what was set, and none of our marks', {}, async context => {
   await using bed = await startServedTestbed(context.signal)

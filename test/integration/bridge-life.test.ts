@@ -3,10 +3,10 @@ import { once } from 'node:events'
 import { createConnection } from 'node:net'
 import { BondMode } from '../../src/gen/ovs/bridge/v1/bond.js'
 import { TunnelType } from '../../src/gen/ovs/bridge/v1/uplink.js'
-import type { Dump } from '../support/dump.js'
 import { laneTest } from '../support/lane.js'
-import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
+import { createVethPair, deleteLink, findLink } from '../support/links.js'
 import { addForeignBridge, type PrivateOvs } from '../support/ovs.js'
+import { stateOf } from '../support/refusal.js'
 import type { Api } from '../support/rpc.js'
 import { type ServedTestbed, type Service, startServedTestbed, startService } from '../support/service.js'
 import { startTestbed, type Testbed } from '../support/testbed.js'
@@ -14,15 +14,6 @@ import { until } from '../support/until.js'
 
 /** Of tests that do much: the kernel of the kernel lane may be slow. */
 const timeoutMs = 150_000
-
-interface State {
-  readonly database: Dump
-  readonly links: readonly string[]
-}
-
-async function stateOf(bed: Testbed): Promise<State> {
-  return { database: await bed.ovs.dump(), links: listLinks().map(({ index, name }) => `${index} ${name}`) }
-}
 
 /** One tap of each kind, on VLANs of their own. */
 async function plugAll(bed: Testbed, api: Api, bridge: string, prefix: string): Promise<void> {

@@ -6,7 +6,7 @@ import { createVethPair } from '../support/links.js'
 import { addForeignBridge } from '../support/ovs.js'
 import { randomFrom } from '../support/random.js'
 import { stateOf } from '../support/refusal.js'
-import { type Api, RpcError } from '../support/rpc.js'
+import { type Api, blankTap, RpcError } from '../support/rpc.js'
 import { startService } from '../support/service.js'
 import { startTestbed } from '../support/testbed.js'
 
@@ -30,7 +30,7 @@ const steps: Readonly<Record<string, Step>> = {
   destroy: (api, pick) => api.destroyBridge({ bridge: pick(bridges) }),
   createTap: (api, pick) => api.createTap({ tap: pick(taps), bridge: pick(bridges), vlan: pick([0, 1, 2]) }),
   createTwo: (api, pick) =>
-    api.createTaps({ taps: [pick(taps), pick(taps)].map(tap => ({ ...noTap, tap, bridge: pick(bridges) })) }),
+    api.createTaps({ taps: [pick(taps), pick(taps)].map(tap => ({ ...blankTap, tap, bridge: pick(bridges) })) }),
   createHost: (api, pick) => api.createHostTap({ tap: pick(taps), bridge: pick(bridges) }),
   move: (api, pick) => api.moveTap({ tap: pick(taps), bridge: pick(bridges), vlan: pick([0, 1, 2]) }),
   qinq: (api, pick) => api.setTapQinQ({ tap: pick([...taps, ...bonds]), outerVlan: pick([undefined, 100]) }),
@@ -62,8 +62,6 @@ const steps: Readonly<Record<string, Step>> = {
   impatient: (api, pick) =>
     api.createTap({ tap: pick(taps), bridge: pick(bridges) }, { timeoutMs: pick([5, 20, 50, 100]) }),
 }
-
-const noTap = { bridge: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }
 
 /** Few bridges are destroyed, and much is made, or nobody would find any. */
 const oftener = new Set(['ensure', 'createTap', 'createHost', 'createTwo', 'bond', 'mirror'])

@@ -5,7 +5,7 @@ import { dashboardQueries } from '../support/dashboard.js'
 import { openPacketSocket, openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { type Prometheus, startPrometheus } from '../support/prometheus.js'
-import { type Api, connectTo } from '../support/rpc.js'
+import { type Api, blankTap, connectTo } from '../support/rpc.js'
 import { startServedTestbed, startService } from '../support/service.js'
 import { startTestbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
@@ -85,8 +85,8 @@ laneTest(
     const daemon = bed.use(await spawnDaemon(bed.ovs, { flags: ['--default-bridge', 'br0'] }))
     const { api } = bed.use(connectTo(daemon.address))
     await api.ensureBridge()
-    const idle = Array.from({ length: 300 }, (_, i) => ({ ...noTap, tap: `idle${i}` }))
-    await api.createTaps({ taps: [{ ...noTap, tap: 'vm' }, ...idle] })
+    const idle = Array.from({ length: 300 }, (_, i) => ({ ...blankTap, tap: `idle${i}` }))
+    await api.createTaps({ taps: [{ ...blankTap, tap: 'vm' }, ...idle] })
     await api.createHostTap({ tap: 'host0' })
     const prometheus = bed.use(await startPrometheus(new URL(metricsUrl(daemon)).host))
     using held = api.watchTapStats({ interval: { seconds: 0n, nanos: 200_000_000 } })
@@ -169,5 +169,3 @@ laneTest('with --no-metrics-per-tap nothing names a tap', { looksInside: true, o
   assert.equal(valueOf(page, 'ovs_bridged_streams{method="WatchTapStats"}'), 1)
   assert.ok(!page.includes('tap="'))
 })
-
-const noTap = { bridge: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }

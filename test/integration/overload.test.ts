@@ -4,11 +4,10 @@ import { callAll, underAttack } from '../support/attack.js'
 import { attacks } from '../support/attackers.js'
 import { type DaemonProcess, spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
-import { type Api, connectTo } from '../support/rpc.js'
+import { type Api, blankTap, connectTo } from '../support/rpc.js'
 import { startTestbed, type Testbed } from '../support/testbed.js'
 
 const open = '/tmp/open.sock'
-const noTap = { bridge: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }
 const mostDescriptors = 2_000
 const mostP99Ms = 50
 
@@ -26,7 +25,7 @@ async function startServed(bed: Testbed): Promise<Served> {
   const apis = [1, 2, 3, 4].map(() => bed.use(connectTo(daemon.address, { own: true })).api)
   await apis[0]?.ensureBridge()
   // So that an answer is more than a connection's first window.
-  await apis[0]?.createTaps({ taps: Array.from({ length: 300 }, (_, i) => ({ ...noTap, tap: `vm${i}` })) })
+  await apis[0]?.createTaps({ taps: Array.from({ length: 300 }, (_, i) => ({ ...blankTap, tap: `vm${i}` })) })
   return { daemon, apis }
 }
 

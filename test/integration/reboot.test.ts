@@ -7,7 +7,7 @@ import { lane, laneTest } from '../support/lane.js'
 import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
 import { createNamespace, createNamespaceAgain } from '../support/namespace.js'
 import { deleteRootQdisc, rootQdisc } from '../support/qos.js'
-import type { Api } from '../support/rpc.js'
+import { type Api, blankTap } from '../support/rpc.js'
 import { type Service, startServedTestbed, startService } from '../support/service.js'
 import type { Testbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
@@ -48,7 +48,7 @@ laneTest(
     await using bed = await startServedTestbed(context.signal)
     const [kept, lost] = [bed.createContainer(), createNamespace('lost')]
     createVethPair({ name: 'up0' }, { name: 'up0' }, kept)
-    await bed.api.createTaps({ taps: ['one', 'two', 'three', 'away'].map(tap => ({ ...plain, tap, vlan: 7 })) })
+    await bed.api.createTaps({ taps: ['one', 'two', 'three', 'away'].map(tap => ({ ...blankTap, tap, vlan: 7 })) })
     await bed.api.updateQos({ tap: 'one', qos: { rate: '10mbit' } })
     await bed.api.updateQos({ tap: 'away', qos: { rate: '10mbit' } })
     await bed.api.removeTap({ tap: 'away' })
@@ -96,8 +96,6 @@ laneTest(
   },
 )
 
-const plain = { bridge: '', mac: '', mtu: 0, multiQueue: false }
-
 laneTest(
   'what others have changed is told, and put right when ovs-vswitchd comes back',
   { only: 'userspace' },
@@ -105,7 +103,7 @@ laneTest(
     await using bed = await startServedTestbed(context.signal)
     const { api, ovs } = bed
     const taps = ['tagged', 'portless', 'deviceless', 'fine', 'one', 'two']
-    await api.createTaps({ taps: taps.map(tap => ({ ...plain, tap, vlan: 7 })) })
+    await api.createTaps({ taps: taps.map(tap => ({ ...blankTap, tap, vlan: 7 })) })
     await api.addBond({ bond: 'bond0', bridge: 'br0', members: ['one', 'two'], mode: BondMode.ACTIVE_BACKUP, vlan: 7 })
     assert.deepEqual(await kindsOfDrift(api), [])
     const [portless] = await ovs.select('Port', [['name', '==', 'portless']])

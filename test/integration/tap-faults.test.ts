@@ -1,40 +1,22 @@
 import assert from 'node:assert/strict'
+import { insertPort } from '../support/foreign-port.js'
 import { openHeldSocket } from '../support/held-socket.js'
 import { laneTest } from '../support/lane.js'
-import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
-import { type Api, isServing } from '../support/rpc.js'
-import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
+import { createVethPair, deleteLink, findLink } from '../support/links.js'
+import { stateOf } from '../support/refusal.js'
+import { type Api, blankTap, isServing } from '../support/rpc.js'
+import { startServedTestbed, startService } from '../support/service.js'
 import { startTestbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
-
-async function stateOf(bed: ServedTestbed): Promise<unknown> {
-  return { database: await bed.ovs.dump(), links: listLinks().map(({ index, name }) => `${index} ${name}`) }
-}
-
-/** A port that another program puts on a bridge of its own. */
-function insertForeignPort(name: string): readonly unknown[] {
-  return [
-    { op: 'insert', table: 'Interface', 'uuid-name': 'interface', row: { name } },
-    { op: 'insert', table: 'Port', 'uuid-name': 'port', row: { name, interfaces: ['named-uuid', 'interface'] } },
-    {
-      op: 'mutate',
-      table: 'Bridge',
-      where: [['name', '==', 'br0']],
-      mutations: [['ports', 'insert', ['named-uuid', 'port']]],
-    },
-  ]
-}
 
 laneTest('a device that cannot be made undoes those made before it', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   createVethPair({ name: 'three' }, { name: 'eth0' }, bed.createContainer())
   const before = await stateOf(bed)
-  const taps = ['one', 'two', 'three', 'four'].map(tap => ({ ...emptyTap, tap }))
+  const taps = ['one', 'two', 'three', 'four'].map(tap => ({ ...blankTap, tap }))
   await assert.rejects(bed.api.createTaps({ taps }), { code: 'ALREADY_EXISTS', reason: 'NAME_TAKEN' })
   assert.deepEqual(await stateOf(bed), before)
 })
-
-const emptyTap = { bridge: '', tap: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }
 
 type Kind = 'tuntap' | 'container' | 'host'
 
@@ -63,7 +45,7 @@ laneTest('a transaction that the database refuses undoes the device', { looksIns
     const ours = assert.rejects(create(api, kind, kind, container.path), refusal)
     await until('the transaction is on its way', () => daemon.host.committer.transactions > sent)
     assert.equal(findLink(kind) !== undefined, kind !== 'host', `the device of ${kind}`)
-    await bed.ovs.transact(...insertForeignPort(kind))
+    await bed.ovs.transact(...insertPort('br0', kind))
     socket.release()
     await ours
     assert.equal(findLink(kind), undefined, `the device of ${kind}`)

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { laneTest } from '../support/lane.js'
 import { createVethPair } from '../support/links.js'
 import { addForeignBridge } from '../support/ovs.js'
+import { blankTap } from '../support/rpc.js'
 import { startServedTestbed, startService } from '../support/service.js'
 
 laneTest('generated names pass over what the host has, and what others have reserved', {}, async context => {
@@ -24,9 +25,8 @@ laneTest('generated names pass over what the host has, and what others have rese
 
 laneTest('callers that name nothing all get names of their own', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
-  const empty = { bridge: '', tap: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }
   const [many, ...single] = await Promise.all([
-    bed.api.createTaps({ taps: Array.from({ length: 16 }, () => empty) }),
+    bed.api.createTaps({ taps: Array.from({ length: 16 }, () => blankTap) }),
     ...Array.from({ length: 32 }, () => bed.api.createTap().then(({ tap }) => tap?.name ?? '')),
     ...Array.from({ length: 32 }, () => bed.api.reserveTapName().then(({ tap }) => tap)),
   ])

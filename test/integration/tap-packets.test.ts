@@ -3,31 +3,23 @@ import { ethernet } from '../support/address-frames.js'
 import { openPacketSocket, openTap, passes } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { addAddress, findLink } from '../support/links.js'
-import type { Namespace } from '../support/namespace.js'
 import { expectNoPing, ping } from '../support/ping.js'
-import { type ServedTestbed, startServedTestbed } from '../support/service.js'
-
-/** A container on br0 through a tap of the service, with an address on its `veth<index>`. */
-async function plug(bed: ServedTestbed, tap: string, vlan: number, address: string): Promise<Namespace> {
-  const container = bed.createContainer(tap)
-  await bed.api.createContainerTap({ tap, vlan, netns: container.path, vethIndex: 0 })
-  container.run(() => addAddress('veth0', address))
-  return container
-}
+import { plug } from '../support/plug.js'
+import { startServedTestbed } from '../support/service.js'
 
 laneTest('containers reach each other on a VLAN, and not over VLANs', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
-  const red = await plug(bed, 'red', 10, '10.0.0.1/24')
-  await plug(bed, 'blue', 10, '10.0.0.2/24')
-  await plug(bed, 'green', 20, '10.0.0.3/24')
+  const red = await plug(bed, 'red', '10.0.0.1/24', { vlan: 10 })
+  await plug(bed, 'blue', '10.0.0.2/24', { vlan: 10 })
+  await plug(bed, 'green', '10.0.0.3/24', { vlan: 20 })
   await ping(red, '10.0.0.2')
   await expectNoPing(red, '10.0.0.3')
 })
 
 laneTest('a container hears nothing of a host address on another VLAN, not even over ARP', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
-  const red = await plug(bed, 'red', 10, '10.0.0.1/24')
-  const green = await plug(bed, 'green', 20, '10.0.0.3/24')
+  const red = await plug(bed, 'red', '10.0.0.1/24', { vlan: 10 })
+  const green = await plug(bed, 'green', '10.0.0.3/24', { vlan: 20 })
   await bed.api.createHostTap({ tap: 'host0', vlan: 10 })
   addAddress('host0', '10.0.0.9/24')
   await ping(red, '10.0.0.9')
@@ -39,7 +31,7 @@ laneTest('a container hears nothing of a host address on another VLAN, not even 
 
 laneTest('a host tap with an address reaches a container', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
-  await plug(bed, 'red', 0, '10.0.0.1/24')
+  await plug(bed, 'red', '10.0.0.1/24')
   await bed.api.createHostTap({ tap: 'host0' })
   addAddress('host0', '10.0.0.9/24')
   await ping(bed.namespace, '10.0.0.1')

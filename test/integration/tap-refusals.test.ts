@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict'
-import type { Dump } from '../support/dump.js'
 import { laneTest } from '../support/lane.js'
-import { listLinks } from '../support/links.js'
 import { addForeignBridge } from '../support/ovs.js'
-import { type Api, RpcError } from '../support/rpc.js'
-import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+import { refusalOf, stateOf } from '../support/refusal.js'
+import type { Api } from '../support/rpc.js'
+import { startServedTestbed } from '../support/service.js'
 
 /** A call that must be refused, and how. */
 interface Refusal {
@@ -109,15 +108,6 @@ const refusals: Readonly<Record<string, Refusal>> = {
   'a page token that is none': invalid(api => api.listTaps({ pageToken: 'x' }), 'page_token'),
 }
 
-interface State {
-  readonly database: Dump
-  readonly links: readonly string[]
-}
-
-async function stateOf(bed: ServedTestbed): Promise<State> {
-  return { database: await bed.ovs.dump(), links: listLinks().map(({ index, name }) => `${index} ${name}`) }
-}
-
 laneTest('what is refused leaves database and devices exactly as they were', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   await addForeignBridge(bed.ovs, 'foreign', [{ name: 'theirs', type: 'internal' }])
@@ -131,13 +121,3 @@ laneTest('what is refused leaves database and devices exactly as they were', {},
     assert.deepEqual(await stateOf(bed), before, `${what} left something`)
   }
 })
-
-async function refusalOf(what: string, call: Promise<unknown>): Promise<RpcError> {
-  try {
-    await call
-  } catch (error) {
-    if (error instanceof RpcError) return error
-    throw error
-  }
-  throw new Error(`${what} was not refused`)
-}

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { TunnelType } from '../../src/gen/ovs/bridge/v1/uplink.js'
 import { laneTest } from '../support/lane.js'
 import { addAddress, changeLink, createVethPair } from '../support/links.js'
-import type { Namespace } from '../support/namespace.js'
 import { addForeignBridge, type PrivateOvs, startPrivateOvs } from '../support/ovs.js'
 import { expectNoPing, ping, pingsCease } from '../support/ping.js'
+import { plug } from '../support/plug.js'
 import { RpcError } from '../support/rpc.js'
 import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
 import { until } from '../support/until.js'
@@ -105,7 +105,7 @@ laneTest('tunnels of each kind carry a VLAN to another host, and nothing under a
   await using bed = await startServedTestbed(context.signal)
   const far = await startFarHost(bed, context.signal)
   await layUnderlay(bed)
-  const red = await plug(bed)
+  const red = await plug(bed, 'red', '10.1.0.1/24', { vlan: 10 })
   for (const [name, { far: theirs, ...ours }] of Object.entries(kinds)) {
     if (bed.ovs.datapathType === 'system' && name === 'ovsgre2') {
       await assert.rejects(bed.api.addTunnel(ours), { code: 'FAILED_PRECONDITION', reason: 'UNSUPPORTED' })
@@ -125,14 +125,6 @@ laneTest('tunnels of each kind carry a VLAN to another host, and nothing under a
     await pingsCease(red, '10.1.0.2')
   }
 })
-
-/** A container on VLAN 10 of br0, at 10.1.0.1. */
-async function plug(bed: ServedTestbed): Promise<Namespace> {
-  const container = bed.createContainer('red')
-  await bed.api.createContainerTap({ tap: 'red', vlan: 10, netns: container.path, vethIndex: 0 })
-  container.run(() => addAddress('veth0', '10.1.0.1/24'))
-  return container
-}
 
 laneTest('a tunnel is told as it is, and warns of a route that leads nowhere until it does', {}, async context => {
   await using bed = await startServedTestbed(context.signal)

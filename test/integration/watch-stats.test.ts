@@ -3,7 +3,7 @@ import { inspect } from 'node:util'
 import type { TapStats } from '../../src/gen/ovs/bridge/v1/watch.js'
 import { type FrameSocket, openPacketSocket, openTap } from '../support/frame-socket.js'
 import { lane, laneTest } from '../support/lane.js'
-import type { RpcStream } from '../support/rpc.js'
+import { blankTap, type RpcStream } from '../support/rpc.js'
 import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -188,7 +188,7 @@ laneTest(
   { isLong: true, looksInside: true, only: 'userspace', timeoutMs: 120_000 },
   async context => {
     await using bed = await startServedTestbed(context.signal, '--metrics-listen', '127.0.0.1:0')
-    const taps = Array.from({ length: 300 }, (_, i) => ({ ...noTap, tap: `t${i}` }))
+    const taps = Array.from({ length: 300 }, (_, i) => ({ ...blankTap, tap: `t${i}` }))
     await bed.api.createTaps({ taps })
     const interval = { seconds: 0n, nanos: 200_000_000 }
     using slow = bed.api.watchTapStats({ interval })
@@ -237,5 +237,3 @@ laneTest(
     assert.deepEqual(await bed.api.getBandwidth(), { rxBytesPerSecond: 0, txBytesPerSecond: 0, intervals: 0 })
   },
 )
-
-const noTap = { bridge: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }

@@ -9,7 +9,7 @@ import { type HeldAddresses, holdAddresses } from '../support/held-addresses.js'
 import { type HeldTaps, holdTaps } from '../support/held-taps.js'
 import { lane, laneTest } from '../support/lane.js'
 import { randomFrom } from '../support/random.js'
-import { type Api, connectTo } from '../support/rpc.js'
+import { type Api, blankTap, connectTo } from '../support/rpc.js'
 import { startServedTestbed, startService } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -113,7 +113,7 @@ laneTest(
     context.diagnostic(`OVS_BRIDGED_TEST_SEED=${seed}`)
     await using bed = await startServedTestbed(context.signal)
     const { api, service } = bed
-    await api.createTaps({ taps: tapNames.map((tap, i) => ({ ...noTap, tap, vlan: i % 4 })) })
+    await api.createTaps({ taps: tapNames.map((tap, i) => ({ ...blankTap, tap, vlan: i % 4 })) })
     const machines = talkers.map(tap => bed.use(openTap(tap)))
     const stayers = await Promise.all(
       [{}, { vlan: 1 }, { vlan: 2 }].map(async filter => ({
@@ -158,5 +158,3 @@ laneTest(
     }
   },
 )
-
-const noTap = { bridge: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type Tap, TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { type HeldTaps, holdTaps } from '../support/held-taps.js'
 import { laneTest } from '../support/lane.js'
+import { blankTap } from '../support/rpc.js'
 import { startServedTestbed, startService } from '../support/service.js'
 
 /** What a subscriber holds, as ListTaps orders it. */
@@ -12,7 +13,7 @@ function listed({ taps }: HeldTaps): Tap[] {
 laneTest('a subscriber holds what ListTaps lists, before and after taps come, change and go', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   await bed.api.ensureBridge({ bridge: 'br1' })
-  await bed.api.createTaps({ taps: ['one', 'two', 'gone'].map(tap => ({ ...noTap, tap, vlan: 10 })) })
+  await bed.api.createTaps({ taps: ['one', 'two', 'gone'].map(tap => ({ ...blankTap, tap, vlan: 10 })) })
   using held = await holdTaps(bed.api)
   assert.deepEqual(listed(held), (await bed.api.listTaps()).taps)
   using on20 = await holdTaps(bed.api, { bridge: 'br1', vlan: 20 })
@@ -59,12 +60,10 @@ laneTest('a subscriber that never reads holds up nobody, and holds the truth onc
   using idle = await holdTaps(bed.api)
   for (let vlan = 1; vlan <= 40; vlan++) {
     if (vlan === 1)
-      await bed.api.createTaps({ taps: Array.from({ length: 50 }, (_, i) => ({ ...noTap, tap: `t${i}` })) })
+      await bed.api.createTaps({ taps: Array.from({ length: 50 }, (_, i) => ({ ...blankTap, tap: `t${i}` })) })
     await bed.api.moveTap({ tap: 't7', vlan })
     await reader.until(`VLAN ${vlan}`, ({ taps }) => taps.get('t7')?.vlan === vlan)
   }
   await idle.until('the last VLAN', ({ taps }) => taps.get('t7')?.vlan === 40)
   assert.deepEqual(listed(idle), (await bed.api.listTaps()).taps)
 })
-
-const noTap = { bridge: '', mac: '', vlan: 0, mtu: 0, multiQueue: false }

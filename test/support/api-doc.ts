@@ -9,7 +9,7 @@ import {
   FieldDescriptorProto_Label as Label,
   FieldDescriptorProto_Type as Type,
 } from '@bufbuild/protobuf/wkt'
-import { checkout } from './readme.js'
+import { checkout, table as tableOf } from './readme.js'
 
 export const apiFile = new URL('docs/api.md', checkout)
 
@@ -101,9 +101,4 @@ function bare(field: FieldDescriptorProto): string {
 function linked(typeName: string): string {
   const own = /^\.ovs\.bridge\.v1\.(\w+)$/.exec(typeName)?.[1]
   return own === undefined ? typeName.slice(1) : `[${own}](#${own.toLowerCase()})`
-}
-
-function tableOf(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.map(cell => cell.replaceAll('|', '\\|')).join(' | ')} |\n`
-  return [head, head.map(() => '---'), ...rows].map(line).join('')
 }

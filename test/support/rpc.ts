@@ -12,6 +12,7 @@ import { BadRequest, ErrorInfo } from '../../src/gen/google/rpc/error_details.js
 import { Status } from '../../src/gen/google/rpc/status.js'
 import { HealthCheckResponse_ServingStatus, HealthClient } from '../../src/gen/grpc/health/v1/health.js'
 import { BridgeServiceService } from '../../src/gen/ovs/bridge/v1/service.js'
+import { CreateTapRequest } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { lane } from './lane.js'
 import { within } from './until.js'
 
@@ -22,6 +23,9 @@ type Response<M> = M extends MethodDefinition<infer _, infer R> ? R : never
 
 /** The user-mode kernel is some ten times slower. */
 const defaultTimeoutMs = lane === 'kernel' ? 120_000 : 30_000
+
+/** A tap of CreateTaps that asks for nothing. */
+export const blankTap: CreateTapRequest = CreateTapRequest.fromPartial({})
 
 /** One function an RPC: takes the fields that matter, answers with the response or throws an {@link RpcError}. */
 export type Api = {

@@ -109,15 +109,6 @@ export function echo(client: Client, text: string, deadline?: number): EchoCall 
   return { reply, cancel: () => cancel() }
 }
 
-/** Resolves when `condition` holds; rejects after 5 s. */
-export async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = Date.now() + 5_000
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`never came true: ${what}`)
-    await new Promise(resolve => setImmediate(resolve))
-  }
-}
-
 /** A promise with its handles outside. */
 export function deferred<T>(): { readonly promise: Promise<T>; resolve(value: T): void } {
   let settle: (value: T) => void = () => {}
