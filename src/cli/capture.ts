@@ -55,11 +55,13 @@ async function capture(client: BridgeServiceClient, write: string, options: Opti
   const leave = () => call.cancel()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, leave)
   let writeError: NodeJS.ErrnoException | undefined
-  const open = (): Writable =>
-    (write === '-' ? process.stdout : createWriteStream(write)).once('error', error => {
+  const open = (): Writable => {
+    const opened: Writable = write === '-' ? process.stdout : createWriteStream(write)
+    return opened.once('error', (error: NodeJS.ErrnoException) => {
       writeError = error
       leave()
     })
+  }
   let out: Writable | undefined
   let bytes = 0
   // Who reads standard output shows what comes.
