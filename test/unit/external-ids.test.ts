@@ -4,6 +4,8 @@ import { test } from 'node:test'
 import {
   configOf,
   isMirrorFor,
+  lastTransaction,
+  nextCaptureId,
   ownerOf,
   preExisted,
   readBondRecord,
@@ -12,20 +14,25 @@ import {
   uplinkRoleOf,
   writeBondRecord,
 } from '../../src/bridge/ownership.js'
-import { readTapRecord, recordedTap, writeTapRecord } from '../../src/bridge/ownership-tap.js'
+import { readTapRecord, recordedTap, type TapRecord, writeTapRecord } from '../../src/bridge/ownership-tap.js'
 import { isRecord } from '../../src/lib/json-rpc.js'
 import { checkout } from '../support/readme.js'
 
-/** Rows as a daemon has written them, by table. */
-const recorded: unknown = JSON.parse(readFileSync(new URL('test/recorded/external-ids-1.json', checkout), 'utf8'))
+/** Rows as daemons have written them, by table: the first, and one that knew more keys. */
+const [first, later] = [recorded('external-ids-1'), recorded('external-ids-1-later')]
+const dumps: readonly unknown[] = [first, later]
+
+function recorded(name: string): unknown {
+  return JSON.parse(readFileSync(new URL(`test/recorded/${name}.json`, checkout), 'utf8'))
+}
 
 interface RecordedRow {
   readonly name: string
   readonly ids: ReadonlyMap<string, string>
 }
 
-function rowsOf(table: string): readonly RecordedRow[] {
-  const rows = isRecord(recorded) ? recorded[table] : undefined
+function rowsOf(table: string, dump = first): readonly RecordedRow[] {
+  const rows = isRecord(dump) ? dump[table] : undefined
   assert(Array.isArray(rows) && rows.length > 0, table)
   return rows.map((row: unknown) => {
     const { name = '', external_ids: ids } = isRecord(row) ? row : {}
@@ -34,11 +41,15 @@ function rowsOf(table: string): readonly RecordedRow[] {
   })
 }
 
-test('taps that version 1 has recorded are read', () => {
-  const taps = rowsOf('QoS').flatMap(({ ids }) => {
+function tapsOf(dump: unknown): readonly (readonly [string, TapRecord])[] {
+  return rowsOf('QoS', dump).flatMap(({ ids }) => {
     const record = recordedTap('default', ids) === undefined ? undefined : readTapRecord(ids)
-    return record === undefined ? [] : [[record.name, record] as const]
+    return record === undefined ? [] : [[record.name, record]]
   })
+}
+
+test('taps that version 1 has recorded are read', () => {
+  const taps = tapsOf(first)
   const { one, away, dead, ct0, host0, theirs } = Object.fromEntries(taps)
   assert.deepEqual(one, {
     name: 'one',
@@ -61,7 +72,7 @@ test('taps that version 1 has recorded are read', () => {
 })
 
 test('what is read of a record is written as it was', () => {
-  for (const { ids } of rowsOf('QoS')) {
+  for (const { ids } of dumps.flatMap(dump => rowsOf('QoS', dump))) {
     const record = readTapRecord(ids)
     const written =
       record === undefined ? writeBondRecord('default', readBondRecord(ids)) : writeTapRecord('default', record)
@@ -91,10 +102,45 @@ test('ports, mirrors, NetFlow and bridges that version 1 has marked are known', 
   assert.deepEqual([netflow?.endWithLastWriter, [...(netflow?.writers.keys() ?? [])]], [true, ['udp:127.0.0.1:9']])
 })
 
+test('keys that version 1 has added since are read', () => {
+  const { vm, host0 } = Object.fromEntries(tapsOf(later))
+  assert.deepEqual(vm?.qos, {
+    bitsPerSecond: 10_000_000,
+    delayNs: 5_000_000,
+    jitterNs: 1_000_000,
+    lossPercent: 0.5,
+    duplicatePercent: 1,
+    corruptPercent: 2,
+    reorderPercent: 3,
+  })
+  assert.equal(vm?.policedKbps, 5_000)
+  assert.deepEqual(
+    vm?.addresses.map(({ ip, mac, source }) => `${ip} ${mac} ${source}`),
+    ['10.0.0.2 02:00:00:00:00:01 arp', '10.0.0.1 02:00:00:00:00:01 arp'],
+  )
+  assert.deepEqual([host0?.counted?.ifindex, host0?.counted?.counters.txBytes], [6, 2_586n])
+  const [bond] = rowsOf('QoS', later).flatMap(({ ids }) => (roleOf(ids) === 'bond' ? [readBondRecord(ids)] : []))
+  assert.deepEqual([bond?.vlan, bond?.qinqOuterVlan], [9, 200])
+  const bridges = rowsOf('Bridge', later).map(({ name, ids }) => [name, preExisted(ids), [...configOf(ids)]])
+  assert.deepEqual(bridges, [
+    ['br0', false, []],
+    ['there', true, [['stp_enable', 'true']]],
+  ])
+  for (const { ids } of rowsOf('Mirror', later)) assert(isMirrorFor('default', 'capture', ids))
+  assert(rowsOf('Port', later).some(({ name, ids }) => name.startsWith('cap-') && roleOf(ids) === 'capture'))
+  const [netflow] = rowsOf('NetFlow', later).map(({ ids }) => readNetflowRecord('default', ids))
+  const [writer] = netflow?.writers.values() ?? []
+  assert.deepEqual([writer?.format, writer?.gzip], ['ascii', true])
+  assert.deepEqual([...(netflow?.files ?? [])], [['file:flows.txt', '27:1795554327209926212']])
+  const [root] = rowsOf('Open_vSwitch', later)
+  assert(root !== undefined)
+  assert.deepEqual([nextCaptureId('default', root.ids), lastTransaction('default', root.ids)], [2, 'f5294a86:19'])
+})
+
 test('a key that a later version has added does not hinder', () => {
   for (const { ids } of rowsOf('QoS')) {
-    const later = new Map([...ids, ['ovs-bridged:of-tomorrow', 'yes']])
-    assert.deepEqual(readTapRecord(later), readTapRecord(ids))
+    const ofTomorrow = new Map([...ids, ['ovs-bridged:of-tomorrow', 'yes']])
+    assert.deepEqual(readTapRecord(ofTomorrow), readTapRecord(ids))
   }
 })
 
