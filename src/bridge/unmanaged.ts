@@ -15,6 +15,8 @@ import { clearDefunct } from './tap.js'
  * Deletes a tuntap or veth device that we do not manage, and its port if it has one: for cleaning up after somebody's crash,
  * or when somebody has deleted the record of a tap of ours.
  *
+ * Nothing is recorded of what is not ours: a crash may leave the device without its port, for the call to be repeated.
+ *
  * Errors: `not-found` when there is neither device nor port; `not-owned` for what this or another instance manages, for a
  * bridge, and for a device that is more than a tap; `device-refused`.
  */
