@@ -93,7 +93,8 @@ export interface OvsdbClient<T, V = T> extends AsyncDisposable {
   ready(signal: AbortSignal): Promise<void>
   /**
    * Commits `transaction`, or changes nothing. What it changed is in the replica when this resolves.
-   * Fails at once with `not-connected` or `lock-lost` unless the status is `ready`.
+   * Fails at once with `not-connected` or `lock-lost` unless the status is `ready`, and with `invalid-value` when a row that it
+   * inserts would vanish at the commit.
    */
   transact(transaction: Transaction<T>, options: { readonly signal: AbortSignal }): Promise<Committed>
   /**

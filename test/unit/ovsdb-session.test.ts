@@ -134,7 +134,7 @@ for (const [what, bytes] of [
     await using client = open(server)
     await client.ready(soon())
     await assert.rejects(client.transact(comment(), { signal: soon() }), problemKind('outcome-unknown'))
-    assert.equal(client.status.state, 'waiting')
+    assert.equal(client.readings.losses, 1)
     await client.ready(soon())
     assert.equal(server.connectionCount, 2)
   })
@@ -150,7 +150,7 @@ for (const [what, answer] of [
     await using client = open(server)
     await client.ready(soon())
     await assert.rejects(client.transact(comment(), { signal: soon() }), problemKind('outcome-unknown'))
-    assert.equal(client.status.state, 'waiting')
+    assert.equal(client.readings.losses, 1)
     assert.deepEqual([client.readings.transactionsUnknown, client.readings.transactionsRefused], [1, 0])
   })
 }
@@ -236,6 +236,18 @@ test('a subscriber who is gone is told no more, though another has sent it away 
   client.subscribe(() => void told.push('third'))
   await client.ready(soon())
   assert.deepEqual(told, ['first', 'third'])
+})
+
+test('each listener is told of states in their order, though one of them brings the next about', async () => {
+  await using server = await startFakeOvsdbServer(serving({}))
+  await using client = open(server)
+  client.onStatus(({ state }) => {
+    if (state === 'ready') void client[Symbol.asyncDispose]()
+  })
+  const states: string[] = []
+  client.onStatus(({ state }) => void states.push(state))
+  await until('the client is closed', () => client.status.state === 'closed')
+  assert.deepEqual(states.slice(-2), ['ready', 'closed'])
 })
 
 test('a log and a trace that throw harm nobody, and a warning tells of them', async () => {
