@@ -2,7 +2,7 @@
 
 import { runRandomSchedule } from './support/ovsdb-faults.js'
 import { fuzz } from './support/ovsdb-fuzz.js'
-import { surviveKills } from './support/ovsdb-kills.js'
+import { allMishaps, survive } from './support/ovsdb-kills.js'
 import { seedOfRun } from './support/random.js'
 
 const [what = '', count = ''] = process.argv.slice(2)
@@ -22,8 +22,10 @@ async function run(): Promise<string> {
     case 'faults':
       for (let i = 0; i < times; i++) await runRandomSchedule(seed + i)
       return 'the replica was equal each time'
-    case 'kills': {
-      const { acknowledged, unknown, found } = await surviveKills(times, seed, AbortSignal.timeout(3_600_000))
+    case 'kills':
+    case 'mishaps': {
+      const kinds = what === 'kills' ? (['kill'] as const) : allMishaps
+      const { acknowledged, unknown, found } = await survive(times, kinds, seed, AbortSignal.timeout(3_600_000))
       return `${acknowledged} changes acknowledged and made once, ${unknown} of their answers lost, ${found} of which were found to be made already`
     }
     default:

@@ -7,17 +7,34 @@ import { decoderOf } from '../../src/ovsdb/notation.js'
 import { EventMirror } from './event-mirror.js'
 import { type OvsTestClient, type OvsView, openOvs, root } from './ovs-client.js'
 import { type PrivateOvsdbServer, startOvsdbServer } from './ovsdb-server.js'
-import { type Choices, choicesFrom } from './random.js'
+import { choicesFrom } from './random.js'
 import { until } from './until.js'
 
 type OvsRecipe = Recipe<Tables, OvsView, 'done'>
 
 const callerCount = 8
 
+/** What may befall a server that is at work. */
+const mishaps = {
+  kill: async server => {
+    await server.kill()
+    await server.start()
+  },
+  compaction: async server => void (await server.appctl('ovsdb-server/compact')),
+  disconnection: async server => void (await server.appctl('ovsdb-server/reconnect')),
+  conversion: server => server.convert('99.0.0'),
+  removal: async server => {
+    await server.appctl('ovsdb-server/remove-db', 'Open_vSwitch')
+    await server.appctl('ovsdb-server/add-db', server.databasePath)
+  },
+} satisfies Record<string, (server: PrivateOvsdbServer) => Promise<void>>
+export type Mishap = keyof typeof mishaps
+export const allMishaps = Object.keys(mishaps) as Mishap[]
+
 /** What came of a run. */
-export interface Killed {
+export interface Survived {
   readonly acknowledged: number
-  /** Transactions whose answer a kill had swallowed. */
+  /** Transactions whose answer was lost with the connection. */
   readonly unknown: number
   /** Those among them that turned out to be committed; the others were made again. */
   readonly found: number
@@ -30,10 +47,15 @@ interface Progress {
 }
 
 /**
- * Kills a real ovsdb-server again and again while callers change its database without a pause. Fails unless each change stands
- * in the database exactly once, and the replica is what `ovsdb-client dump` prints.
+ * Has a mishap of these kinds befall a real ovsdb-server so many times while callers change its database without a pause. Fails
+ * unless each change stands in the database exactly once, and the replica is what `ovsdb-client dump` prints.
  */
-export async function surviveKills(kills: number, seed: number, signal: AbortSignal): Promise<Killed> {
+export async function survive(
+  times: number,
+  kinds: readonly Mishap[],
+  seed: number,
+  signal: AbortSignal,
+): Promise<Survived> {
   const random = choicesFrom(seed)
   await using server = await startOvsdbServer()
   await using client = openOvs(server, { lock: 'kills' })
@@ -45,11 +67,12 @@ export async function surviveKills(kills: number, seed: number, signal: AbortSig
   const callers = Array.from({ length: callerCount }, (_, caller) => runCaller(client, caller, progress, signal))
   const failed = Promise.all(callers).then(() => undefined)
   failed.catch(() => undefined)
-  for (let kill = 0; kill < kills; kill++) {
+  for (let i = 0; i < times; i++) {
     const enough = progress.acknowledged + 1 + random.below(3 * callerCount)
     await Promise.race([until('callers go on', () => progress.acknowledged >= enough, { deadlineMs: 60_000 }), failed])
-    await killSomewhere(server, random)
-    await server.start()
+    // Within a transaction, or between two.
+    for (let turns = random.below(4); turns > 0; turns--) await nextTurn()
+    await mishaps[random.pick(kinds)](server)
   }
   progress.isOver = true
   const kept = (await Promise.all(callers)).flat()
@@ -57,12 +80,6 @@ export async function surviveKills(kills: number, seed: number, signal: AbortSig
   assert.deepEqual(mirror.rows, rowsOf(client), 'the changes told lead to what the replica has')
   const { acknowledged, found } = progress
   return { acknowledged, found, unknown: client.readings.transactionsUnknown }
-}
-
-/** Within a transaction, or between two. */
-async function killSomewhere(server: PrivateOvsdbServer, random: Choices): Promise<void> {
-  for (let turns = random.below(4); turns > 0; turns--) await nextTurn()
-  await server.kill()
 }
 
 /** Adds bridges and removes some of them, each change with one increment of `next_cfg`. Resolves to the names that stay. */

@@ -1,7 +1,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -22,6 +22,8 @@ export interface PrivateOvsdbServer extends AsyncDisposable {
   vsctl(...args: readonly string[]): Promise<string>
   /** Tells it something on its control socket, as ovs-appctl does. */
   appctl(...args: readonly string[]): Promise<string>
+  /** Has it take over its schema anew, as one of this version. */
+  convert(version: string): Promise<void>
   /** Runs ovsdb-client with these arguments behind the server's address, and gives what it printed. */
   client(command: string, ...args: readonly string[]): Promise<string>
 }
@@ -69,6 +71,12 @@ export async function startOvsdbServer(options: ServerOptions = {}): Promise<Pri
   const appctl = async (...args: readonly string[]) => (await run('ovs-appctl', ['-t', control, ...args])).stdout
   const client = async (command: string, ...args: readonly string[]) =>
     (await run('ovsdb-client', [command, `unix:${listening}`, ...args], { maxBuffer: 2 ** 26 })).stdout
+  const convert = async (version: string) => {
+    const next = join(directory, 'next.ovsschema')
+    const text = await readFile(schemaPath, 'utf8')
+    await writeFile(next, text.replace(/"version": "[^"]*"/, `"version": "${version}"`))
+    await client('convert', next)
+  }
   await start()
   if (schemaPath === vswitchSchema) await vsctl('init')
   return {
@@ -78,6 +86,7 @@ export async function startOvsdbServer(options: ServerOptions = {}): Promise<Pri
     start,
     vsctl,
     appctl,
+    convert,
     client,
     [Symbol.asyncDispose]: async () => {
       await kill()
