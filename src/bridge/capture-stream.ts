@@ -5,7 +5,7 @@ import {
   type StreamChunk,
   type StreamSource,
 } from '../capture/index.js'
-import { raceAbort } from '../lib/abort.js'
+import { abortScope, cancelled, raceAbort } from '../lib/abort.js'
 import type { Call } from './call.js'
 import type { CapturePlaces } from './capture-places.js'
 import { type CapturePorts, removeCapturePort } from './capture-port.js'
@@ -45,7 +45,7 @@ export async function* streamCapture(
   call: Call,
 ): AsyncGenerator<StreamChunk, void> {
   const { targets, filter, snapLen, maxPackets } = spec
-  for (const target of targets) findTarget(host, target)
+  const found = targets.map(target => findTarget(host, target))
   const fault = await raceAbort(faultOfFilter(filter, snapLen), call.signal)
   if (fault !== undefined) throw invalid([{ field: 'filter', description: fault }])
   using _places = places.take(targets.length)
@@ -64,8 +64,16 @@ export async function* streamCapture(
       inboundOnly: port !== undefined,
     }),
   )
+  const scopes = found.map(target => ({ target, scope: abortScope() }))
+  const endGone = () => {
+    for (const { target, scope } of scopes) if (target.whyGone() !== undefined) scope.abort(cancelled())
+  }
+  using _following = host.ovsdb.subscribe(endGone)
   try {
-    yield* engine.stream({ sources, maxPackets }, call.signal)
+    // They may have gone while the devices were made.
+    endGone()
+    const gone = scopes.map(({ scope }) => scope.signal)
+    yield* engine.stream({ sources, maxPackets }, gone, call.signal)
   } finally {
     for (const { port } of opened) if (port !== undefined) await removePort(host, ports, port)
   }

@@ -99,7 +99,7 @@ export class Captures implements AsyncDisposable {
     return await undoingOnFailure(host, call, async undo => {
       const place = this.#places.take(1)
       undo(async () => place[Symbol.dispose]())
-      await this.#refuseOverQuota()
+      await raceAbort(this.#refuseOverQuota(), call.signal)
       const id = await this.#ids.take(call)
       const fileName = spec.fileName ?? generatedName(spec.target, id)
       const firstName = spec.ring === undefined ? fileName : ringFileName(fileName, 1)
@@ -113,12 +113,18 @@ export class Captures implements AsyncDisposable {
       const { device, port } = await openTarget(host, this.ports, spec.target, call, undo)
       const { filter, snapLen, maxPackets, maxBytes, ring } = spec
       isHandedOver = true
-      const engineRun = await this.#engine.start({
+      const starting = this.#engine.start({
         source: { device, filter, snapLenBytes: snapLen, inboundOnly: port !== undefined },
         file: { fd: file.fd, folderFd: file.folder.fd, name: file.name, identity: file.identity },
         limits: { packets: maxPackets, bytes: maxBytes },
         ring: ring && { ...ring, baseName: baseNameOf(fileName) },
       })
+      undo(async () => {
+        const begun = await starting.catch(() => undefined)
+        begun?.stop()
+        await begun?.ended
+      })
+      const engineRun = await raceAbort(starting, call.signal)
       const running = new Running({ id, spec: { ...spec, fileName }, found, file, port, place, engineRun })
       this.#running.set(id, running)
       void this.#follow(running)

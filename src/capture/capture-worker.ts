@@ -101,6 +101,9 @@ class Loop {
       case 'stop':
         this.#entries.get(message.id)?.running.stop(performance.now())
         return
+      case 'end-source':
+        this.#entries.get(message.id)?.running.endSource?.(message.index, performance.now())
+        return
       case 'measured':
         this.#quota.answer(message.ticket)
         for (const entry of this.#entries.values()) entry.more = true

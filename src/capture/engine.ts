@@ -1,10 +1,10 @@
 import { closeSync, writeSync } from 'node:fs'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
-import { abortReason } from '../lib/abort.js'
+import { abortReason, whenAborted } from '../lib/abort.js'
 import { assertNever } from '../lib/assert-never.js'
 import type { CaptureThreadData } from './capture-worker.js'
 import { CaptureError, type CaptureProblem } from './errors.js'
-import { loadLibc } from './libc.js'
+import { errnoName, loadLibc } from './libc.js'
 import {
   type Board,
   type CaptureEnd,
@@ -47,9 +47,14 @@ export interface CaptureEngine extends AsyncDisposable {
   start(request: FileRequest): Promise<RunningCapture>
   /**
    * pcapng, chunk by chunk, until all devices are gone or the limit is reached; rejects with the signal's reason.
-   * A reader that is slow makes the kernel drop packets, which the stream tells of. Throws CaptureError.
+   * A reader that is slow makes the kernel drop packets, which the stream tells of. A device also counts as gone when the
+   * signal in its place of `gone` aborts. Throws CaptureError.
    */
-  stream(request: StreamRequest, signal: AbortSignal): AsyncGenerator<StreamChunk, CaptureEnd>
+  stream(
+    request: StreamRequest,
+    gone: readonly AbortSignal[],
+    signal: AbortSignal,
+  ): AsyncGenerator<StreamChunk, CaptureEnd>
 }
 
 /** Starts no thread before there is something to capture, and a new one when the last has died. */
@@ -60,10 +65,14 @@ export function openCaptureEngine(store: CaptureStore): CaptureEngine {
   let closed = false
   const running = async (): Promise<CaptureThread> => {
     if (closed) throw new CaptureError({ kind: 'closed' })
-    thread ??= openThread(quota, () => {
+    const forget = () => {
       thread = undefined
+    }
+    thread ??= openThread(quota, forget)
+    return await thread.catch((error: unknown) => {
+      forget()
+      throw error
     })
-    return await thread
   }
   return {
     hasRoom: () => quota.hasRoom(),
@@ -74,8 +83,8 @@ export function openCaptureEngine(store: CaptureStore): CaptureEngine {
       })
       return await opened.startFile(++lastId, request)
     },
-    stream: async function* (request, signal) {
-      return yield* (await running()).stream(++lastId, request, signal)
+    stream: async function* (request, gone, signal) {
+      return yield* (await running()).stream(++lastId, request, gone, signal)
     },
     [Symbol.asyncDispose]: async () => {
       closed = true
@@ -111,9 +120,12 @@ class CaptureThread {
   #over: CaptureProblem | undefined
   #settleReady: (problem: CaptureProblem | undefined) => void = () => {}
 
+  /** Throws CaptureError. */
   constructor(quota: Quota, onExit: () => void) {
     this.#quota = quota
     this.#wakeFd = loadLibc().eventfd()
+    if (this.#wakeFd < 0)
+      throw new CaptureError({ kind: 'unexpected', detail: `there is no eventfd: ${errnoName(-this.#wakeFd)}` })
     const { port1, port2 } = new MessageChannel()
     this.#port = port1
     const data: CaptureThreadData = { port: port2, wakeFd: this.#wakeFd, ledger: quota.ledger }
@@ -175,7 +187,12 @@ class CaptureThread {
     })
   }
 
-  async *stream(id: number, request: StreamRequest, signal: AbortSignal): AsyncGenerator<StreamChunk, CaptureEnd> {
+  async *stream(
+    id: number,
+    request: StreamRequest,
+    gone: readonly AbortSignal[],
+    signal: AbortSignal,
+  ): AsyncGenerator<StreamChunk, CaptureEnd> {
     const boards = request.sources.map(newBoard)
     const unread = new Int32Array(new SharedArrayBuffer(4))
     const reader = new StreamReader()
@@ -187,6 +204,11 @@ class CaptureThread {
       ended: end => reader.settle({ end }),
     })
     this.#post({ type: 'start-stream', id, request, boards, unread })
+    const unheard = gone.map((one, index) => {
+      const end = () => this.#post({ type: 'end-source', id, index })
+      if (one.aborted) end()
+      return whenAborted(one, end)
+    })
     try {
       for (;;) {
         const next = await reader.next(signal)
@@ -197,6 +219,7 @@ class CaptureThread {
         if (before > unreadLimitBytes && before - chunk.bytes.length <= unreadLimitBytes) this.#wake()
       }
     } finally {
+      for (const forget of unheard) forget()
       this.#post({ type: 'stop', id })
     }
   }

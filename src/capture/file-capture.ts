@@ -54,8 +54,9 @@ export class FileCapture implements Running {
     this.#name = request.file.name
     this.#identity = request.file.identity
     writeBoard(board, 'pcap', this.#live.pcap)
-    this.#file = this.#openDump(request.file.fd)
+    // Before: were this thread to die in between, to close it twice would hit whoever has its number then.
     writeBoard(board, 'fdTaken', 1)
+    this.#file = this.#openDump(request.file.fd)
     // The header at once: a capture without a packet is a pcap file too.
     this.#failed = this.#flush(0)
   }

@@ -69,6 +69,8 @@ export type ToWorker =
       readonly unread: Int32Array
     }
   | { readonly type: 'stop'; readonly id: number }
+  /** One device of a stream is no longer wanted. */
+  | { readonly type: 'end-source'; readonly id: number; readonly index: number }
   /** What a `measure` has asked for is done. */
   | { readonly type: 'measured'; readonly ticket: number }
   | { readonly type: 'close' }

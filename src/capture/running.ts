@@ -14,6 +14,8 @@ export interface Running {
   step(nowMs: number): Step
   /** Has it end within a moment. */
   stop(nowMs: number): void
+  /** Of a stream: takes in what one of its devices has had before now, and nothing else. */
+  endSource?(index: number, nowMs: number): void
   /** Gives back all but the devices' handles. */
   close(): void
 }

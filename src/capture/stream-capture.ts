@@ -8,6 +8,9 @@ import type { Running, Step } from './running.js'
 /** A reader that has as much still to read gets no more. What then comes waits in the kernel, which drops and counts the rest. */
 export const unreadLimitBytes = 2 ** 20
 
+/** A chunk is no larger: a message that it becomes must not near 4 MiB. */
+const chunkBytes = 2 ** 20
+
 /** How long the reader's progress goes unseen when nothing tells of it. */
 const retryMs = 100
 
@@ -83,6 +86,14 @@ export class StreamCapture implements Running {
     this.dueMs = nowMs
   }
 
+  endSource(index: number, nowMs: number): void {
+    const part = this.#parts[index]
+    if (part === undefined || part.ended) return
+    part.live.shut()
+    part.lostUntilMs ??= nowMs + 2 * companyMs
+    this.dueMs = nowMs
+  }
+
   close(): void {
     for (const { memory, board } of this.#parts) {
       memory.close()
@@ -126,10 +137,14 @@ export class StreamCapture implements Running {
   }
 
   #send(blocks: readonly Buffer[]): void {
-    const bytes = Buffer.concat(blocks)
-    Atomics.add(this.#unread, 0, bytes.length)
+    const whole = Buffer.concat(blocks)
     const dropped = this.#parts.reduce((sum, { live }) => sum + live.dropped, 0)
-    this.#emit({ bytes, dropped })
+    Atomics.add(this.#unread, 0, whole.length)
+    if (whole.length <= chunkBytes) return this.#emit({ bytes: whole, dropped })
+    for (let at = 0; at < whole.length; at += chunkBytes) {
+      // A copy: a part of a buffer would take all of it along to the other thread.
+      this.#emit({ bytes: Buffer.copyBytesFrom(whole, at, chunkBytes), dropped })
+    }
   }
 
   #isBehind(): boolean {
@@ -146,7 +161,7 @@ class Memory {
 
   constructor(natives: Natives, pcap: Pointer, snapLenBytes: number) {
     const recordBytes = recordHeaderBytes + snapLenBytes
-    const bytes = Math.max(leastMemoryBytes, 2 * recordBytes)
+    const bytes = Math.max(leastMemoryBytes, leastBatchPackets * recordBytes)
     this.#natives = natives
     this.batchPackets = Math.floor((bytes - 1) / recordBytes)
     this.buffer = natives.libc.allocate(bytes)
@@ -174,4 +189,6 @@ class Memory {
   }
 }
 
+// Memory that no packet reaches is never the process's.
 const leastMemoryBytes = 256 * 1024
+const leastBatchPackets = 64

@@ -9,6 +9,7 @@ import { capinfos, startCapturing, tcpdumpHex, testFrame } from '../support/capt
 import { command, output } from '../support/command.js'
 import { type FrameSocket, openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
+import { createVethPair } from '../support/links.js'
 import { linkNames } from '../support/namespace.js'
 import { checkout } from '../support/readme.js'
 import { refusalOf } from '../support/refusal.js'
@@ -34,6 +35,10 @@ async function readAll(stream: RpcStream<StreamCaptureResponse>): Promise<readon
     if (!String(error).includes('the server ended the stream')) throw error
     return parts
   }
+}
+
+function dataOf(parts: readonly StreamCaptureResponse[]): Buffer {
+  return Buffer.concat(parts.map(({ data }) => data))
 }
 
 /** Sends frames until `enough` says that they are; how many it were. */
@@ -133,6 +138,29 @@ laneTest('streams end with their taps or their reader, and leave nothing', users
   await stream.next('the headers')
   await api.destroyTap({ tap: 'one' })
   await readAll(stream)
+  // Where the device stays, too, and beside one that goes on.
+  createVethPair({ name: 'theirs' }, { name: 'eth0' }, bed.createContainer())
+  await api.addTap({ tap: 'theirs' })
+  await api.createTap({ tap: 'two' })
+  const both = bed.use(api.streamCapture({ taps: ['theirs', 'two'], snapLen: 262_144 }))
+  await both.next('the headers')
+  const alone = bed.use(api.streamCapture({ taps: ['theirs'] }))
+  await alone.next('the headers')
+  await api.destroyTap({ tap: 'theirs' })
+  await readAll(alone)
+  const two = bed.use(openTap('two'))
+  const large = Array.from({ length: 40 }, (_, i) => testFrame(i, 60_000, { etherType: 0x88b6 }))
+  for (const frame of large) two.send(frame)
+  const parts = [await both.next('packets')]
+  await until('all of them', async () => {
+    parts.push(await both.next('packets'))
+    return dataOf(parts).length > 40 * 60_000
+  })
+  await api.destroyTap({ tap: 'two' })
+  parts.push(...(await readAll(both)))
+  const read = dataOf(parts)
+  for (const frame of large) assert(read.includes(frame))
+  assert(Math.max(...parts.map(({ data }) => data.length)) <= 2 ** 20)
   const bridge = api.streamCapture({ bridge: 'br0' })
   await bridge.next('the headers')
   assert.equal((await bed.ovs.select('Mirror')).length, 1)
