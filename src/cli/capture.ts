@@ -1,11 +1,12 @@
 import { once } from 'node:events'
-import { createWriteStream } from 'node:fs'
 import type { Writable } from 'node:stream'
 import { status } from '@grpc/grpc-js'
 import type { Command } from 'commander'
 import type { DefineCommand } from '../config.js'
 import type { BridgeServiceClient } from '../gen/ovs/bridge/v1/service.js'
+import { abortScope, cancelled } from '../lib/abort.js'
 import { inventoryOf } from './list.js'
+import { openOutput } from './output.js'
 import { addServerOptions, type ServerOptions } from './server.js'
 import { exit, exitHelp, failed, isServiceError, messagesOf, parseCount, repeated, withService } from './service.js'
 import { tellProgress, waitedFor } from './waiting.js'
@@ -52,12 +53,16 @@ async function capture(client: BridgeServiceClient, write: string, options: Opti
   const { tap = [], bridge = '', filter = '', snapLen = 0, count = 0 } = options
   const request = { taps: [...tap], bridge, filter, snapLen, maxPackets: BigInt(count) }
   const call = client.streamCapture(request)
-  const leave = () => call.cancel()
+  using left = abortScope()
+  const leave = () => {
+    left.abort(cancelled())
+    call.cancel()
+  }
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, leave)
   let writeError: NodeJS.ErrnoException | undefined
-  const open = (): Writable => {
-    const opened: Writable = write === '-' ? process.stdout : createWriteStream(write)
-    return opened.once('error', (error: NodeJS.ErrnoException) => {
+  const open = async (): Promise<Writable | undefined> => {
+    const opened: Writable | undefined = write === '-' ? process.stdout : await openOutput(write, left.signal)
+    return opened?.once('error', (error: NodeJS.ErrnoException) => {
       writeError = error
       leave()
     })
@@ -70,7 +75,8 @@ async function capture(client: BridgeServiceClient, write: string, options: Opti
     for await (const { data } of messagesOf(call)) {
       bytes += data.length
       // Not before the service has agreed: what the file holds is gone then.
-      out ??= open()
+      out ??= await open()
+      if (out === undefined) break
       if (!out.write(data)) await drained(out)
     }
     return exit.done
