@@ -7,7 +7,7 @@ import { type HeldAddresses, holdAddresses } from '../support/held-addresses.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair } from '../support/links.js'
 import { type ServedTestbed, startServedTestbed } from '../support/service.js'
-import { until } from '../support/until.js'
+import { repeating, until } from '../support/until.js'
 
 /** A tuntap tap with what a virtual machine has of it. */
 async function plugMachine(bed: ServedTestbed, tap: string, vlan: number): Promise<FrameSocket> {
@@ -151,16 +151,19 @@ laneTest("a lease is its client's address", { only: 'userspace' }, async context
   bed.use(openTap('known'))
   const server = await plugMachine(bed, 'server', 10)
   const request = dhcp({ source: one, type: 3, transaction: 7, client: one })
-  client.send(request)
-  await server.receive('the request', ({ bytes }) => bytes.equals(request))
+  await repeating(
+    () => client.send(request),
+    server.receive('the request', ({ bytes }) => bytes.equals(request)),
+  )
   const answer = (transaction: number, to: string, ip: string) =>
     server.send(dhcp({ source: '02:00:00:00:00:03', type: 5, transaction, client: to, ip }))
-  answer(8, one, '10.0.0.8')
-  answer(7, one, '10.0.0.7')
-  const { address } = await held.learned('client 10 10.0.0.7', 'DHCP')
+  const answers = () => {
+    answer(8, one, '10.0.0.8')
+    answer(7, one, '10.0.0.7')
+  }
+  const { address } = await repeating(answers, held.learned('client 10 10.0.0.7', 'DHCP'))
   assert.equal(address?.mac, one)
-  answer(9, two, '10.0.0.9')
-  await held.learned('known 10 10.0.0.9', 'DHCP')
+  await repeating(() => answer(9, two, '10.0.0.9'), held.learned('known 10 10.0.0.9', 'DHCP'))
   assert.deepEqual([...held.addresses.keys()].sort(), ['client 10 10.0.0.7', 'known 10 10.0.0.9'])
 })
 

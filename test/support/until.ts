@@ -39,3 +39,14 @@ export async function within<T>(what: string, deadlineMs: number, promise: Promi
     overdue.catch(() => {})
   }
 }
+
+/** Does something again and again until `work` is done: a frame that is sent but once may be lost on a busy machine. */
+export async function repeating<T>(action: () => void, work: Promise<T>): Promise<T> {
+  action()
+  const timer = setInterval(action, 200)
+  try {
+    return await work
+  } finally {
+    clearInterval(timer)
+  }
+}
