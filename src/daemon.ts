@@ -55,24 +55,37 @@ export interface Daemon extends AsyncDisposable {
 /** How long a start waits for the database; later the daemon serves without, as UNAVAILABLE, until it comes. */
 const databaseWithinMs = 5_000
 
-/** Starts everything that `config` asks for, or throws with nothing left behind. */
-export async function startDaemon(config: Config, log: Logger, version: string): Promise<Daemon> {
+/** Starts everything that `config` asks for, or throws with nothing left behind, so too when the signal ends the start. */
+export async function startDaemon(
+  config: Config,
+  log: Logger,
+  version: string,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<Daemon> {
   const parts = new Disposables()
   try {
-    return await compose(config, log, newTally({ version }), parts)
+    const daemon = await compose(config, log, newTally({ version }), parts, signal)
+    signal.throwIfAborted()
+    return daemon
   } catch (error) {
     await parts[Symbol.asyncDispose]()
     throw error
   }
 }
 
-async function compose(config: Config, log: Logger, tally: Tally, parts: Disposables): Promise<Daemon> {
+async function compose(
+  config: Config,
+  log: Logger,
+  tally: Tally,
+  parts: Disposables,
+  signal: AbortSignal,
+): Promise<Daemon> {
   const kernel = parts.use(await openKernel())
-  const socket = await openOvs(config, kernel, log, parts)
+  const socket = await openOvs(config, kernel, log, parts, signal)
   const lifetime = abortScope()
   const ovsdb = parts.use(connect(config, socket, tally, log))
   parts.defer(() => lifetime.abort(shuttingDown()))
-  const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, tally, log }, parts)
+  const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, tally, log }, parts, signal)
   const store = { directory: config.captureDir, quotaBytes: config.captureQuotaBytes }
   const captures = parts.use(new Captures(host, parts.use(openCaptureEngine(store)), store, config.maxCaptures))
   const recovery = await keepRecovered(host, captures.ports, tally)
@@ -123,9 +136,10 @@ async function openOvs(
   kernel: Kernel,
   log: Logger,
   parts: Disposables,
+  signal: AbortSignal,
 ): Promise<string> {
   if (ovs.kind === 'host') return ovs.endpoint.path
-  using scope = abortScope({ deadline: Date.now() + 60_000 })
+  using scope = abortScope({ deadline: Date.now() + 60_000, parents: [signal] })
   const embedded = parts.use(
     await startEmbedded({
       directory: join(stateDir, 'ovs'),
@@ -178,10 +192,10 @@ interface Foundations {
   readonly log: Logger
 }
 
-async function openHost(config: Config, on: Foundations, parts: Disposables): Promise<Host> {
+async function openHost(config: Config, on: Foundations, parts: Disposables, signal: AbortSignal): Promise<Host> {
   const { kernel, ovsdb, lifetime, tally, log } = on
   const { instance } = config
-  await settled(ovsdb, instance)
+  await settled(ovsdb, instance, signal)
   const notice: Host['notice'] = (level, message, details = {}) => log[level](details, message)
   const records = parts.use(new TapRecords(ovsdb, instance))
   const committer = new Committer(ovsdb, instance, lifetime, tally.transaction)
@@ -213,9 +227,10 @@ async function openHost(config: Config, on: Foundations, parts: Disposables): Pr
 }
 
 /** Waits a moment for the database. Throws when another daemon of this instance holds it. */
-async function settled(ovsdb: OvsClient, instance: string): Promise<void> {
-  using scope = abortScope({ deadline: Date.now() + databaseWithinMs })
+async function settled(ovsdb: OvsClient, instance: string, signal: AbortSignal): Promise<void> {
+  using scope = abortScope({ deadline: Date.now() + databaseWithinMs, parents: [signal] })
   await ovsdb.ready(scope.signal).catch(() => undefined)
+  signal.throwIfAborted()
   if (ovsdb.status.state !== 'locked-out') return
   throw new Error(
     `another daemon of the instance ${instance} manages this Open vSwitch; give this one another --instance`,

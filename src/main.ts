@@ -9,6 +9,7 @@ import { defineTop } from './cli/top.js'
 import { defineWatch } from './cli/watch.js'
 import { type Config, parseConfig } from './config.js'
 import { type Daemon, startDaemon } from './daemon.js'
+import { abortScope, shuttingDown, whenAborted } from './lib/abort.js'
 import { isRecord } from './lib/json-rpc.js'
 import { createLog } from './log.js'
 import { openNotifier } from './systemd/index.js'
@@ -26,9 +27,9 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 async function serve(config: Config, version: string): Promise<number> {
-  const stopped = new Promise<void>(resolve => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve())
-  })
+  using stop = abortScope()
+  // However often: a terminal and npm each pass Ctrl-C on, and a second one must not cut the first one's work short.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort(shuttingDown()))
   const log = createLog(config.logLevel)
   // What nobody catches ends the process with a status of its own, but not without a line in the log.
   process.on('uncaughtExceptionMonitor', (error, origin) => log.fatal({ err: error, origin }, 'crash'))
@@ -36,8 +37,9 @@ async function serve(config: Config, version: string): Promise<number> {
   let daemon: Daemon
   try {
     if (!hasNetAdmin()) throw new Error('network devices are made by root (CAP_NET_ADMIN); start it as root')
-    daemon = await startDaemon(config, log, version)
+    daemon = await startDaemon(config, log, version, stop.signal)
   } catch (error) {
+    if (stop.signal.aborted) return 0
     process.stderr.write(`ovs-bridged cannot start: ${error instanceof Error ? error.message : String(error)}\n`)
     return 1
   }
@@ -47,7 +49,7 @@ async function serve(config: Config, version: string): Promise<number> {
   // A timer of the main thread: it stays away when that hangs.
   const watchdog =
     watchdogMs === undefined ? undefined : setInterval(() => notifier.notify('WATCHDOG=1'), watchdogMs / 3)
-  await stopped
+  await new Promise<void>(resolve => whenAborted(stop.signal, resolve))
   notifier.notify('STOPPING=1', 'STATUS=lets running calls finish')
   log.info({ drainTimeoutMs: config.drainTimeoutMs }, 'stopping')
   await daemon[Symbol.asyncDispose]()

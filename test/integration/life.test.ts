@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict'
-import { closeSync, existsSync, readFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
 import { listeningSocket } from '../support/listening-socket.js'
+import { linkNames } from '../support/namespace.js'
 import { openNotifySocket } from '../support/notify-socket.js'
 import { connectTo, RpcError } from '../support/rpc.js'
 import { startTestbed } from '../support/testbed.js'
@@ -11,6 +16,8 @@ import { until } from '../support/until.js'
 
 // A process and what surrounds it: nothing of the datapath.
 const userspace = { only: 'userspace', timeoutMs: 85_000 } as const
+
+const main = fileURLToPath(new URL('../../src/main.js', import.meta.url))
 
 /** The lines of a daemon's log. */
 const logOf = (stderr: string): readonly Record<string, unknown>[] =>
@@ -31,6 +38,22 @@ for (const path of ['/tmp/notify', '@ovs-bridged-test']) {
     assert.equal(systemd.heard().filter(one => one === 'READY=1').length, 1)
   })
 }
+
+laneTest('a daemon that is stopped while it starts does not serve first', userspace, async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'life-'))
+  const places = ['--state-dir', directory, '--listen', `unix:${directory}/s`, '--metrics-listen', 'off']
+  const nowhere = ['--ovsdb', `unix:${directory}/nowhere`]
+  const daemon = spawn(process.execPath, [main, 'serve', ...nowhere, ...places], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const ended = once(daemon, 'close')
+  let [said, logged] = ['', '']
+  daemon.stdout.setEncoding('utf8').on('data', (text: string) => (said += text))
+  daemon.stderr.setEncoding('utf8').on('data', (text: string) => (logged += text))
+  await until('it waits for the database', () => logged.includes('"ovsdb"'))
+  daemon.kill('SIGTERM')
+  assert.deepEqual(await ended, [0, null])
+  assert.equal(said, '')
+  rmSync(directory, { recursive: true })
+})
 
 laneTest('a socket that systemd passes is served, and stays when the daemon ends', userspace, async context => {
   await using bed = await startTestbed(context.signal)
@@ -59,7 +82,8 @@ laneTest('a socket that systemd passes is served, and stays when the daemon ends
 laneTest('who changed what stands in the log and in the database, and who was refused', userspace, async context => {
   await using bed = await startTestbed(context.signal)
   const viewers = '/tmp/view.sock'
-  const daemon = bed.use(await spawnDaemon(bed.ovs, { flags: ['--listen', `unix:${viewers},role=viewer,mode=0600`] }))
+  const flags = ['--listen', `unix:${viewers},role=viewer,mode=0600`, '--drain-timeout', '2s']
+  const daemon = bed.use(await spawnDaemon(bed.ovs, { flags }))
   using admin = connectTo(daemon.address)
   using viewer = connectTo(`unix:${viewers}`)
   await admin.api.ensureBridge({ bridge: 'lab' })
@@ -85,6 +109,17 @@ laneTest('who changed what stands in the log and in the database, and who was re
   // ovsdb(5): a transaction stands in the file with its comment.
   const database = readFileSync(join(dirname(bed.ovs.endpoint.slice('unix:'.length)), 'conf.db'), 'utf8')
   assert(database.includes(`"_comment":"ovs-bridged default: CreateTap by ${me}"`))
+
+  // A second signal, such as npm's beside the terminal's, does not cut short what the first one lets run.
+  await bed.ovs.vswitchd.kill()
+  const pending = assert.rejects(admin.api.createTap({ bridge: 'lab', tap: 'vm2' }))
+  await until('its device is made', () => linkNames().includes('vm2'))
+  const ended = daemon.end('SIGTERM')
+  await until('the line of the stop', () => logOf(daemon.stderr()).some(({ msg }) => msg === 'stopping'))
+  void daemon.end('SIGTERM')
+  assert.equal(await ended, 0)
+  await pending
+  assert(logOf(daemon.stderr()).some(line => line['method'] === 'CreateTap' && line['code'] !== 'OK'))
 })
 
 laneTest('a crash is told in the log and by the exit status, and the next start is clean', userspace, async context => {
