@@ -1,15 +1,20 @@
 import assert from 'node:assert/strict'
 import { chmodSync, readdirSync, readFileSync } from 'node:fs'
 import { callAll, underAttack } from '../support/attack.js'
-import { attacks } from '../support/attackers.js'
+import { type Attack, attacks } from '../support/attackers.js'
 import { type DaemonProcess, spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
-import { type Api, blankTap, connectTo } from '../support/rpc.js'
+import { linkNames } from '../support/namespace.js'
+import { refusalOf } from '../support/refusal.js'
+import { type Api, blankTap, connectTo, type RpcError } from '../support/rpc.js'
 import { startTestbed, type Testbed } from '../support/testbed.js'
+import { until } from '../support/until.js'
 
 const open = '/tmp/open.sock'
 const mostDescriptors = 2_000
 const mostP99Ms = 50
+/** Those that leave something behind; floods of frames are for `npm run test:all`. */
+const lasting: readonly Attack[] = ['idle', 'slow-loris', 'huge-messages', 'huge-headers', 'never-reading', 'calls']
 
 interface Served {
   readonly daemon: DaemonProcess
@@ -44,13 +49,60 @@ laneTest(
   async context => {
     await using bed = await startTestbed(context.signal)
     const { daemon, apis } = await startServed(bed)
-    for (const attack of attacks) {
+    for (const attack of lasting) {
       await underAttack(attack, open, async () => {
         assert.equal((await callAll(apis, 40)).length, 40)
         const descriptors = descriptorsOf(daemon.pid)
         assert(descriptors < mostDescriptors, `${attack}: ${descriptors} descriptors`)
       })
     }
+    assert.equal(await daemon.end('SIGTERM'), 0)
+  },
+)
+
+laneTest(
+  'who has its share of connections, streams and calls is refused more at once, and others are served',
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startTestbed(context.signal)
+    const most = ['--max-connections', '8', '--max-streams', '8', '--max-calls', '4', '--max-call-rate', '20']
+    const flags = ['--listen', '127.0.0.1:0', '--insecure-loopback', ...most]
+    const daemon = bed.use(await spawnDaemon(bed.ovs, { flags }))
+    const [, loopback = ''] = /listens on .*, (127\.0\.0\.1:\d+)$/m.exec(daemon.stdout()) ?? []
+    const another = (address = daemon.address) => bed.use(connectTo(address, { own: true })).api
+    const other = another(loopback)
+    const refusedFor = async (why: RegExp, asked: Promise<unknown>) => {
+      const { code, reason, message } = await refusalOf(String(why), asked)
+      assert.deepEqual([code, reason], ['RESOURCE_EXHAUSTED', 'EXHAUSTED'], message)
+      assert.match(message, why)
+    }
+
+    const mine = [another(), another(), another(), another()]
+    await mine[0]?.ensureBridge()
+    for (const api of mine) await bed.use(api.watchTaps()).next('the taps')
+    await refusedFor(/^too much at once$/, bed.use(mine[0]?.watchTaps() ?? other.watchTaps()).next())
+    await refusedFor(/^too many connections$/, another().listTaps())
+    const watching = bed.use(other.watchTaps())
+    await watching.next('the taps')
+
+    await bed.ovs.vswitchd.kill()
+    const pending = [0, 1].map(i => mine[i]?.createTap({ tap: `vm${i}` }, { timeoutMs: 5_000 }).catch(() => undefined))
+    await until('both are at work', () => linkNames().filter(name => name.startsWith('vm')).length === 2)
+    await refusedFor(/^too much at once$/, mine[2]?.getTap({ tap: 'vm0' }) ?? other.listTaps())
+    assert.equal((await other.listBridges()).bridges.length, 1)
+    await Promise.all(pending)
+
+    const codes = await Promise.all(
+      Array.from({ length: 100 }, () =>
+        mine[3]?.listBridges().then(
+          () => 'OK',
+          (error: RpcError) => `${error.code}: ${error.message}`,
+        ),
+      ),
+    )
+    const tooFast = 'RESOURCE_EXHAUSTED: too many calls a second on this connection'
+    assert(codes.includes('OK') && codes.includes(tooFast), [...new Set(codes)].join('; '))
+    assert.equal((await other.listBridges()).bridges.length, 1)
     assert.equal(await daemon.end('SIGTERM'), 0)
   },
 )

@@ -16,7 +16,7 @@ export async function underAttack<T>(attack: Attack, socket: string, run: () => 
   const attacker = spawn('nice', args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = once(attacker, 'close')
   try {
-    await within('the attack is under way', 45_000, once(attacker.stdout, 'data'))
+    await within('the attack is under way', 90_000, once(attacker.stdout, 'data'))
     return await run()
   } finally {
     attacker.kill('SIGKILL')
