@@ -19,7 +19,7 @@ watch() {
     -d "$2" "http://localhost/ovs.bridge.v1.BridgeService/$1" >"$3" 2>"$3.errors" &
   watches+=($!)
 }
-watches=()
+watches=() namespaces=()
 
 # Waits until PATTERN is in FILE.
 await() {
@@ -36,8 +36,7 @@ field() { sed -En "s/.*\"$1\": *\"?([^\",]*).*/\1/p" | head -n 1; }
 clean_up() {
   for pid in "${watches[@]}"; do kill "$pid" 2>/dev/null || true; done
   call DestroyBridge '{"bridge":"lab"}' >/dev/null
-  ip netns delete red
-  ip netns delete blue
+  for name in "${namespaces[@]}"; do ip netns delete "$name"; done
   rm -r "$scratch"
   echo 'cleaned up'
 }
@@ -47,6 +46,7 @@ trap clean_up EXIT
 address=1
 for name in red blue; do
   ip netns add "$name"
+  namespaces+=("$name")
   call CreateContainerTap "{\"bridge\":\"lab\",\"tap\":\"$name\",\"netns\":\"$name\",\"vlan\":10}" >"$scratch/tap"
   ip -n "$name" address add "10.0.0.$address/24" dev veth0
   echo "tap $(field name <"$scratch/tap") on $(field bridge <"$scratch/tap"), VLAN $(field vlan <"$scratch/tap")"
