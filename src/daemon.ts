@@ -13,6 +13,7 @@ import { type DatapathType, monitored, needed, type OvsClient } from './bridge/o
 import { bridgeDeviceAlias } from './bridge/ownership.js'
 import { QosUpkeep } from './bridge/qos-upkeep.js'
 import { runReaper } from './bridge/reap.js'
+import { repairs } from './bridge/recovered.js'
 import { DeviceRemovals } from './bridge/removals.js'
 import { startSnooping } from './bridge/snooping.js'
 import { Stats } from './bridge/stats.js'
@@ -64,7 +65,7 @@ export async function startDaemon(
 ): Promise<Daemon> {
   const parts = new Disposables()
   try {
-    const daemon = await compose(config, log, newTally({ version }), parts, signal)
+    const daemon = await compose(config, log, newTally({ version, repairs }), parts, signal)
     signal.throwIfAborted()
     return daemon
   } catch (error) {

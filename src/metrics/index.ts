@@ -9,7 +9,7 @@ import { tapLines } from './tap-lines.js'
 
 export type { Door } from './door.js'
 export type { Present, StreamsReading } from './present.js'
-export { newTally, type Repair, type Tally } from './tally.js'
+export { newTally, type Tally } from './tally.js'
 
 export interface MetricsOptions {
   readonly address: TcpAddress

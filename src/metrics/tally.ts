@@ -16,24 +16,6 @@ export interface TransactionReading {
   readonly durationMs: number
 }
 
-/** When what Open vSwitch and the kernel have was compared with what they should have. */
-export type Occasion = 'start' | 'ovsdb_back' | 'vswitchd_restart' | 'retry'
-
-/** What was found not to be as it should, and put right. */
-const repairKinds = [
-  'netflow',
-  'orphan_device',
-  'defunct_tap',
-  'lost_row',
-  'tap_device',
-  'host_tap',
-  'bridge_device',
-  'capture_port',
-  'tap_qos',
-] as const
-
-export type Repair = (typeof repairKinds)[number]
-
 /** Counts what happens, from the start of the daemon on. */
 export interface Tally {
   readonly registry: Registry
@@ -41,8 +23,10 @@ export interface Tally {
   transaction(transaction: TransactionReading): void
   /** The connection to the database has entered a state. */
   ovsdbEntered(state: string): void
-  reconciled(occasion: Occasion, outcome: 'done' | 'failed'): void
-  repaired(what: Repair, count: number): void
+  /** What there is was compared with what should be. */
+  reconciled(occasion: string, outcome: 'done' | 'failed'): void
+  /** Something was not as it should be, and was put right. */
+  repaired(what: string, count: number): void
   /** Whether ovs-vswitchd has answered. */
   vswitchdAnswered(answered: boolean): void
 }
@@ -51,7 +35,13 @@ export interface Tally {
 const callBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 const transactionBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5]
 
-export function newTally({ version }: { readonly version: string }): Tally {
+export interface TallyOptions {
+  readonly version: string
+  /** All that may be put right. */
+  readonly repairs: readonly string[]
+}
+
+export function newTally({ version, repairs }: TallyOptions): Tally {
   const registry = new Registry()
   const registers = [registry]
   new Gauge({
@@ -97,14 +87,14 @@ export function newTally({ version }: { readonly version: string }): Tally {
     labelNames: ['occasion', 'outcome'],
     registers,
   })
-  const repairs = new Counter({
+  const repaired = new Counter({
     name: 'ovs_bridged_repairs_total',
     help: 'Things that were not as they should be and were put right.',
     labelNames: ['what'],
     registers,
   })
   // What has not happened yet is told as 0: an increase is seen from the first time on.
-  for (const what of repairKinds) repairs.inc({ what }, 0)
+  for (const what of repairs) repaired.inc({ what }, 0)
   const vswitchdUp = new Gauge({
     name: 'ovs_bridged_vswitchd_up',
     help: 'Whether ovs-vswitchd answers; it is asked every 2 s.',
@@ -122,7 +112,7 @@ export function newTally({ version }: { readonly version: string }): Tally {
     },
     ovsdbEntered: state => states.inc({ state }),
     reconciled: (occasion, outcome) => reconciliations.inc({ occasion, outcome }),
-    repaired: (what, count) => repairs.inc({ what }, count),
+    repaired: (what, count) => repaired.inc({ what }, count),
     vswitchdAnswered: answered => vswitchdUp.set(answered ? 1 : 0),
   }
 }

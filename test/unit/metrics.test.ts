@@ -59,7 +59,7 @@ function promtool(args: readonly string[], input = ''): { readonly status: numbe
 
 /** A door with something of each family behind it. */
 function openAll(): Promise<Door> {
-  const tally = newTally({ version: '1.2.3' })
+  const tally = newTally({ version: '1.2.3', repairs: ['tap_device'] })
   tally.call({ kind: 'unary', method: 'GetTap', code: 'NOT_FOUND', durationMs: 3 })
   tally.call({ kind: 'stream', method: 'WatchTaps', code: 'CANCELLED', durationMs: 60_000 })
   tally.transaction({ parts: 3, outcome: 'committed', durationMs: 4 })
@@ -135,6 +135,7 @@ test('what has happened and how things stand is told', async () => {
     'ovs_bridged_ovsdb_state{state="waiting"} 0',
     'ovs_bridged_reconciliations_total{occasion="start",outcome="done"} 1',
     'ovs_bridged_repairs_total{what="tap_qos"} 2',
+    'ovs_bridged_repairs_total{what="tap_device"} 0',
     'ovs_bridged_vswitchd_up 1',
     'ovs_bridged_addresses 201',
     'ovs_bridged_addresses_learned_total 202',
