@@ -7,8 +7,8 @@ interface Doomed {
 }
 
 /**
- * Removes devices, those that wait together in one group. A single removal holds the kernel for an RCU grace period, 16 ms,
- * and two hundred in a group hardly longer.
+ * Removes devices, those that wait together in one group. A single removal holds the kernel for a grace period of RCU, and
+ * hundreds in a group hardly longer.
  */
 export class DeviceRemovals {
   readonly #kernel: Kernel

@@ -49,7 +49,7 @@ export function stopOvsdbServer(child: Child): Promise<{ readonly clean: boolean
   return stopChild(child, { exitArgs: [], exitMs: 3000, termMs: 2000 })
 }
 
-/** Ends ovs-vswitchd together with its datapath and devices; removing a device costs it some 16 ms. */
+/** Ends ovs-vswitchd together with its datapath and devices, which it removes one by one, each with a grace period of RCU. */
 export function stopVswitchd(child: Child): Promise<{ readonly clean: boolean }> {
   return stopChild(child, { exitArgs: ['--cleanup'], exitMs: 20_000, termMs: 2000 })
 }

@@ -22,8 +22,8 @@ export function deleteLinks(
 const operation = 'deleteLinks'
 
 /**
- * Each deletion alone waits for an RCU grace period, some 16 ms. A group of devices is deleted in one, so several go
- * into a group of their own first. That only tun and veth are put there matters: one device that rtnetlink cannot
+ * Each deletion alone waits for a grace period of RCU. A group of devices is deleted in one, so several go into a group
+ * of their own first. That only tun and veth are put there matters: one device that rtnetlink cannot
  * delete spoils the group.
  */
 export function removeLinks(context: WorkerContext, targets: readonly LinkTarget[], stopped = () => false): Deletion {
