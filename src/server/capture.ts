@@ -1,7 +1,7 @@
 import type { Capture, CaptureSpec, Captures } from '../bridge/capture.js'
 import { defaultSnapLen, parseSnapLen, type SnapLen } from '../bridge/capture-names.js'
 import type { CaptureTarget } from '../bridge/capture-target.js'
-import { parseBridgeName, parsePortName } from '../bridge/names.js'
+import { type PortName, parseBridgeName, parsePortName } from '../bridge/names.js'
 import type { Duration } from '../gen/google/protobuf/duration.js'
 import {
   Capture as CaptureMessage,
@@ -76,12 +76,15 @@ export function listCapturesOn(captures: Captures): UnaryHandler<ListCapturesReq
 
 export function streamCaptureOn(captures: Captures): StreamHandler<StreamCaptureRequest, StreamCaptureResponse> {
   return async function* (request, call) {
-    const { targets, filter, snap_len, max_packets } = takeFields({
-      ...targetsField(request),
+    const { taps, bridge, filter, snap_len, max_packets } = takeFields({
+      taps: parseTaps(request),
+      bridge: optional(request.bridge, parseBridgeName),
       filter: parseFilter(request.filter),
       snap_len: takenSnapLen(request.snapLen),
       max_packets: parseLimit(request.maxPackets),
     })
+    const targets =
+      bridge === undefined ? taps.map(tap => ({ kind: 'tap', tap }) as const) : [{ kind: 'bridge', bridge } as const]
     const spec = { targets, filter, snapLen: snap_len, maxPackets: max_packets }
     for await (const { bytes, dropped } of captures.stream(spec, call)) {
       yield { data: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), droppedPackets: BigInt(dropped) }
@@ -100,15 +103,17 @@ function targetField(target: StartCaptureRequest['target']): { readonly target: 
   }
 }
 
-function targetsField({ taps, bridge }: StreamCaptureRequest): { readonly targets: Parsed<CaptureTarget[]> } {
-  if (bridge !== '' && taps.length > 0) return { targets: refused('are taps and a bridge; give one or the other') }
-  const each = bridge === '' ? [...new Set(taps)].map(tapTarget) : [bridgeTarget(bridge)]
-  const targets: CaptureTarget[] = []
-  for (const target of each) {
-    if (!target.ok) return { targets: target }
-    targets.push(target.value)
+/** Each once; none beside a bridge, and some without. */
+function parseTaps({ taps, bridge }: StreamCaptureRequest): Parsed<PortName[]> {
+  if (bridge !== '' && taps.length > 0) return refused('are given, and a bridge; give one or the other')
+  if (bridge === '' && taps.length === 0) return refused('are missing, and so is a bridge')
+  const names: PortName[] = []
+  for (const tap of new Set(taps)) {
+    const name = parsePortName(tap)
+    if (!name.ok) return name
+    names.push(name.value)
   }
-  return { targets: targets.length === 0 ? refused('are missing: taps or a bridge') : parsed(targets) }
+  return parsed(names)
 }
 
 function tapTarget(name: string): Parsed<CaptureTarget> {

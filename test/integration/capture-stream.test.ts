@@ -171,15 +171,17 @@ laneTest('streams end with their taps or their reader, and leave nothing', users
     return (await bed.ovs.select('Mirror')).length + links.length === 0
   })
   const refusals = {
-    'no target': [{}, 'INVALID_ARGUMENT', 'INVALID_FIELD'],
-    'taps and a bridge': [{ taps: ['one'], bridge: 'br0' }, 'INVALID_ARGUMENT', 'INVALID_FIELD'],
-    'a bad filter': [{ bridge: 'br0', filter: 'ip and' }, 'INVALID_ARGUMENT', 'INVALID_FIELD'],
-    'an unknown tap': [{ taps: ['one'] }, 'NOT_FOUND', 'TAP_NOT_FOUND'],
+    'no target': [{}, 'INVALID_ARGUMENT', 'INVALID_FIELD', ['taps']],
+    'taps and a bridge': [{ taps: ['one'], bridge: 'br0' }, 'INVALID_ARGUMENT', 'INVALID_FIELD', ['taps']],
+    'a name that is none': [{ taps: ['one', 'a b'] }, 'INVALID_ARGUMENT', 'INVALID_FIELD', ['taps']],
+    'a bad bridge': [{ bridge: 'a b' }, 'INVALID_ARGUMENT', 'INVALID_FIELD', ['bridge']],
+    'a bad filter': [{ bridge: 'br0', filter: 'ip and' }, 'INVALID_ARGUMENT', 'INVALID_FIELD', ['filter']],
+    'an unknown tap': [{ taps: ['one'] }, 'NOT_FOUND', 'TAP_NOT_FOUND', []],
   } as const
-  for (const [what, [request, code, reason]] of Object.entries(refusals)) {
+  for (const [what, [request, code, reason, fields]] of Object.entries(refusals)) {
     using refused = api.streamCapture({ ...request, taps: 'taps' in request ? [...request.taps] : [] })
     const error = await refusalOf(what, refused.next())
-    assert.deepEqual([error.code, error.reason], [code, reason], what)
+    assert.deepEqual([error.code, error.reason, Object.keys(error.violations)], [code, reason, fields], what)
   }
 })
 
