@@ -6,8 +6,8 @@ import { laneTest } from '../support/lane.js'
 import { findLink } from '../support/links.js'
 import { expectNoPing, ping, pingsCease } from '../support/ping.js'
 import { plug } from '../support/plug.js'
-import { refusalOf, stateOf } from '../support/refusal.js'
-import type { Api } from '../support/rpc.js'
+import { assertRefused, invalid, type Refusal, refusalOf, stateOf } from '../support/refusal.js'
+import { blankTap } from '../support/rpc.js'
 import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -176,18 +176,7 @@ laneTest('balance-slb uses both members, and balance-tcp negotiates by LACP', {}
   for (const socket of sockets) await socket.receiveNone('a probe', one => one.source === sourceOf(50), 200)
 })
 
-interface Refusal {
-  readonly call: (api: Api) => Promise<unknown>
-  readonly code: string
-  readonly reason: string
-  readonly fields?: readonly string[]
-}
-
 const mode = BondMode.ACTIVE_BACKUP
-
-function invalid(call: Refusal['call'], ...fields: readonly string[]): Refusal {
-  return { call, code: 'INVALID_ARGUMENT', reason: 'INVALID_FIELD', fields }
-}
 
 function inBond(call: Refusal['call']): Refusal {
   return { call, code: 'FAILED_PRECONDITION', reason: 'IN_BOND' }
@@ -269,20 +258,13 @@ laneTest(
     await api.ensureBridge({ bridge: 'br1' })
     const empty = await stateOf(bed)
     const taps = ['a', 'b', 'm0', 'm1', 'm2', 'span', 'loose'].map(tap => ({ tap }))
-    const defaults = { bridge: '', mac: '', vlan: 0, mtu: 0, multiQueue: false, ownerUid: undefined }
-    await api.createTaps({ taps: taps.map(tap => ({ ...defaults, ...tap })) })
+    await api.createTaps({ taps: taps.map(tap => ({ ...blankTap, ...tap })) })
     await api.createTap({ tap: 'away', bridge: 'br1' })
     await api.createHostTap({ tap: 'host' })
     await api.createMirror({ destination: 'span' })
     await api.removeTap({ tap: 'loose' })
     await api.addBond({ bond: 'pair', members: ['m0', 'm1', 'm2'], mode })
-    const before = await stateOf(bed)
-    for (const [what, { call, code, reason, fields = [] }] of Object.entries(refusals)) {
-      const error = await refusalOf(what, call(api))
-      assert.deepEqual([error.code, error.reason], [code, reason], `${what}: ${error.message}`)
-      assert.deepEqual(Object.keys(error.violations).sort(), [...fields].sort(), `${what}: ${error.message}`)
-      assert.deepEqual(await stateOf(bed), before, `${what} left something`)
-    }
+    await assertRefused(bed, refusals)
 
     const bondsNow = async () =>
       (await api.getBridge({ bridge: 'br0' })).bridge?.bonds.map(({ name, members }) => [name, ...members])

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { StreamCaptureResponse } from '../../src/gen/ovs/bridge/v1/capture.js'
 import { capinfos, startCapturing, tcpdumpHex, testFrame } from '../support/captured.js'
-import { command, output } from '../support/command.js'
+import { command, mainProgram, output } from '../support/command.js'
 import { type FrameSocket, openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair } from '../support/links.js'
@@ -19,7 +19,7 @@ import { until } from '../support/until.js'
 // Packets come from a device as they do for a file, which is shown on both datapaths.
 const userspace = { only: 'userspace', timeoutMs: 85_000 } as const
 
-const ovsBridged = [process.execPath, fileURLToPath(new URL('../../src/main.js', import.meta.url))]
+const ovsBridged = [process.execPath, mainProgram]
 
 function temporary(): Disposable & { readonly path: string } {
   const path = mkdtempSync(join(tmpdir(), 'stream-'))

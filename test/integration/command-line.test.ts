@@ -5,23 +5,20 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { arp } from '../support/address-frames.js'
 import { testFrame } from '../support/captured.js'
-import { command, type Ended } from '../support/command.js'
+import { command, type Ended, mainProgram } from '../support/command.js'
 import { openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { type ServedTestbed, startServedTestbed } from '../support/service.js'
 import { openTerminal } from '../support/terminal.js'
 import { until, within } from '../support/until.js'
 
-const main = fileURLToPath(new URL('../../src/main.js', import.meta.url))
-
 /** What the command line prints does not depend on the datapath. */
 const options = { only: 'userspace', timeoutMs: 85_000 } as const
 
 function ovsBridged(bed: ServedTestbed, signal: AbortSignal, ...args: readonly string[]): Promise<Ended> {
-  return command(signal, process.execPath, main, ...args, '--server', bed.service.address)
+  return command(signal, process.execPath, mainProgram, ...args, '--server', bed.service.address)
 }
 
 laneTest('check ends with 0 when all is there, and with 1 when the switch does not answer', options, async context => {
@@ -93,7 +90,7 @@ laneTest('top shows the busiest tap first', options, async context => {
 laneTest('watch addresses tells them line by line, and an interrupt is its proper end', options, async context => {
   await using bed = await startServedTestbed(context.signal)
   await bed.api.createTap({ tap: 'vm1', vlan: 10 })
-  const args = [main, 'watch', 'addresses', '--vlan', '10', '--server', bed.service.address]
+  const args = [mainProgram, 'watch', 'addresses', '--vlan', '10', '--server', bed.service.address]
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
   context.after(() => child.kill('SIGKILL'))
   const ended = once(child, 'close')
@@ -133,7 +130,7 @@ laneTest('a capture to a file tells on a terminal how far it has come', options,
   await using bed = await startServedTestbed(context.signal)
   await bed.api.createTap({ tap: 'vm1' })
   const arguments_ = `capture --tap vm1 --write /dev/null --server ${bed.service.address}`
-  const terminal = bed.use(openTerminal(`${process.execPath} ${main} ${arguments_}`))
+  const terminal = bed.use(openTerminal(`${process.execPath} ${mainProgram} ${arguments_}`))
   const machine = bed.use(openTap('vm1'))
   const sending = setInterval(() => machine.send(testFrame(1, 1_000)), 20)
   bed.use({ [Symbol.dispose]: () => clearInterval(sending) })
@@ -157,7 +154,7 @@ laneTest('what the service refuses is one line on standard error and exit 1', op
 laneTest('what cannot be written is one line on standard error and exit 1', options, async context => {
   await using bed = await startServedTestbed(context.signal)
   for (const asked of ['check', 'ls', 'drift']) {
-    const line = `${process.execPath} ${main} ${asked} --server ${bed.service.address} >/dev/full`
+    const line = `${process.execPath} ${mainProgram} ${asked} --server ${bed.service.address} >/dev/full`
     const { status, stderr } = await command(context.signal, 'bash', '-c', line)
     assert.deepEqual([status, stderr], [1, `ovs-bridged ${asked}: standard output cannot be written\n`])
   }

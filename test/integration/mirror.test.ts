@@ -5,8 +5,7 @@ import { addAddress } from '../support/links.js'
 import type { Namespace } from '../support/namespace.js'
 import { addForeignBridge } from '../support/ovs.js'
 import { ping, pingsCease } from '../support/ping.js'
-import { refusalOf, stateOf } from '../support/refusal.js'
-import type { Api } from '../support/rpc.js'
+import { assertRefused, type Refusal, stateOf } from '../support/refusal.js'
 import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -109,12 +108,6 @@ laneTest("deleting a mirror's output tap removes the mirror, and so does deletin
   await passes('a frame of VLAN 7', { from, to }, frame, ({ etherType }) => etherType === 0x88b5)
 })
 
-interface Refusal {
-  readonly call: (api: Api) => Promise<unknown>
-  readonly code: string
-  readonly reason: string
-}
-
 const refusals: Readonly<Record<string, Refusal>> = {
   'a tap mirrored to itself': {
     call: api => api.createMirror({ source: 'red', destination: 'red' }),
@@ -211,12 +204,7 @@ laneTest(
     await api.createTap({ tap: 'away', bridge: 'lab' })
     await api.createMirror({ source: 'red', destination: 'span' })
     await api.createMirror({ bridge: 'lab', destination: 'away' })
-    const before = await stateOf(bed)
-    for (const [what, { call, code, reason }] of Object.entries(refusals)) {
-      const error = await refusalOf(what, call(api))
-      assert.deepEqual([error.code, error.reason], [code, reason], `${what}: ${error.message}`)
-      assert.deepEqual(await stateOf(bed), before, `${what} left something`)
-    }
+    await assertRefused(bed, refusals)
     // The source may change its VLAN: its frames are copied as ever.
     await api.moveTap({ tap: 'red', vlan: 30 })
 

@@ -1,22 +1,7 @@
-import assert from 'node:assert/strict'
 import { laneTest } from '../support/lane.js'
 import { addForeignBridge } from '../support/ovs.js'
-import { refusalOf, stateOf } from '../support/refusal.js'
-import type { Api } from '../support/rpc.js'
+import { assertRefused, invalid, type Refusal } from '../support/refusal.js'
 import { startServedTestbed } from '../support/service.js'
-
-/** A call that must be refused, and how. */
-interface Refusal {
-  readonly call: (api: Api) => Promise<unknown>
-  readonly code: string
-  readonly reason: string
-  /** The fields that must be named. */
-  readonly fields?: readonly string[]
-}
-
-function invalid(call: Refusal['call'], ...fields: readonly string[]): Refusal {
-  return { call, code: 'INVALID_ARGUMENT', reason: 'INVALID_FIELD', fields }
-}
 
 const netns = '/proc/self/ns/net'
 
@@ -113,11 +98,5 @@ laneTest('what is refused leaves database and devices exactly as they were', {},
   await addForeignBridge(bed.ovs, 'foreign', [{ name: 'theirs', type: 'internal' }])
   await bed.api.createTap({ tap: 'there' })
   await bed.api.createContainerTap({ tap: 'there2', netns, vethIndex: 7 })
-  const before = await stateOf(bed)
-  for (const [what, { call, code, reason, fields = [] }] of Object.entries(refusals)) {
-    const error = await refusalOf(what, call(bed.api))
-    assert.deepEqual([error.code, error.reason], [code, reason], `${what}: ${error.message}`)
-    assert.deepEqual(Object.keys(error.violations).sort(), [...fields].sort(), `${what}: ${error.message}`)
-    assert.deepEqual(await stateOf(bed), before, `${what} left something`)
-  }
+  await assertRefused(bed, refusals)
 })

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
-import { fileURLToPath } from 'node:url'
 import { testFrame } from '../support/captured.js'
 import { createAuthority, type Issued, roleUri } from '../support/certificates.js'
-import { command } from '../support/command.js'
+import { command, mainProgram } from '../support/command.js'
 import { spawnDaemon } from '../support/daemon-process.js'
 import { openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
@@ -10,7 +9,6 @@ import { connectTo } from '../support/rpc.js'
 import { startTestbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
 
-const main = fileURLToPath(new URL('../../src/main.js', import.meta.url))
 // A command and a service: nothing of the datapath.
 const userspace = { only: 'userspace', timeoutMs: 85_000 } as const
 
@@ -27,7 +25,7 @@ laneTest('over TLS the command line does what its certificate lets it, captures 
   const one = bed.use(openTap('one'))
   const ask = ({ cert, key }: Issued, ...words: readonly string[]) => {
     const shown = ['--server', address, '--tls-ca', authority.ca, '--tls-cert', cert, '--tls-key', key]
-    return command(context.signal, process.execPath, main, ...words, ...shown)
+    return command(context.signal, process.execPath, mainProgram, ...words, ...shown)
   }
 
   const capturing = authority.issue('alice', roleUri('capture'))

@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { Disposables } from '../../src/lib/disposables.js'
+import { mainProgram } from './command.js'
 import type { PrivateOvs } from './ovs.js'
 import { within } from './until.js'
 
@@ -87,8 +87,6 @@ export async function spawnDaemon(ovs: PrivateOvs | 'embedded', options: DaemonO
 }
 
 /** The daemon as it was compiled with the tests; dist/ may be of another day, or not be there. */
-const mainProgram = fileURLToPath(new URL('../../src/main.js', import.meta.url))
-
 /** A state directory and a socket of the test's own. */
 function arrange(
   parts: Disposables,

@@ -7,11 +7,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { mainProgram } from '../support/command.js'
 import { checkout } from '../support/readme.js'
 import { openTerminal } from '../support/terminal.js'
 import { within } from '../support/until.js'
 
-const main = fileURLToPath(new URL('../../src/main.js', import.meta.url))
 const { version } = JSON.parse(readFileSync(new URL('package.json', checkout), 'utf8')) as { readonly version: string }
 
 interface Outcome {
@@ -28,7 +28,7 @@ function run(program: string, args: readonly string[], env: NodeJS.ProcessEnv = 
   })
 }
 
-const ovsBridged = (...args: readonly string[]) => run(process.execPath, [main, ...args])
+const ovsBridged = (...args: readonly string[]) => run(process.execPath, [mainProgram, ...args])
 
 test('--version prints the version of the package', async () => {
   assert.deepEqual(await ovsBridged('--version'), { status: 0, stdout: `${version}\n`, stderr: '' })
@@ -130,7 +130,7 @@ test('on a terminal, who waits for more than a second is told so', async context
   assert(address !== null && typeof address === 'object')
   const commands = ['check', 'ls', 'top', 'watch addresses', 'drift', 'capture --list']
   const told = commands.map(async command => {
-    const line = `${process.execPath} ${main} ${command} --server 127.0.0.1:${address.port}`
+    const line = `${process.execPath} ${mainProgram} ${command} --server 127.0.0.1:${address.port}`
     using terminal = openTerminal(line)
     await within(command, 30_000, terminal.says('waiting for '))
   })
@@ -140,7 +140,7 @@ test('on a terminal, who waits for more than a second is told so', async context
 test('without the capabilities of root serving is refused in one sentence', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'main-'))
   const flags = ['--embedded', '--state-dir', directory, '--listen', `unix:${directory}/s`]
-  const outcome = await run('setpriv', ['--bounding-set=-all', process.execPath, main, 'serve', ...flags])
+  const outcome = await run('setpriv', ['--bounding-set=-all', process.execPath, mainProgram, 'serve', ...flags])
   rmSync(directory, { recursive: true })
   const stderr = 'ovs-bridged cannot start: network devices are made by root (CAP_NET_ADMIN); start it as root\n'
   assert.deepEqual(outcome, { status: 1, stdout: '', stderr })
