@@ -15,6 +15,7 @@ import {
   writeBondRecord,
 } from '../../src/bridge/ownership.js'
 import { readTapRecord, recordedTap, type TapRecord, writeTapRecord } from '../../src/bridge/ownership-tap.js'
+import { repairs } from '../../src/bridge/recovered.js'
 import { isRecord } from '../../src/lib/json-rpc.js'
 import { checkout } from '../support/readme.js'
 
@@ -156,4 +157,13 @@ test('a value that somebody has damaged counts as absent', () => {
     const damaged = writeTapRecord('default', wanted).set(`ovs-bridged:${key}`, '!/')
     assert.deepEqual(readTapRecord(damaged), wanted, key)
   }
+})
+
+test('docs/external-ids.md tells every kind of repair once, in the order in which they are made', () => {
+  const text = readFileSync(new URL('docs/external-ids.md', checkout), 'utf8')
+  const [, section = ''] = text.split('\n## What is put right, and when\n')
+  assert.deepEqual(
+    [...section.matchAll(/^\| `(\w+)` \|/gm)].map(([, kind]) => kind),
+    repairs,
+  )
 })
