@@ -27,6 +27,8 @@ import type { PortName } from './names.js'
 import { BridgeError, captureNotFound, fileRefused, invalid } from './problem.js'
 import { undoingOnFailure } from './undo.js'
 
+export { defaultSnapLen, parseSnapLen, type SnapLen } from '../capture/index.js'
+
 export interface CaptureSpec {
   readonly target: CaptureTarget
   /** undefined: generated. */

@@ -1,5 +1,11 @@
-import type { Capture, CaptureSpec, Captures } from '../bridge/capture.js'
-import { defaultSnapLen, parseSnapLen, type SnapLen } from '../bridge/capture-names.js'
+import {
+  type Capture,
+  type CaptureSpec,
+  type Captures,
+  defaultSnapLen,
+  parseSnapLen,
+  type SnapLen,
+} from '../bridge/capture.js'
 import type { CaptureTarget } from '../bridge/capture-target.js'
 import { type PortName, parseBridgeName, parsePortName } from '../bridge/names.js'
 import type { Duration } from '../gen/google/protobuf/duration.js'
