@@ -1,4 +1,4 @@
-import { endianness } from 'node:os'
+import { littleEndian } from './native.js'
 
 /** One instruction of classic BPF (`<linux/filter.h>`); a jump goes to labels, or where it names none to the next instruction. */
 export type Instruction =
@@ -55,7 +55,6 @@ export function ifAny(mask: number, to: string): Instruction {
   return { code: JSET, k: mask, to }
 }
 
-const littleEndian = endianness() === 'LE'
 /** `struct sock_filter`: code, jump if true, jump if false, k. */
 const instructionBytes = 8
 

@@ -1,5 +1,5 @@
-import { endianness } from 'node:os'
 import { getSystemErrorName } from 'node:util'
+import { littleEndian } from './native.js'
 import type { PacketSyscalls } from './packet-syscalls.js'
 
 /** A frame as the kernel hands it over; its bytes are valid until the next ones are received. */
@@ -43,8 +43,6 @@ const SIOCGIFNAME = 0x8910
 
 export const maxPackets = 64
 const frameBytes = 2048
-
-const littleEndian = endianness() === 'LE'
 
 /** A system call that failed. */
 export class PacketSocketError extends Error {
