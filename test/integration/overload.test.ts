@@ -6,7 +6,7 @@ import { type DaemonProcess, spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
 import { linkNames } from '../support/namespace.js'
 import { refusalOf } from '../support/refusal.js'
-import { type Api, blankTap, connectTo, type RpcError } from '../support/rpc.js'
+import { type Api, blankTap, connectTo, RpcError } from '../support/rpc.js'
 import { startTestbed, type Testbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
 
@@ -77,26 +77,28 @@ laneTest(
       assert.match(message, why)
     }
 
-    const mine = [another(), another(), another(), another()]
-    await mine[0]?.ensureBridge()
-    for (const api of mine) await bed.use(api.watchTaps()).next('the taps')
-    await refusedFor(/^too much at once$/, bed.use(mine[0]?.watchTaps() ?? other.watchTaps()).next())
+    const [first, second, third, fourth] = [another(), another(), another(), another()]
+    await first.ensureBridge()
+    for (const api of [first, second, third, fourth]) await bed.use(api.watchTaps()).next('the taps')
+    await refusedFor(/^too much at once$/, bed.use(first.watchTaps()).next())
     await refusedFor(/^too many connections$/, another().listTaps())
     const watching = bed.use(other.watchTaps())
     await watching.next('the taps')
 
     await bed.ovs.vswitchd.kill()
-    const pending = [0, 1].map(i => mine[i]?.createTap({ tap: `vm${i}` }, { timeoutMs: 5_000 }).catch(() => undefined))
+    const pending = [first, second].map((api, i) =>
+      api.createTap({ tap: `vm${i}` }, { timeoutMs: 5_000 }).catch(() => undefined),
+    )
     await until('both are at work', () => linkNames().filter(name => name.startsWith('vm')).length === 2)
-    await refusedFor(/^too much at once$/, mine[2]?.getTap({ tap: 'vm0' }) ?? other.listTaps())
+    await refusedFor(/^too much at once$/, third.getTap({ tap: 'vm0' }))
     assert.equal((await other.listBridges()).bridges.length, 1)
     await Promise.all(pending)
 
     const codes = await Promise.all(
       Array.from({ length: 100 }, () =>
-        mine[3]?.listBridges().then(
+        fourth.listBridges().then(
           () => 'OK',
-          (error: RpcError) => `${error.code}: ${error.message}`,
+          (error: unknown) => (error instanceof RpcError ? `${error.code}: ${error.message}` : String(error)),
         ),
       ),
     )
