@@ -14,6 +14,7 @@ test('spoilt messages and random values are taken or refused, and never anything
 
 for (const input of [
   '{"method":"echo","params":[1e400,1],"id":"echo"}',
+  '{"method":"echo","params":[92233720368547758.7],"id":"echo"}',
   '{"id":3,"result":{"name":"M","version":"1","tables":{"N":{"columns":{"c":{"type":{"key":"string","min":-0}}}}}}}',
 ]) {
   test(`an input that was once found is taken or refused: ${input.slice(0, 40)}…`, () => {
