@@ -83,7 +83,8 @@ export function run(world: World, [program = '', ...args]: readonly string[], in
       if (code === 0) resolve()
       else reject(new Error(`${program} ended with ${code}: ${said}`))
     })
-    child.stdin.end(input)
+    // A program that reads nothing may have ended by now, and one that failed says why by its end.
+    child.stdin.once('error', () => {}).end(input)
   })
 }
 
