@@ -7,9 +7,9 @@ import { loadSyscalls } from '../src/kernel/syscall.js'
 import { createTaps } from '../src/kernel/tap.js'
 import { isRecord } from '../src/lib/json-rpc.js'
 import { newFramer } from '../src/ovsdb/framing.js'
-import { byCallers, tapNames } from './bench.js'
+import { byCallers, type Settings } from './bench.js'
 import { deleteDevicesAtOnce, deletePortsAtOnce } from './by-hand.js'
-import { type World, warmTaps } from './world.js'
+import { type World, warmRounds, warmTaps } from './world.js'
 
 /** A script that does what CreateTap does and no more: no service, no other thread, no replica, no undoing. */
 export interface RawScript extends Disposable {
@@ -42,11 +42,12 @@ export async function openRawScript({ ovs }: World): Promise<RawScript> {
 }
 
 /** What the service gets, so that compiled code is compared with compiled code. */
-export async function warmUp(world: World, script: RawScript): Promise<void> {
-  const taps = tapNames(warmTaps, 100_000)
-  await byCallers(1, taps, tap => script.addTap(tap))
-  await deletePortsAtOnce(world, taps)
-  await deleteDevicesAtOnce(world, taps)
+export async function warmUp(settings: Settings, world: World, script: RawScript): Promise<void> {
+  for (let i = 0; i < warmRounds(settings); i++) {
+    await byCallers(1, warmTaps, tap => script.addTap(tap))
+    await deletePortsAtOnce(world, warmTaps)
+    await deleteDevicesAtOnce(world, warmTaps)
+  }
 }
 
 function specOf(tap: string): TapSpec {

@@ -11,6 +11,7 @@ export const createPar: Bench = {
   async run(settings) {
     const count = settings.smoke ? 20 : 1_000
     const taps = tapNames(count)
+    const readMs: number[] = []
     const samples = await inTurn(settings.rounds, {
       service: () =>
         withService(settings, async served => {
@@ -18,6 +19,7 @@ export const createPar: Bench = {
             byCallers(callers, taps, tap => served.api.createTap({ tap, vlan: 10 }, { timeoutMs: bulkTimeoutMs })),
           )
           await expectTaps(served, count)
+          readMs.push(await timed(() => byCallers(callers, taps, tap => served.api.getTap({ tap }))))
           return ms
         }),
       loop: () => sampleLoop(settings, taps),
@@ -41,6 +43,11 @@ export const createPar: Bench = {
       },
       { ...common, name: `${what} / raw JSON-RPC script, ${callers} at a time`, theirs: samples.waves },
       {
+        ...common,
+        name: `${what} / raw JSON-RPC script, ${callers} at a time, and as many GetTap`,
+        theirs: samples.waves.map((ms, i) => ms + (readMs[i] ?? Number.NaN)),
+      },
+      {
         name: `create-par: ${count} taps by raw JSON-RPC script, ${callers} at a time / ip -batch and one ovs-vsctl`,
         unit: 'ms',
         ours: samples.waves,
@@ -63,7 +70,7 @@ export function createAtOnce(settings: Settings, taps: readonly string[]): Promi
 function createInWaves(settings: Settings, taps: readonly string[]): Promise<number> {
   return withoutService(settings, async world => {
     using script = await openRawScript(world)
-    await warmUp(world, script)
+    await warmUp(settings, world, script)
     const ms = await timed(async () => {
       for (let i = 0; i < taps.length; i += callers) await script.addTaps(taps.slice(i, i + callers))
     })

@@ -56,7 +56,7 @@ function createByService(settings: Settings, taps: readonly string[], readMs: nu
 function createByScript(settings: Settings, taps: readonly string[]): Promise<number> {
   return withoutService(settings, async world => {
     using script = await openRawScript(world)
-    await warmUp(world, script)
+    await warmUp(settings, world, script)
     const ms = await timed(() => byCallers(1, taps, tap => script.addTap(tap)))
     await expectTaps(world, taps.length)
     return ms

@@ -91,7 +91,7 @@ function byOvsVsctl(settings: Settings, counts: readonly number[]): Promise<Curv
 function byScript(settings: Settings, counts: readonly number[]): Promise<Curve> {
   return withoutService(settings, async world => {
     using script = await openRawScript(world)
-    await warmUp(world, script)
+    await warmUp(settings, world, script)
     return await curve(settings, counts, world, {
       add: tap => script.addTap(tap),
       fill: taps => addAtOnce(world, taps),

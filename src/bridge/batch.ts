@@ -9,11 +9,11 @@ const maxParts = 512
 
 /**
  * Those at the head of the queue that may go together now, and those who stay behind: they hold up only what shares their names.
- * `isEpochPending`: ovs-vswitchd has not applied the last change yet, so that the next that it must act on waits.
+ * `isEarly`: what ovs-vswitchd must act on waits, because it has not applied the last change or others join the next.
  */
 export function takeBatch(
   queue: readonly Job[],
-  isEpochPending: boolean,
+  isEarly: boolean,
 ): { readonly batch: readonly Job[]; readonly rest: readonly Job[] } {
   const batch: Job[] = []
   const rest: Job[] = []
@@ -22,7 +22,7 @@ export function takeBatch(
   for (const job of queue) {
     const { owns, needs, reconfigures, undoes } = job.part
     const clashes = owns.some(name => owned.has(name) || needed.has(name)) || needs.some(name => owned.has(name))
-    const early = isEpochPending && reconfigures && !undoes
+    const early = isEarly && reconfigures && !undoes
     for (const name of owns) owned.add(name)
     for (const name of needs) needed.add(name)
     if (clashes || early || batch.length >= maxParts) rest.push(job)

@@ -8,6 +8,7 @@ import { type Job, openJob } from './job.js'
 import { fateOf } from './last-transaction.js'
 import { type OvsClient, rootOf } from './ovs.js'
 import type { Part, Receipt } from './part.js'
+import { type Place, Waves } from './wave.js'
 
 export type { OvsTransaction, Part, Receipt } from './part.js'
 
@@ -38,6 +39,7 @@ export class Committer {
   readonly #lifetime: AbortSignal
   readonly #onSent: (sent: Sent) => void
   readonly #epochs: Epochs
+  readonly #waves: Waves
   #queue: Job[] = []
   /** Neither settled nor taken back yet. */
   readonly #open = new Set<Job>()
@@ -51,9 +53,13 @@ export class Committer {
     this.#ovsdb = ovsdb
     this.#instance = instance
     this.#lifetime = lifetime
-    this.#epochs = new Epochs(ovsdb, lifetime, () => this.#schedule())
+    this.#epochs = new Epochs(ovsdb, lifetime, () => this.#goOn())
+    this.#waves = new Waves(
+      () => this.#sending || this.#isEpochPending,
+      () => this.#schedule(),
+    )
     // Without a connection nobody waits for ovs-vswitchd: what is queued is told so at once.
-    const following = ovsdb.onStatus(() => this.#schedule())
+    const following = ovsdb.onStatus(() => this.#goOn())
     lifetime.addEventListener('abort', () => following[Symbol.dispose](), { once: true })
   }
 
@@ -76,6 +82,7 @@ export class Committer {
     void job.ended.then(() => this.#open.delete(job))
     if (part.undoes) this.#queue.unshift(job)
     else this.#queue.push(job)
+    part.place?.[Symbol.dispose]()
     this.#schedule()
     return receipt
   }
@@ -97,6 +104,20 @@ export class Committer {
     await this.#epochs.reachedOf(wanted, call.signal)
   }
 
+  /**
+   * A place in the next transaction that ovs-vswitchd must act on, for a call that makes devices of these names first: see
+   * {@link Waves}. The names are {@link idle} then. Throws when the call ends before.
+   */
+  async join(names: readonly string[], call: Call): Promise<Place> {
+    await this.idle(names, call)
+    return await this.#waves.join(call.signal)
+  }
+
+  #goOn(): void {
+    this.#waves.proceed()
+    this.#schedule()
+  }
+
   /** Calls of one turn of the event loop go together. */
   #schedule(): void {
     if (this.#scheduled) return
@@ -115,14 +136,20 @@ export class Committer {
     } finally {
       this.#sending = false
     }
+    if (!this.#isEpochPending) this.#waves.proceed()
   }
 
   /** Those of the queue that may go together now. */
   #takeBatch(): readonly Job[] {
-    const isEpochPending = this.#epochs.isPending && this.#ovsdb.status.state === 'ready'
-    const { batch, rest } = takeBatch(this.#queue, isEpochPending)
+    const isEarly = this.#isEpochPending || this.#waves.isGathering
+    if (!isEarly) this.#waves.depart()
+    const { batch, rest } = takeBatch(this.#queue, isEarly)
     this.#queue = [...rest]
     return batch
+  }
+
+  get #isEpochPending(): boolean {
+    return this.#epochs.isPending && this.#ovsdb.status.state === 'ready'
   }
 
   /** False when it is in the queue no more. */

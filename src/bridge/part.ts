@@ -1,6 +1,7 @@
 import type { Tables } from '../gen/vswitch.js'
 import type { Transaction } from '../ovsdb/index.js'
 import type { OvsReplica } from './ovs.js'
+import type { Place } from './wave.js'
 
 export type OvsTransaction = Transaction<Tables>
 
@@ -14,6 +15,8 @@ export interface Part<R> {
   readonly reconfigures: boolean
   /** It undoes a failed call, and so does not wait until ovs-vswitchd has applied what came before. */
   readonly undoes?: boolean
+  /** Held until the part is in the queue, so that the next transaction waits for it. */
+  readonly place?: Place
   /**
    * Adds the operations, planned from the replica as it is now; runs again when the transaction has to be repeated.
    * What it throws is the answer to this caller alone. Its own answer gives the result once the transaction is committed, which

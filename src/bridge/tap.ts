@@ -61,8 +61,10 @@ async function createNamed(host: Host, wanted: readonly PlacedRecord[], call: Ca
   return await undoingOnFailure(host, call, async undo => {
     undo(async () => release())
     await clearDefunct(host, names, call)
+    using place = await host.committer.join(names, call)
     const placements = await makeDevices(host, names, () => wanted, call, undo)
-    const receipt = await committing(host, placing(host, placements, refuse), call, undo, withdrawal(host, placements))
+    const part = { ...placing(host, placements, refuse), place }
+    const receipt = await committing(host, part, call, undo, withdrawal(host, placements))
     release()
     return await awaitPlacements(host, receipt, placements, call)
   })

@@ -1,0 +1,117 @@
+import { raceAbort } from '../lib/abort.js'
+
+/** A call's place in a wave, until it is disposed of. */
+export type Place = Disposable
+
+interface Wave {
+  readonly beganMs: number
+  /** Runs out when the transaction waits no more. */
+  patience: NodeJS.Timeout | undefined
+  isPatient: boolean
+  /** Places that were taken. */
+  taken: number
+  /** Of these, the ones that are still held. */
+  held: number
+}
+
+/** Places in one wave: what they make goes in one transaction. */
+const maxPlaces = 512
+
+/** How long a wave takes calls, and how long its transaction waits for the next of their devices. */
+const defaultGatherMs = 100
+
+/** How often that, at most, it waits for all of them. */
+const maxGathers = 10
+
+/**
+ * Calls that make devices together for one transaction. Each device's events cost ovs-vswitchd a walk over all its ports, and
+ * so does the transaction; what comes while it walks shares the next walk. Devices that trickle in keep it walking. So those
+ * who come while a change is under way wait, make their devices at one time, and then go together.
+ *
+ * A transaction waits for as long as any place in its wave is held, but not when for `gatherMs` none has been given up: who calls
+ * alone waits for nobody, and who is slow holds nobody up for long.
+ */
+export class Waves {
+  readonly #isUnderWay: () => boolean
+  readonly #onGathered: () => void
+  readonly #waiting = new Set<() => void>()
+  readonly #gatherMs: number
+  #wave: Wave | undefined
+
+  /** `isUnderWay`: a change is sent or being applied. `onGathered` is called when the next transaction need not wait any more. */
+  constructor(isUnderWay: () => boolean, onGathered: () => void, gatherMs = defaultGatherMs) {
+    this.#gatherMs = gatherMs
+    this.#isUnderWay = isUnderWay
+    this.#onGathered = onGathered
+  }
+
+  /** Whether the next transaction waits for calls that have a place. */
+  get isGathering(): boolean {
+    return this.#wave !== undefined && this.#wave.held > 0 && this.#wave.isPatient
+  }
+
+  /** Waits until devices may be made for a transaction that takes more. Throws when the signal aborts before. */
+  async join(signal: AbortSignal): Promise<Place> {
+    while (!this.#isOpen()) await this.#turn(signal)
+    const wave = (this.#wave ??= this.#begin())
+    wave.taken++
+    wave.held++
+    let isHeld = true
+    return {
+      [Symbol.dispose]: () => {
+        if (!isHeld) return
+        isHeld = false
+        wave.held--
+        if (wave === this.#wave) this.#carryOn(wave)
+      },
+    }
+  }
+
+  /** The wave is over: its transaction leaves, with those who are ready. */
+  depart(): void {
+    clearTimeout(this.#wave?.patience)
+    this.#wave = undefined
+  }
+
+  /** Nothing is under way any more: who waits goes on. */
+  proceed(): void {
+    const waiting = [...this.#waiting]
+    this.#waiting.clear()
+    for (const goOn of waiting) goOn()
+  }
+
+  /** After a place was given up. */
+  #carryOn(wave: Wave): void {
+    if (wave.held === 0) this.#onGathered()
+    else if (performance.now() < wave.beganMs + (maxGathers - 1) * this.#gatherMs) this.#waitLonger(wave)
+  }
+
+  #waitLonger(wave: Wave): void {
+    clearTimeout(wave.patience)
+    wave.patience = setTimeout(() => {
+      wave.isPatient = false
+      this.#onGathered()
+    }, this.#gatherMs).unref()
+  }
+
+  #isOpen(): boolean {
+    if (this.#isUnderWay()) return false
+    if (this.#wave === undefined) return true
+    return this.#wave.taken < maxPlaces && performance.now() < this.#wave.beganMs + this.#gatherMs
+  }
+
+  #begin(): Wave {
+    const wave: Wave = { beganMs: performance.now(), patience: undefined, isPatient: true, taken: 0, held: 0 }
+    this.#waitLonger(wave)
+    return wave
+  }
+
+  async #turn(signal: AbortSignal): Promise<void> {
+    let goOn = () => {}
+    const turn = new Promise<void>(resolve => {
+      goOn = resolve
+    })
+    this.#waiting.add(goOn)
+    await raceAbort(turn, signal).finally(() => this.#waiting.delete(goOn))
+  }
+}
