@@ -9,17 +9,17 @@ import { isRecord } from '../src/lib/json-rpc.js'
 import { newFramer } from '../src/ovsdb/framing.js'
 import { byCallers, type Settings } from './bench.js'
 import { deleteDevicesAtOnce, deletePortsAtOnce } from './by-hand.js'
-import { type World, warmRounds, warmTaps } from './world.js'
+import { type World, warmRounds, warmTaps, withService } from './world.js'
 
 /** A script that does what CreateTap does and no more: no service, no other thread, no replica, no undoing. */
-export interface RawScript extends Disposable {
+export interface Script {
   /** The device by the same system calls, the same rows, then a wait for `cur_cfg`. */
   addTap(tap: string): Promise<void>
   /** As many callers at once could have it at best: all devices, then all rows in one transaction, then one wait. */
   addTaps(taps: readonly string[]): Promise<void>
 }
 
-export async function openRawScript({ ovs }: World): Promise<RawScript> {
+export async function openRawScript({ ovs }: World): Promise<Script & Disposable> {
   const syscalls = loadSyscalls()
   const route = openNetlinkSocket(syscalls, NETLINK_ROUTE)
   if (!route.ok) throw new Error(`netlink: errno ${route.errno}`)
@@ -42,12 +42,32 @@ export async function openRawScript({ ovs }: World): Promise<RawScript> {
 }
 
 /** What the service gets, so that compiled code is compared with compiled code. */
-export async function warmUp(settings: Settings, world: World, script: RawScript): Promise<void> {
+export async function warmUp(settings: Settings, world: World, script: Script): Promise<void> {
   for (let i = 0; i < warmRounds(settings); i++) {
     await byCallers(1, warmTaps, tap => script.addTap(tap))
     await deletePortsAtOnce(world, warmTaps)
     await deleteDevicesAtOnce(world, warmTaps)
   }
+}
+
+/**
+ * The script beside the service, which answers a GetTap for every tap that the script has made: what calls of gRPC cost
+ * whatever they do, and their pauses, in which ovs-vswitchd takes up each event by itself.
+ */
+export function withScriptAndCalls<T>(
+  settings: Settings,
+  work: (world: World, script: Script) => Promise<T>,
+): Promise<T> {
+  return withService(settings, async served => {
+    await served.api.createTap({ tap: 'asked' })
+    using script = await openRawScript(served)
+    await warmUp(settings, served, script)
+    const addTaps = async (taps: readonly string[]) => {
+      await script.addTaps(taps)
+      await Promise.all(taps.map(() => served.api.getTap({ tap: 'asked' })))
+    }
+    return await work(served, { addTap: tap => addTaps([tap]), addTaps })
+  })
 }
 
 function specOf(tap: string): TapSpec {

@@ -1,7 +1,7 @@
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
 import { addAtOnce, addOneByOne, wholeLoopMs } from '../by-hand.js'
-import { openRawScript, warmUp } from '../raw-script.js'
-import { bulkTimeoutMs, expectTaps, withoutService, withService } from '../world.js'
+import { openRawScript, type Script, warmUp, withScriptAndCalls } from '../raw-script.js'
+import { bulkTimeoutMs, expectTaps, type World, withoutService, withService } from '../world.js'
 
 const callers = 64
 
@@ -11,7 +11,6 @@ export const createPar: Bench = {
   async run(settings) {
     const count = settings.smoke ? 20 : 1_000
     const taps = tapNames(count)
-    const readMs: number[] = []
     const samples = await inTurn(settings.rounds, {
       service: () =>
         withService(settings, async served => {
@@ -19,12 +18,12 @@ export const createPar: Bench = {
             byCallers(callers, taps, tap => served.api.createTap({ tap, vlan: 10 }, { timeoutMs: bulkTimeoutMs })),
           )
           await expectTaps(served, count)
-          readMs.push(await timed(() => byCallers(callers, taps, tap => served.api.getTap({ tap }))))
           return ms
         }),
       loop: () => sampleLoop(settings, taps),
       batch: () => createAtOnce(settings, taps),
       waves: () => createInWaves(settings, taps),
+      wavesAndCalls: () => withScriptAndCalls(settings, (world, script) => timeWaves(world, script, taps)),
     })
     const what = `create-par: ${count} CreateTap, ${callers} callers`
     const common = { unit: 'ms', ours: samples.service } as const
@@ -44,8 +43,8 @@ export const createPar: Bench = {
       { ...common, name: `${what} / raw JSON-RPC script, ${callers} at a time`, theirs: samples.waves },
       {
         ...common,
-        name: `${what} / raw JSON-RPC script, ${callers} at a time, and as many GetTap`,
-        theirs: samples.waves.map((ms, i) => ms + (readMs[i] ?? Number.NaN)),
+        name: `${what} / raw JSON-RPC script, ${callers} at a time, then as many GetTap`,
+        theirs: samples.wavesAndCalls,
       },
       {
         name: `create-par: ${count} taps by raw JSON-RPC script, ${callers} at a time / ip -batch and one ovs-vsctl`,
@@ -71,12 +70,16 @@ function createInWaves(settings: Settings, taps: readonly string[]): Promise<num
   return withoutService(settings, async world => {
     using script = await openRawScript(world)
     await warmUp(settings, world, script)
-    const ms = await timed(async () => {
-      for (let i = 0; i < taps.length; i += callers) await script.addTaps(taps.slice(i, i + callers))
-    })
-    await expectTaps(world, taps.length)
-    return ms
+    return await timeWaves(world, script, taps)
   })
+}
+
+async function timeWaves(world: World, script: Script, taps: readonly string[]): Promise<number> {
+  const ms = await timed(async () => {
+    for (let i = 0; i < taps.length; i += callers) await script.addTaps(taps.slice(i, i + callers))
+  })
+  await expectTaps(world, taps.length)
+  return ms
 }
 
 /** The loop's time for all taps, of which only the first and the last are made by it. */

@@ -1,6 +1,6 @@
 import { type Bench, type Figure, inTurn, quantile, type Settings, tapNames, timed } from '../bench.js'
 import { addAtOnce, addOneByOne } from '../by-hand.js'
-import { openRawScript, warmUp } from '../raw-script.js'
+import { openRawScript, warmUp, withScriptAndCalls } from '../raw-script.js'
 import { expectTaps, fill, type World, withoutService, withService } from '../world.js'
 
 export const growth: Bench = {
@@ -12,6 +12,7 @@ export const growth: Bench = {
       service: () => byService(settings, counts),
       ovsVsctl: () => byOvsVsctl(settings, counts),
       script: () => byScript(settings, counts),
+      scriptAndCalls: () => byScriptAndCalls(settings, counts),
     })
     return figuresOf(counts, samples)
   },
@@ -24,12 +25,13 @@ interface Samples {
   readonly service: readonly Curve[]
   readonly ovsVsctl: readonly Curve[]
   readonly script: readonly Curve[]
+  readonly scriptAndCalls: readonly Curve[]
 }
 
-/** What the service adds is its time less that of the script, which does the same with Open vSwitch. */
-function figuresOf(counts: readonly number[], { service, ovsVsctl, script }: Samples): Figure[] {
+/** What the service adds is its time less that of the script with a call after each tap, which does the same with Open vSwitch. */
+function figuresOf(counts: readonly number[], { service, ovsVsctl, script, scriptAndCalls }: Samples): Figure[] {
   const at = (curves: readonly Curve[], i: number) => curves.map(curve => curve[i] ?? Number.NaN)
-  const own = service.map((curve, round) => curve.map((ms, i) => ms - (script[round]?.[i] ?? Number.NaN)))
+  const own = service.map((curve, round) => curve.map((ms, i) => ms - (scriptAndCalls[round]?.[i] ?? Number.NaN)))
   const aim = { kind: 'times-as-long', atMost: 1.5 } as const
   return counts.flatMap((count, i): Figure[] => {
     const what = `growth: CreateTap with ${count} ports, p50`
@@ -38,6 +40,7 @@ function figuresOf(counts: readonly number[], { service, ovsVsctl, script }: Sam
     return [
       { name: `${what} / ip and ovs-vsctl`, unit: 'ms', ours, theirs: at(ovsVsctl, i) },
       { name: `${what} / raw JSON-RPC script`, unit: 'ms', ours, theirs: at(script, i) },
+      { name: `${what} / raw JSON-RPC script, a GetTap after it`, unit: 'ms', ours, theirs: at(scriptAndCalls, i) },
       ...(i === 0 ? [] : [{ name: added, unit: 'ms', ours: at(own, i), theirs: at(own, 0), aim } as const]),
     ]
   })
@@ -97,4 +100,13 @@ function byScript(settings: Settings, counts: readonly number[]): Promise<Curve>
       fill: taps => addAtOnce(world, taps),
     })
   })
+}
+
+function byScriptAndCalls(settings: Settings, counts: readonly number[]): Promise<Curve> {
+  return withScriptAndCalls(settings, (world, script) =>
+    curve(settings, counts, world, {
+      add: tap => script.addTap(tap),
+      fill: taps => addAtOnce(world, taps),
+    }),
+  )
 }
