@@ -21,7 +21,7 @@ import { read } from './benches/read.js'
 import { restart } from './benches/restart.js'
 import { scrape } from './benches/scrape.js'
 import { growthPlot } from './plot.js'
-import { type Machine, type Result, resultOf, tableOf, thisMachine } from './report.js'
+import { type Result, resultOf, tableOf, thisMachine } from './report.js'
 
 const benches: readonly Bench[] = [
   createSeq,
@@ -47,11 +47,6 @@ const usage = `npm run bench -- [NAME…] [--quick] [--smoke] [--rounds N] [--pr
 ${benches.map(({ name, about }) => `  ${name.padEnd(12)}${about}`).join('\n')}
 `
 
-interface BenchRecord {
-  readonly machine: Machine
-  readonly results: readonly Result[]
-}
-
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -76,10 +71,11 @@ async function main(): Promise<number> {
   const chosen = benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name))
   // A tiny or profiled run says nothing about times.
   const counts = !settings.smoke && settings.profileDirectory === undefined
+  const machine = thisMachine(versionOfOpenVswitch())
   for (const bench of chosen) {
     const startedAt = performance.now()
     const figures = await bench.run(settings)
-    const results = figures.map(figure => resultOf(settings.smoke ? withoutAim(figure) : figure))
+    const results = figures.map(figure => resultOf(settings.smoke ? withoutAim(figure) : figure, machine))
     const tookS = Math.round((performance.now() - startedAt) / 1_000)
     process.stdout.write(`--- ${bench.name}, ${tookS} s\n${tableOf(results)}\n`)
     if (counts && values.record !== undefined) keep(values.record, bench, results, settings)
@@ -91,29 +87,22 @@ function withoutAim({ name, unit, ours, theirs }: Figure): Figure {
   return { name, unit, ours, ...(theirs !== undefined && { theirs }) }
 }
 
-/**
- * Replaces what the record says of a bench, but after a quick run, which leaves some figures out, only the same ones. A
- * record of another machine is not kept beside ours.
- */
+/** Replaces what the record says of a bench, but after a quick run, which leaves some figures out, only the same ones. */
 function keep(path: string, bench: Bench, results: readonly Result[], { quick }: Settings): void {
-  const machine = thisMachine(versionOfOpenVswitch())
   const measured = new Set(results.map(result => result.name))
   const isReplaced = ({ name }: Result) => measured.has(name) || (!quick && name.startsWith(`${bench.name}:`))
-  const before = recordAt(path)
-  const same = JSON.stringify(before?.machine) === JSON.stringify(machine)
-  const kept = same ? (before?.results ?? []).filter(result => !isReplaced(result)) : []
+  const kept = recordAt(path).filter(result => !isReplaced(result))
   const all = [...kept, ...results].sort((a, b) => placeOf(a) - placeOf(b))
-  const record: BenchRecord = { machine, results: all }
-  writeFileSync(path, `${JSON.stringify(record, null, 2)}\n`)
+  writeFileSync(path, `${JSON.stringify(all, null, 2)}\n`)
   const plot = growthPlot(all)
   if (plot !== undefined) writeFileSync(join(dirname(path), 'growth.svg'), plot)
 }
 
-function recordAt(path: string): BenchRecord | undefined {
+function recordAt(path: string): readonly Result[] {
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as BenchRecord
+    return JSON.parse(readFileSync(path, 'utf8')) as readonly Result[]
   } catch {
-    return undefined
+    return []
   }
 }
 

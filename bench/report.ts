@@ -25,6 +25,8 @@ export interface Result {
   readonly date: string
   /** Of the last minute, as it stood at the end: getloadavg(3). */
   readonly loadAverage: number
+  /** Its ratios may be compared with those of another one, its times not. */
+  readonly machine: Machine
 }
 
 export interface Machine {
@@ -48,7 +50,7 @@ export function thisMachine(openVswitch: string): Machine {
   }
 }
 
-export function resultOf(figure: Figure): Result {
+export function resultOf(figure: Figure, machine: Machine): Result {
   const { name, unit, ours, theirs, aim } = figure
   const pairs = theirs && ratios(ours, theirs, figure)
   const own = spread(ours)
@@ -64,6 +66,7 @@ export function resultOf(figure: Figure): Result {
     rounds: ours.length,
     date: new Date().toISOString(),
     loadAverage: rounded(loadavg()[0] ?? 0),
+    machine,
   }
 }
 
