@@ -45,7 +45,7 @@ export function startCaptureOn(captures: Captures): UnaryHandler<StartCaptureReq
       ring: maybe(request.ring, ring => parseRing(ring, snapLen.ok ? snapLen.value : defaultSnapLen)),
     })
     const spec: CaptureSpec = {
-      target: fields.target,
+      target: 'tap' in fields ? fields.tap : 'bridge' in fields ? fields.bridge : fields.target,
       fileName: fields.file_name,
       filter: fields.filter,
       snapLen: fields.snap_len,
@@ -98,12 +98,18 @@ export function streamCaptureOn(captures: Captures): StreamHandler<StreamCapture
   }
 }
 
-function targetField(target: StartCaptureRequest['target']): { readonly target: Parsed<CaptureTarget> } {
+type TargetField =
+  | { tap: Parsed<CaptureTarget> }
+  | { bridge: Parsed<CaptureTarget> }
+  | { target: Parsed<CaptureTarget> }
+
+/** The field that is given; what lacks without one is the oneof. */
+function targetField(target: StartCaptureRequest['target']): TargetField {
   switch (target?.$case) {
     case 'tap':
-      return { target: tapTarget(target.value) }
+      return { tap: tapTarget(target.value) }
     case 'bridge':
-      return { target: bridgeTarget(target.value) }
+      return { bridge: bridgeTarget(target.value) }
     case undefined:
       return { target: refused('is missing: a tap or a bridge') }
   }

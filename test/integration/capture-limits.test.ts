@@ -236,6 +236,8 @@ const invalid = { code: 'INVALID_ARGUMENT', reason: 'INVALID_FIELD' } as const
 
 const refusals: Readonly<Record<string, Refusal>> = {
   'no target': { request: {}, ...invalid, field: ['target', /missing/] },
+  'a bad tap': { request: ofTap('a/b'), ...invalid, field: ['tap', /contains/] },
+  'a bad bridge': { request: ofBridge('a/b'), ...invalid, field: ['bridge', /contains/] },
   'an unknown tap': { request: ofTap('nobody'), code: 'NOT_FOUND', reason: 'TAP_NOT_FOUND' },
   'an unknown bridge': { request: ofBridge('nowhere'), code: 'NOT_FOUND', reason: 'BRIDGE_NOT_FOUND' },
   'a bad filter': {
