@@ -3,8 +3,9 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { schema, type Tables } from '../src/gen/vswitch.js'
 import { type Columns, newTransaction } from '../src/ovsdb/index.js'
-import { openOvs, root, soon } from '../test/support/ovs-client.js'
+import { openOvs, root } from '../test/support/ovs-client.js'
 import { type PrivateOvsdbServer, startOvsdbServer, vswitchSchema } from '../test/support/ovsdb-server.js'
+import { soon } from '../test/support/until.js'
 import type { SideResult } from './ovsdb-sides.js'
 
 const run = promisify(execFile)

@@ -3,17 +3,10 @@ import { readFile } from 'node:fs/promises'
 import { schema } from '../../src/gen/vswitch.js'
 import { type Change, newTransaction, OvsdbError } from '../../src/ovsdb/index.js'
 import { laneTest } from '../support/lane.js'
-import {
-  addBridge,
-  contents,
-  freshContents,
-  type OvsView,
-  openOvs as open,
-  problemKind,
-  root,
-  soon,
-} from '../support/ovs-client.js'
+import { addBridge, contents, freshContents, type OvsView, openOvs as open, root } from '../support/ovs-client.js'
+import { problemKind } from '../support/ovsdb-problem.js'
 import { startOvsdbServer } from '../support/ovsdb-server.js'
+import { soon } from '../support/until.js'
 
 /** No datapath takes part, so one lane is enough. */
 const userspace = { only: 'userspace' } as const

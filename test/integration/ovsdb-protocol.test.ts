@@ -11,11 +11,11 @@ import {
   type OvsTestClient,
   type OvsView,
   openOvs,
-  problemKind,
   root,
-  soon,
 } from '../support/ovs-client.js'
+import { problemKind } from '../support/ovsdb-problem.js'
 import { type PrivateOvsdbServer, startOvsdbServer } from '../support/ovsdb-server.js'
+import { soon } from '../support/until.js'
 
 /** No datapath takes part, so one lane is enough. */
 const userspace = { only: 'userspace' } as const

@@ -2,8 +2,10 @@ import assert from 'node:assert/strict'
 import type { Tables } from '../../src/gen/vswitch.js'
 import { carryOut, type Recipe } from '../../src/ovsdb/index.js'
 import { laneTest } from '../support/lane.js'
-import { addBridge, type OvsTestClient, type OvsView, openOvs, problemKind, root, soon } from '../support/ovs-client.js'
+import { addBridge, type OvsTestClient, type OvsView, openOvs, root } from '../support/ovs-client.js'
+import { problemKind } from '../support/ovsdb-problem.js'
 import { startOvsdbServer } from '../support/ovsdb-server.js'
+import { soon } from '../support/until.js'
 
 /** No datapath takes part, so one lane is enough. */
 const userspace = { only: 'userspace' } as const

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { laneTest } from '../support/lane.js'
-import { addBridge, contents, freshContents, openOvs, soon } from '../support/ovs-client.js'
+import { addBridge, contents, freshContents, openOvs } from '../support/ovs-client.js'
 import { startOvsdbServer } from '../support/ovsdb-server.js'
+import { soon } from '../support/until.js'
 
 /** One that nobody listens on; the lane has a network of its own. */
 async function freePort(host: string): Promise<number> {

@@ -6,8 +6,9 @@ import { callJsonRpc } from '../../src/lib/json-rpc.js'
 import { newTransaction, type OvsdbClient, OvsdbError, openOvsdb, type Uuid } from '../../src/ovsdb/index.js'
 import { type DatabaseSchema, parseSchema } from '../../src/ovsdb/schema.js'
 import { laneTest } from '../support/lane.js'
-import { problemKind, soon } from '../support/ovs-client.js'
+import { problemKind } from '../support/ovsdb-problem.js'
 import { type PrivateOvsdbServer, startOvsdbServer } from '../support/ovsdb-server.js'
+import { soon } from '../support/until.js'
 
 /** No datapath takes part, so one lane is enough. */
 const userspace = { only: 'userspace' } as const

@@ -1,9 +1,7 @@
 import { schema as generated, type Tables } from '../../src/gen/vswitch.js'
 import {
   type OvsdbClient,
-  OvsdbError,
   type OvsdbOptions,
-  type OvsdbProblem,
   openOvsdb,
   type Patience,
   type Replicated,
@@ -62,13 +60,4 @@ export function serving(
 
 export function bridges(...rows: readonly (readonly [string, string])[]): unknown {
   return { Bridge: Object.fromEntries(rows.map(([uuid, name]) => [uuid, { initial: { name } }])) }
-}
-
-/** Far longer than anything takes here. */
-export function soon(): AbortSignal {
-  return AbortSignal.timeout(30_000)
-}
-
-export function problemKind(kind: OvsdbProblem['kind']): (error: unknown) => boolean {
-  return error => error instanceof OvsdbError && error.problem.kind === kind
 }

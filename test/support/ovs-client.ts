@@ -4,13 +4,12 @@ import {
   type Endpoint,
   newTransaction,
   type OvsdbClient,
-  OvsdbError,
   type OvsdbEvent,
-  type OvsdbProblem,
   openOvsdb,
   type Replicated,
   type Uuid,
 } from '../../src/ovsdb/index.js'
+import { soon } from './until.js'
 
 const monitor = {
   Open_vSwitch: ['bridges', 'next_cfg', 'external_ids'],
@@ -34,11 +33,6 @@ export function openOvs(
   return openOvsdb({ endpoint, schema, monitor, patience: { minBackoffMs: 20, maxBackoffMs: 50 }, ...options })
 }
 
-/** Far longer than anything takes here. */
-export function soon(): AbortSignal {
-  return AbortSignal.timeout(60_000)
-}
-
 export function root(client: OvsTestClient): Uuid {
   const [row] = client.replica.rows('Open_vSwitch')
   assert.ok(row)
@@ -50,10 +44,6 @@ export async function addBridge(client: OvsTestClient, name: string): Promise<Uu
   const bridge = tx.insert('Bridge', { name })
   tx.mutate('Open_vSwitch', root(client), 'bridges', 'insert', [bridge])
   return (await client.transact(tx, { signal: soon() })).uuid(bridge)
-}
-
-export function problemKind(kind: OvsdbProblem['kind']): (error: unknown) => boolean {
-  return error => error instanceof OvsdbError && error.problem.kind === kind
 }
 
 /** The replica's contents, comparable. */

@@ -6,6 +6,7 @@ import { EventMirror } from './event-mirror.js'
 import { type Faults, type FaultyServer, startFaultyServer } from './faulty-server.js'
 import { ModelDatabase, type ModelTables, modelColumns, modelSchema } from './model-database.js'
 import { type Choices, choicesFrom } from './random.js'
+import { soon } from './until.js'
 
 type Client = OvsdbClient<ModelTables>
 
@@ -19,11 +20,6 @@ function open(server: FaultyServer, loadTimeoutMs: number): Client {
     lock: 'model',
     patience: { minBackoffMs: 1, maxBackoffMs: 1, loadTimeoutMs },
   })
-}
-
-/** Nothing here takes long; what does not end at all shows as a test that failed, not as one that hangs. */
-function soon(): AbortSignal {
-  return AbortSignal.timeout(50_000)
 }
 
 /** Adds a row of this name, with a child. */

@@ -50,3 +50,8 @@ export async function repeating<T>(action: () => void, work: Promise<T>): Promis
     clearInterval(timer)
   }
 }
+
+/** Nothing takes so long: what does not end at all shows as a test that failed, not as one that hangs. */
+export function soon(): AbortSignal {
+  return AbortSignal.timeout(50_000)
+}

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { OvsdbError } from '../../src/ovsdb/errors.js'
 import { encodeJson, newFramer, parseJson } from '../../src/ovsdb/framing.js'
+import { isLimit, problemKind } from '../support/ovsdb-problem.js'
 
 const stream = '{"a":"{\\"}\\\\"} {"b":["ü€😀","]"]}\n{"c":[1,[2],{}]}'
 const values = [{ a: '{"}\\' }, { b: ['ü€😀', ']'] }, { c: [1, [2], {}] }]
@@ -23,16 +23,8 @@ for (const [what, bytes] of [
   ['bytes that are not UTF-8', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])],
 ] as const) {
   test(`${what} are a protocol problem`, () => {
-    assert.throws(() => newFramer().push(bytes), isProtocol)
+    assert.throws(() => newFramer().push(bytes), problemKind('protocol'))
   })
-}
-
-function isProtocol(error: unknown): boolean {
-  return error instanceof Error && 'problem' in error && JSON.stringify(error.problem).includes('"protocol"')
-}
-
-function isLimit(limit: string): (error: unknown) => boolean {
-  return error => error instanceof OvsdbError && error.problem.kind === 'limit' && error.problem.limit === limit
 }
 
 test('a message beyond the limit is refused before it is complete', () => {

@@ -3,27 +3,14 @@ import { test } from 'node:test'
 import { schema, type Tables } from '../../src/gen/vswitch.js'
 import { type Limits, newTransaction, OvsdbError, type OvsdbProblem } from '../../src/ovsdb/index.js'
 import { type Received, startFakeOvsdbServer } from '../support/fake-ovsdb-server.js'
-import {
-  br0,
-  br1,
-  bridges,
-  type FakeClient,
-  noTransaction,
-  openFake,
-  problemKind,
-  serving,
-  soon,
-} from '../support/fake-session.js'
-import { until } from '../support/until.js'
+import { br0, br1, bridges, type FakeClient, noTransaction, openFake, serving } from '../support/fake-session.js'
+import { isLimit, problemKind } from '../support/ovsdb-problem.js'
+import { soon, until } from '../support/until.js'
 
 function comment(text = 'x') {
   const tx = newTransaction<Tables>(schema)
   tx.comment(text)
   return tx
-}
-
-function isLimit(limit: keyof Limits): (error: unknown) => boolean {
-  return error => error instanceof OvsdbError && error.problem.kind === 'limit' && error.problem.limit === limit
 }
 
 /** Why the connection was given up. */

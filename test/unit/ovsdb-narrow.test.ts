@@ -12,11 +12,10 @@ import {
   liveSchema,
   noTransaction,
   openFake,
-  problemKind,
   serving,
-  soon,
 } from '../support/fake-session.js'
-import { until } from '../support/until.js'
+import { problemKind } from '../support/ovsdb-problem.js'
+import { soon, until } from '../support/until.js'
 
 function names(client: FakeClient): string[] {
   return [...client.replica.rows('Bridge')].map(({ name }) => name).sort()

@@ -4,7 +4,8 @@ import { schema, type Tables } from '../../src/gen/vswitch.js'
 import { newTransaction } from '../../src/ovsdb/index.js'
 import { traceLine, traceOfEnvironment } from '../../src/ovsdb/trace.js'
 import { startFakeOvsdbServer } from '../support/fake-ovsdb-server.js'
-import { br0, bridges, openFake, serving, soon } from '../support/fake-session.js'
+import { br0, bridges, openFake, serving } from '../support/fake-session.js'
+import { soon } from '../support/until.js'
 
 /** No probe comes between, however slow the machine. */
 const calm = { probeIntervalMs: 60_000 }

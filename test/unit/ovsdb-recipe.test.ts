@@ -3,7 +3,9 @@ import { test } from 'node:test'
 import type { Tables } from '../../src/gen/vswitch.js'
 import { carryOut, type Recipe } from '../../src/ovsdb/index.js'
 import { startFakeOvsdbServer } from '../support/fake-ovsdb-server.js'
-import { type FakeView, openFake, problemKind, serving, soon } from '../support/fake-session.js'
+import { type FakeView, openFake, serving } from '../support/fake-session.js'
+import { problemKind } from '../support/ovsdb-problem.js'
+import { soon } from '../support/until.js'
 
 /** What is there if an answer was lost is never found. */
 const recipe: Recipe<Tables, FakeView, string> = {

@@ -4,16 +4,9 @@ import { newTransaction, OvsdbError, type OvsdbEvent } from '../../src/ovsdb/ind
 import { parseSchema } from '../../src/ovsdb/schema.js'
 import { compareSchemas } from '../../src/ovsdb/schema-check.js'
 import { startFakeOvsdbServer } from '../support/fake-ovsdb-server.js'
-import {
-  br0,
-  bridges,
-  type FakeClient,
-  liveSchema,
-  openFake,
-  problemKind,
-  serving,
-  soon,
-} from '../support/fake-session.js'
+import { br0, bridges, type FakeClient, liveSchema, openFake, serving } from '../support/fake-session.js'
+import { problemKind } from '../support/ovsdb-problem.js'
+import { soon } from '../support/until.js'
 
 const { tables } = liveSchema
 const olderSchema = {

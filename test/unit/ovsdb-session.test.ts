@@ -12,11 +12,10 @@ import {
   monitor,
   noTransaction,
   openFake as open,
-  problemKind,
   serving,
-  soon,
 } from '../support/fake-session.js'
-import { until } from '../support/until.js'
+import { problemKind } from '../support/ovsdb-problem.js'
+import { soon, until } from '../support/until.js'
 
 function comment(): ReturnType<typeof newTransaction<Tables>> {
   const tx = newTransaction(generated)

@@ -3,8 +3,8 @@ import { test } from 'node:test'
 import { schema, type Tables } from '../../src/gen/vswitch.js'
 import { newTransaction, type OvsdbProblem } from '../../src/ovsdb/index.js'
 import { type Received, startFakeOvsdbServer } from '../support/fake-ovsdb-server.js'
-import { type FakeClient, openFake as open, serving, soon } from '../support/fake-session.js'
-import { until } from '../support/until.js'
+import { type FakeClient, openFake as open, serving } from '../support/fake-session.js'
+import { soon, until } from '../support/until.js'
 
 /** A transaction of so many steps. */
 function steps(count: number) {
