@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import { newFramer } from '../../src/ovsdb/framing.js'
 import { isArray, isRecord } from '../../src/ovsdb/json.js'
-import { type ModelDatabase, modelSchemaJson, type TableUpdates } from './model-database.js'
+import { type ModelDatabase, modelSchemaJson } from './model-database.js'
 
 /** What is wrong with one connection. */
 export interface Faults {
@@ -35,122 +35,21 @@ export interface FaultyServer extends AsyncDisposable {
   cutAll(): void
 }
 
-interface Peer {
-  readonly socket: Socket
-  readonly faults: Faults
-  readonly unsent: Buffer[]
-  isPumping: boolean
-  monitorId: unknown
-  out: number
-  in: number
-}
-
-const noTransaction = '00000000-0000-0000-0000-000000000000'
-
 export async function startFaultyServer(database: ModelDatabase): Promise<FaultyServer> {
   const directory = await mkdtemp(join(tmpdir(), 'ovsdb-faulty-'))
   const socketPath = join(directory, 's')
-  const peers = new Set<Peer>()
-  /** By lock, who asked for it; the first one holds it. */
-  const locks = new Map<string, Peer[]>()
+  const served = new Served(database)
   let newest: Peer | undefined
   let faults: Faults = {}
-
-  const leave = (peer: Peer) => {
-    peer.socket.destroy()
-    if (!peers.delete(peer)) return
-    for (const [lock, queue] of locks) {
-      const wasHolder = queue[0] === peer
-      const rest = queue.filter(other => other !== peer)
-      locks.set(lock, rest)
-      if (wasHolder && rest[0] !== undefined) notify(rest[0], 'locked', [lock])
-    }
-  }
-
-  const notify = (peer: Peer, method: string, params: readonly unknown[]) => post(peer, { method, params, id: null })
-
-  const post = (peer: Peer, message: object) => {
-    const text = JSON.stringify(message)
-    peer.unsent.push(Buffer.from(peer.faults.distort?.(text) ?? text))
-    if (!peer.isPumping) void pump(peer)
-  }
-
-  const pump = async (peer: Peer) => {
-    peer.isPumping = true
-    for (let bytes = peer.unsent.shift(); bytes !== undefined; bytes = peer.unsent.shift()) {
-      for (let at = 0; at < bytes.length; ) {
-        const { pieceBytes, delayMs, cutOutAfter = Number.POSITIVE_INFINITY } = peer.faults
-        const size = Math.min(pieceBytes?.() ?? bytes.length, bytes.length - at, cutOutAfter - peer.out)
-        if (delayMs !== undefined) await wait(delayMs())
-        if (peer.socket.destroyed) return
-        if (size > 0) await written(peer.socket, bytes.subarray(at, at + size))
-        at += size
-        peer.out += size
-        if (peer.out >= cutOutAfter) return leave(peer)
-      }
-    }
-    peer.isPumping = false
-  }
-
-  const commit = (operations: readonly unknown[], ownsLock: (lock: unknown) => boolean) => {
-    const { results, updates } = database.transact(operations, ownsLock)
-    if (Object.keys(updates).length > 0) tellAll(updates)
-    return results
-  }
-
-  const tellAll = (updates: TableUpdates) => {
-    for (const peer of peers)
-      if (peer.monitorId !== undefined) notify(peer, 'update3', [peer.monitorId, noTransaction, updates])
-  }
-
-  const take = (peer: Peer, message: unknown) => {
-    if (!isRecord(message) || !isArray(message['params'])) return
-    const { method, params, id } = message
-    const [first, ...rest] = params
-    const answer = (result: unknown) => post(peer, { id, result, error: null })
-    const queue = locks.get(String(first)) ?? []
-    switch (method) {
-      case 'echo':
-        return answer(params)
-      case 'get_schema':
-        return answer(modelSchemaJson)
-      case 'lock':
-        locks.set(String(first), [...queue, peer])
-        return answer({ locked: queue.length === 0 })
-      case 'monitor_cond_since':
-        peer.monitorId = params[1]
-        return answer([false, noTransaction, database.dump()])
-      case 'transact':
-        return answer(commit(rest, lock => locks.get(String(lock))?.[0] === peer))
-      case 'cancel':
-        return
-      default:
-        return post(peer, { id, result: null, error: 'unknown method' })
-    }
-  }
-
   const server = createServer(socket => {
-    const peer: Peer = { socket, faults, unsent: [], isPumping: false, monitorId: undefined, out: 0, in: 0 }
-    const framer = newFramer()
-    peers.add(peer)
-    newest = peer
-    socket.on('error', () => leave(peer))
-    socket.on('close', () => leave(peer))
-    socket.on('data', (chunk: Buffer) => {
-      const left = (peer.faults.cutInAfter ?? Number.POSITIVE_INFINITY) - peer.in
-      const taken = chunk.subarray(0, Math.min(chunk.length, left))
-      peer.in += taken.length
-      for (const message of framer.push(taken)) take(peer, message)
-      if (taken.length === left) leave(peer)
-    })
-    if (faults.cutOutAfter === 0 || faults.cutInAfter === 0) leave(peer)
+    newest = new Peer(socket, faults, served)
   })
   server.listen(socketPath)
   await once(server, 'listening')
   return {
     socketPath,
     get traffic() {
-      return { out: newest?.out ?? 0, in: newest?.in ?? 0 }
+      return { out: newest?.bytesOut ?? 0, in: newest?.bytesIn ?? 0 }
     },
     get faults() {
       return faults
@@ -158,15 +57,144 @@ export async function startFaultyServer(database: ModelDatabase): Promise<Faulty
     set faults(next) {
       faults = next
     },
-    transact: (...operations) => void commit(operations, () => false),
-    cutAll: () => {
-      for (const peer of [...peers]) leave(peer)
-    },
+    transact: (...operations) => void served.commit(operations, () => false),
+    cutAll: () => served.cutAll(),
     [Symbol.asyncDispose]: async () => {
-      for (const peer of [...peers]) leave(peer)
+      served.cutAll()
       server.close()
       await rm(directory, { recursive: true, force: true })
     },
+  }
+}
+
+/** One connection, with what is wrong with it. */
+class Peer {
+  monitorId: unknown
+  bytesOut = 0
+  bytesIn = 0
+  readonly #socket: Socket
+  readonly #faults: Faults
+  readonly #served: Served
+  readonly #framer = newFramer()
+  readonly #unsent: Buffer[] = []
+  #isPumping = false
+
+  constructor(socket: Socket, faults: Faults, served: Served) {
+    this.#socket = socket
+    this.#faults = faults
+    this.#served = served
+    served.join(this)
+    socket.on('error', () => this.cut())
+    socket.on('close', () => this.cut())
+    socket.on('data', (chunk: Buffer) => this.#read(chunk))
+    if (faults.cutOutAfter === 0 || faults.cutInAfter === 0) this.cut()
+  }
+
+  cut(): void {
+    this.#socket.destroy()
+    this.#served.leave(this)
+  }
+
+  notify(method: string, params: readonly unknown[]): void {
+    this.post({ method, params, id: null })
+  }
+
+  post(message: object): void {
+    const text = JSON.stringify(message)
+    this.#unsent.push(Buffer.from(this.#faults.distort?.(text) ?? text))
+    if (!this.#isPumping) void this.#pump()
+  }
+
+  #read(chunk: Buffer): void {
+    const left = (this.#faults.cutInAfter ?? Number.POSITIVE_INFINITY) - this.bytesIn
+    const taken = chunk.subarray(0, Math.min(chunk.length, left))
+    this.bytesIn += taken.length
+    for (const message of this.#framer.push(taken)) this.#served.take(this, message)
+    if (taken.length === left) this.cut()
+  }
+
+  async #pump(): Promise<void> {
+    const { pieceBytes, delayMs, cutOutAfter = Number.POSITIVE_INFINITY } = this.#faults
+    this.#isPumping = true
+    for (let bytes = this.#unsent.shift(); bytes !== undefined; bytes = this.#unsent.shift()) {
+      for (let at = 0; at < bytes.length; ) {
+        const size = Math.min(pieceBytes?.() ?? bytes.length, bytes.length - at, cutOutAfter - this.bytesOut)
+        if (delayMs !== undefined) await wait(delayMs())
+        if (this.#socket.destroyed) return
+        if (size > 0) await written(this.#socket, bytes.subarray(at, at + size))
+        at += size
+        this.bytesOut += size
+        if (this.bytesOut >= cutOutAfter) return this.cut()
+      }
+    }
+    this.#isPumping = false
+  }
+}
+
+const noTransaction = '00000000-0000-0000-0000-000000000000'
+
+/** What all connections share: the database, who follows it, and who holds its locks. */
+class Served {
+  readonly #database: ModelDatabase
+  readonly #peers = new Set<Peer>()
+  /** By lock, who asked for it; the first one holds it. */
+  readonly #locks = new Map<string, Peer[]>()
+
+  constructor(database: ModelDatabase) {
+    this.#database = database
+  }
+
+  join(peer: Peer): void {
+    this.#peers.add(peer)
+  }
+
+  leave(peer: Peer): void {
+    if (!this.#peers.delete(peer)) return
+    for (const [lock, queue] of this.#locks) {
+      const wasHolder = queue[0] === peer
+      const rest = queue.filter(other => other !== peer)
+      this.#locks.set(lock, rest)
+      if (wasHolder) rest[0]?.notify('locked', [lock])
+    }
+  }
+
+  cutAll(): void {
+    for (const peer of [...this.#peers]) peer.cut()
+  }
+
+  commit(operations: readonly unknown[], ownsLock: (lock: unknown) => boolean) {
+    const { results, updates } = this.#database.transact(operations, ownsLock)
+    if (Object.keys(updates).length > 0) {
+      for (const peer of this.#peers)
+        if (peer.monitorId !== undefined) peer.notify('update3', [peer.monitorId, noTransaction, updates])
+    }
+    return results
+  }
+
+  take(peer: Peer, message: unknown): void {
+    if (!isRecord(message) || !isArray(message['params'])) return
+    const { method, params, id } = message
+    const [first, ...rest] = params
+    const answer = (result: unknown) => peer.post({ id, result, error: null })
+    const queue = this.#locks.get(String(first)) ?? []
+    switch (method) {
+      case 'echo':
+        return answer(params)
+      case 'get_schema':
+        return answer(modelSchemaJson)
+      case 'lock':
+        this.#locks.set(String(first), [...queue, peer])
+        return answer({ locked: queue.length === 0 })
+      case 'monitor_cond_since':
+        peer.monitorId = params[1]
+        return answer([false, noTransaction, this.#database.dump()])
+      case 'transact':
+        return answer(this.commit(rest, lock => this.#locks.get(String(lock))?.[0] === peer))
+      case 'cancel':
+        return
+      default:
+        return peer.post({ id, result: null, error: 'unknown method' })
+    }
   }
 }
 
