@@ -1,14 +1,15 @@
 import { InvalidArgumentError } from 'commander'
 import type { DefineCommand } from '../config.js'
 import { AddressSource, TapKind } from '../gen/ovs/bridge/v1/tap.js'
-import { AddressEvent, AddressEventType, type WatchAddressesResponse } from '../gen/ovs/bridge/v1/watch.js'
+import { AddressEvent, AddressEventType } from '../gen/ovs/bridge/v1/watch.js'
 import { addServerOptions, type ServerOptions } from './server.js'
-import { exitHelp, follow, repeated, withService } from './service.js'
+import { exitHelp, follow, parseCount, repeated, withService } from './service.js'
 
 interface Options extends ServerOptions {
   readonly bridge?: string
   readonly tap?: readonly string[]
   readonly vlan?: number
+  readonly count?: number
   readonly json?: true
 }
 
@@ -23,6 +24,7 @@ export const defineWatch: DefineCommand = (program, choose) => {
       .option('--bridge <name>', 'only taps of this bridge')
       .option('--tap <name>', 'only this tap; may be repeated', repeated)
       .option('--vlan <id>', 'only addresses seen in this VLAN, 0: untagged', parseVlan)
+      .option('-c, --count <events>', 'end after so many', parseCount)
       .option('--json', 'AddressEvent as JSON, one a line; {"reset":true} where all that was told is void'),
   )
     .addHelpText('after', exitHelp())
@@ -34,21 +36,28 @@ function parseVlan(text: string): number {
   return Number(text)
 }
 
-function watchAddresses({ bridge = '', tap = [], vlan, json, ...server }: Options): Promise<number> {
+function watchAddresses({ bridge = '', tap = [], vlan, count = Infinity, json, ...server }: Options): Promise<number> {
   const filter = { bridge, kind: TapKind.UNSPECIFIED, taps: [...tap], ...(vlan === undefined ? {} : { vlan }) }
-  return withService('watch addresses', server, client =>
-    follow(client.watchAddresses({ ...filter, epoch: '', revision: 0n }), 'the addresses', batch => {
-      for (const line of json ? jsonLines(batch) : textLines(batch)) process.stdout.write(`${line}\n`)
-      return true
-    }),
-  )
+  return withService('watch addresses', server, client => {
+    let left = count
+    return follow(
+      client.watchAddresses({ ...filter, epoch: '', revision: 0n }),
+      'the addresses',
+      ({ reset, events }) => {
+        const told = events.slice(0, left)
+        left -= told.length
+        for (const line of (json ? jsonLines : textLines)(reset, told)) process.stdout.write(`${line}\n`)
+        return left > 0
+      },
+    )
+  })
 }
 
-function jsonLines({ reset, events }: WatchAddressesResponse): readonly string[] {
+function jsonLines(reset: boolean, events: readonly AddressEvent[]): readonly string[] {
   return [...(reset ? ['{"reset":true}'] : []), ...events.map(event => JSON.stringify(AddressEvent.toJSON(event)))]
 }
 
-function textLines({ reset, events }: WatchAddressesResponse): readonly string[] {
+function textLines(reset: boolean, events: readonly AddressEvent[]): readonly string[] {
   return [...(reset ? ['reset: what was told is void'] : []), ...events.map(sentence)]
 }
 

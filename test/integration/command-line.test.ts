@@ -102,6 +102,11 @@ laneTest('watch addresses tells them line by line, and an interrupt is its prope
   ])
   child.kill('SIGINT')
   assert.deepEqual(await within('it ends', 30_000, ended), [0, null])
+
+  machine.send(arp({ source: '02:00:00:00:00:01', ip: '10.0.0.8' }))
+  await until('the second is known', async () => (await bed.api.getTap({ tap: 'vm1' })).tap?.addresses.length === 2)
+  const first = await ovsBridged(bed, context.signal, 'watch', 'addresses', '--count', '1')
+  assert.deepEqual([first.status, first.stdout.match(/^learned /gm)?.length], [0, 1])
 })
 
 laneTest('drift ends with 0 when nothing differs, and with 3 and what differs', options, async context => {
