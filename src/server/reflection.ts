@@ -1,4 +1,11 @@
-import { createFileRegistry, type DescFile, type DescMessage, fromBinary, toBinary } from '@bufbuild/protobuf'
+import {
+  createFileRegistry,
+  type DescFile,
+  type DescMessage,
+  type FileRegistry,
+  fromBinary,
+  toBinary,
+} from '@bufbuild/protobuf'
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt'
 import { type Server, type ServerDuplexStream, status } from '@grpc/grpc-js'
 import {
@@ -18,8 +25,34 @@ export interface Reflection {
 
 type Answer = NonNullable<ServerReflectionResponse['messageResponse']>
 
-/** Indexes a serialised google.protobuf.FileDescriptorSet, given in base64; every service in it counts as served. */
+/**
+ * Answers from a serialised google.protobuf.FileDescriptorSet, given in base64; every service in it counts as served. It is
+ * indexed when the first question comes: the service starts in half the time without.
+ */
 export function createReflection(descriptors: string): Reflection {
+  let index: Index | undefined
+  return {
+    answer: request => {
+      index ??= indexOf(descriptors)
+      return {
+        validHost: request.host,
+        originalRequest: request,
+        messageResponse: reply(index, request.messageRequest),
+      }
+    },
+  }
+}
+
+interface Index {
+  readonly registry: FileRegistry
+  /** By its full name, where it is declared. */
+  readonly symbols: ReadonlyMap<string, DescFile>
+  /** In their order. */
+  readonly services: readonly string[]
+  readonly encode: (file: DescFile) => Buffer
+}
+
+function indexOf(descriptors: string): Index {
   const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, Buffer.from(descriptors, 'base64')))
   const encode = remembered((file: DescFile) => Buffer.from(toBinary(FileDescriptorProtoSchema, file.proto)))
   const symbols = new Map<string, DescFile>()
@@ -28,37 +61,31 @@ export function createReflection(descriptors: string): Reflection {
     for (const name of symbolsOf(file)) symbols.set(name, file)
     services.push(...file.services.map(service => service.typeName))
   }
-  services.sort()
+  return { registry, symbols, services: services.sort(), encode }
+}
 
-  const reply = (question: ServerReflectionRequest['messageRequest']): Answer => {
-    switch (question?.$case) {
-      case 'fileByFilename':
-        return files(registry.getFile(question.value), encode, `file ${question.value}`)
-      case 'fileContainingSymbol':
-        return files(symbols.get(question.value), encode, `symbol ${question.value}`)
-      case 'fileContainingExtension': {
-        const { containingType, extensionNumber } = question.value
-        return notFound(`extension ${extensionNumber} of ${containingType}`)
-      }
-      case 'allExtensionNumbersOfType': {
-        const baseTypeName = question.value
-        if (registry.getMessage(baseTypeName) === undefined) return notFound(`message ${baseTypeName}`)
-        return { $case: 'allExtensionNumbersResponse', value: { baseTypeName, extensionNumber: [] } }
-      }
-      case 'listServices':
-        return { $case: 'listServicesResponse', value: { service: services.map(name => ({ name })) } }
-      case undefined:
-        return refusal(status.INVALID_ARGUMENT, 'the request asks nothing')
-      default:
-        return assertNever(question)
+function reply(index: Index, question: ServerReflectionRequest['messageRequest']): Answer {
+  const { registry, symbols, services, encode } = index
+  switch (question?.$case) {
+    case 'fileByFilename':
+      return files(registry.getFile(question.value), encode, `file ${question.value}`)
+    case 'fileContainingSymbol':
+      return files(symbols.get(question.value), encode, `symbol ${question.value}`)
+    case 'fileContainingExtension': {
+      const { containingType, extensionNumber } = question.value
+      return notFound(`extension ${extensionNumber} of ${containingType}`)
     }
-  }
-  return {
-    answer: request => ({
-      validHost: request.host,
-      originalRequest: request,
-      messageResponse: reply(request.messageRequest),
-    }),
+    case 'allExtensionNumbersOfType': {
+      const baseTypeName = question.value
+      if (registry.getMessage(baseTypeName) === undefined) return notFound(`message ${baseTypeName}`)
+      return { $case: 'allExtensionNumbersResponse', value: { baseTypeName, extensionNumber: [] } }
+    }
+    case 'listServices':
+      return { $case: 'listServicesResponse', value: { service: services.map(name => ({ name })) } }
+    case undefined:
+      return refusal(status.INVALID_ARGUMENT, 'the request asks nothing')
+    default:
+      return assertNever(question)
   }
 }
 
