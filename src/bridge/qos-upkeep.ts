@@ -1,4 +1,4 @@
-import type { Link, Qdisc, QdiscEvent, QdiscSpec } from '../kernel/index.js'
+import type { Link, Qdisc, QdiscEvent } from '../kernel/index.js'
 import { abortScope, sleep } from '../lib/abort.js'
 import { assertNever } from '../lib/assert-never.js'
 import { OneAtATime } from '../lib/one-at-a-time.js'
@@ -7,11 +7,12 @@ import { hearQdiscs } from './hear-qdiscs.js'
 import type { Notice } from './notice.js'
 import type { OvsRows } from './ovs.js'
 import { recordedTap, type TapRecord } from './ownership-tap.js'
-import { ensurePoliced, isPoliced, type PolicingGrounds } from './policing.js'
+import type { PolicingGrounds } from './policing.js'
 import { deviceNotFound } from './problem.js'
+import { QosForce } from './qos-force.js'
 import { isPlain, type Qos } from './qos-parse.js'
 import { isInForce, isSameQdisc, mayHideMore, qdiscOf } from './qos-qdisc.js'
-import { noDevice, Standings } from './qos-standing.js'
+import { noDevice } from './qos-standing.js'
 import { type Direction, directions, RestorationLog } from './restorations.js'
 
 /** What the upkeep works on. */
@@ -20,9 +21,6 @@ export interface UpkeepGrounds extends PolicingGrounds {
   readonly onRestored?: () => void
   readonly notice: Notice
 }
-
-/** Until there is a device, which may have another. */
-const usualMtuBytes = 1_500
 
 /** ovs-vswitchd takes a policer away for a moment to set it anew. */
 const graceMs = 1_000
@@ -37,22 +35,21 @@ const restoreWithinMs = 10_000
 export class QosUpkeep implements Disposable {
   readonly #grounds: UpkeepGrounds
   readonly #subscription: Disposable
-  readonly #standing = new Standings()
+  readonly #force: QosForce
   readonly #turns = new OneAtATime()
   readonly #restorations = { toEndpoint: new RestorationLog(), fromEndpoint: new RestorationLog() }
-  /** Devices of which somebody else may have changed our netem in a way that the kernel does not show. */
-  readonly #tampered = new Set<number>()
   #watching = false
 
   constructor(grounds: UpkeepGrounds) {
     this.#grounds = grounds
+    this.#force = new QosForce(grounds, () => this.#watch())
     this.#subscription = grounds.ovsdb.subscribe(changes => {
       for (const change of changes) {
         if (change.table === 'Interface' && change.kind !== 'delete') this.#compare(change.after)
         if (change.table === 'QoS' && change.kind === 'modify') this.#recordChanged(change.after)
       }
       const isGone = (name: string) => grounds.records.get(name) === undefined
-      for (const name of this.#standing.names()) if (isGone(name)) this.#forget(name)
+      for (const name of this.#force.names()) if (isGone(name)) this.#force.forget(name)
       for (const direction of directions) this.#restorations[direction].forget(isGone)
     })
   }
@@ -72,26 +69,18 @@ export class QosUpkeep implements Disposable {
     return await this.#turns.run(name, signal, work)
   }
 
-  /** Makes the kernel do `qos` on a device. Whoever calls it has the tap exclusively. Errors: those of `setQdisc`, nothing is changed then. */
+  /**
+   * Makes the kernel do `qos` on a device. Whoever calls it has the tap exclusively. Errors: those of `setQdisc`, nothing is
+   * changed then.
+   */
   async put(link: Link, qos: Qos, signal: AbortSignal): Promise<void> {
-    await this.#put(link, qos, this.#tampered.has(link.index), signal)
-  }
-
-  async #put(link: Link, qos: Qos, afresh: boolean, signal: AbortSignal): Promise<void> {
-    const { kernel } = this.#grounds
-    const wanted = qdiscOf(qos, link.mtuBytes)
-    const policedKbps = this.#standing.get(link.name)?.policedKbps ?? 0
-    await this.#noting(link, wanted, policedKbps, async () => {
-      if (wanted === undefined) await kernel.removeQdisc(link.index, signal)
-      else await kernel.setQdisc(link.index, wanted, afresh, signal)
-    })
-    if (afresh || wanted === undefined) this.#tampered.delete(link.index)
+    await this.#force.put(link, qos, signal)
     this.#restorations.toEndpoint.encourage(link.name)
   }
 
   /** Has `qos` and a limit done once there is a device of this name. Whoever calls it has the tap exclusively. */
   putLater(name: string, qos: Qos, policedKbps: number): void {
-    this.#note({ name, index: noDevice, mtuBytes: usualMtuBytes }, qdiscOf(qos, usualMtuBytes), policedKbps)
+    this.#force.putLater(name, qos, policedKbps)
   }
 
   /**
@@ -117,13 +106,7 @@ export class QosUpkeep implements Disposable {
    * detached as it was. Whoever calls it has the tap exclusively. Errors: those of `ensurePoliced`.
    */
   async police(link: Link, record: TapRecord, call: Call): Promise<void> {
-    const { policedKbps, bridge } = record
-    const former = this.#standing.get(link.name)
-    const isLeft = bridge === undefined && policedKbps === 0 && former !== undefined && former.policedKbps > 0
-    await this.#noting(link, former?.wanted, policedKbps, async () => {
-      if (isLeft) await this.#grounds.kernel.removeIngressQdisc(link.index, call.signal)
-      if (bridge !== undefined && policedKbps > 0) await ensurePoliced(this.#grounds, record, link.index, call)
-    })
+    await this.#force.police(link, record, call)
     this.#restorations.fromEndpoint.encourage(link.name)
   }
 
@@ -141,16 +124,8 @@ export class QosUpkeep implements Disposable {
   }
 
   /** Takes our qdisc, and the policer that the record asked for, off a device that stays behind. */
-  async release({ name, policedKbps }: TapRecord, signal: AbortSignal): Promise<void> {
-    await this.exclusive(name, signal, async () => {
-      const { kernel } = this.#grounds
-      const link = await kernel.getLink(name, signal)
-      if (link !== undefined) {
-        await kernel.removeQdisc(link.index, signal)
-        if (policedKbps > 0) await kernel.removeIngressQdisc(link.index, signal)
-      }
-      this.#forget(name)
-    })
+  async release(record: TapRecord, signal: AbortSignal): Promise<void> {
+    await this.exclusive(record.name, signal, () => this.#force.release(record, signal))
   }
 
   /** Compares all taps with the kernel, for the start; answers with those whose QoS had to be set or taken away. */
@@ -167,12 +142,12 @@ export class QosUpkeep implements Disposable {
         this.putLater(name, record.qos, record.policedKbps)
         continue
       }
-      this.#note(link, qdiscOf(record.qos, link.mtuBytes), record.policedKbps)
+      this.#force.note(link, record)
       const actual = qdiscs.get(link.index)
       let isChanged = false
       for (const direction of directions) {
         try {
-          if (await this.#isAsRecorded(direction, link, record, actual, call.signal)) continue
+          if (await this.#force.isAsRecorded(direction, link, record, actual, call.signal)) continue
           await this.exclusive(name, call.signal, () => this.#putBack(direction, link, record, actual, call))
           isChanged = true
         } catch (error) {
@@ -187,68 +162,27 @@ export class QosUpkeep implements Disposable {
 
   #concerns(name: string): boolean {
     const record = this.#grounds.records.get(name)?.record
-    if (this.#standing.get(name) !== undefined) return true
+    if (this.#force.standing(name) !== undefined) return true
     return record !== undefined && (record.policedKbps > 0 || !isPlain(record.qos))
-  }
-
-  /** Whether a direction is as the record says. What a detached tap sends goes nowhere. */
-  async #isAsRecorded(
-    direction: Direction,
-    link: Link,
-    { qos, policedKbps, bridge }: TapRecord,
-    actual: Qdisc | undefined,
-    signal: AbortSignal,
-  ): Promise<boolean> {
-    if (direction === 'toEndpoint')
-      return isInForce(qdiscOf(qos, link.mtuBytes), actual) && !this.#tampered.has(link.index)
-    if (policedKbps === 0 || bridge === undefined) return true
-    return await isPoliced(this.#grounds.kernel, link.index, policedKbps, signal)
   }
 
   /** What others have made of our qdisc goes with it; a qdisc of their own is replaced as it stands. */
   async #putBack(direction: Direction, link: Link, record: TapRecord, actual: Qdisc | undefined, call: Call) {
-    if (direction === 'toEndpoint') await this.#put(link, record.qos, actual?.ours === true, call.signal)
-    else await this.police(link, record, call)
+    if (direction === 'fromEndpoint') return await this.police(link, record, call)
+    await this.#force.put(link, record.qos, call.signal, actual?.ours === true)
+    this.#restorations.toEndpoint.encourage(link.name)
   }
 
-  /** Notes what is about to be in force, so that its events are no news; a failure leaves what was noted before. */
-  async #noting(
-    link: Link,
-    wanted: QdiscSpec | undefined,
-    policedKbps: number,
-    work: () => Promise<void>,
-  ): Promise<void> {
-    const former = this.#standing.get(link.name)
-    this.#note(link, wanted, policedKbps)
-    try {
-      await work()
-    } catch (error) {
-      this.#standing.set(link.name, former)
-      throw error
-    }
-  }
-
-  #note(
-    { name, ...device }: Pick<Link, 'name' | 'index' | 'mtuBytes'>,
-    wanted: QdiscSpec | undefined,
-    policedKbps: number,
-  ) {
-    const { index, mtuBytes } = device
-    this.#standing.set(name, { index, mtuBytes, wanted, policedKbps })
-    if (this.#watching || this.#standing.get(name) === undefined) return
+  #watch(): void {
     // Not before there is QoS to look after.
+    if (this.#watching) return
     this.#watching = true
     void hearQdiscs(this.#grounds, event => this.#hear(event))
   }
 
-  #forget(name: string): void {
-    this.#tampered.delete(this.#standing.get(name)?.index ?? noDevice)
-    this.#standing.set(name, undefined)
-  }
-
   /** ovs-vswitchd tells of a device made anew, and of its MTU. */
   #compare(row: OvsRows['Interface']): void {
-    const standing = this.#standing.get(row.name)
+    const standing = this.#force.standing(row.name)
     if (standing === undefined || (row.ifindex ?? noDevice) === noDevice) return
     if (row.ifindex !== standing.index || (row.mtu ?? standing.mtuBytes) !== standing.mtuBytes)
       this.#checkBoth(row.name)
@@ -260,7 +194,7 @@ export class QosUpkeep implements Disposable {
     const name = recordedTap(instance, row.external_ids)
     const record = name === undefined ? undefined : records.get(name)?.record
     if (record === undefined || record.defunct || !this.#concerns(record.name)) return
-    const standing = this.#standing.get(record.name)
+    const standing = this.#force.standing(record.name)
     const wanted = standing && qdiscOf(record.qos, standing.mtuBytes)
     if (standing === undefined || !isSameQdisc(wanted, standing.wanted)) this.#checkRoot(record.name)
     if (record.policedKbps !== standing?.policedKbps) this.#check(record.name, 'fromEndpoint')
@@ -270,23 +204,21 @@ export class QosUpkeep implements Disposable {
     switch (event.type) {
       case 'subscribed':
       case 'overrun':
-        for (const name of this.#standing.names()) this.#checkBoth(name)
+        for (const name of this.#force.names()) this.#checkBoth(name)
         return
       case 'changed':
       case 'gone': {
-        const name = this.#standing.nameOf(event.index)
-        const wanted = name === undefined ? undefined : this.#standing.get(name)?.wanted
-        if (name === undefined || wanted === undefined) return
+        const found = this.#force.onDevice(event.index)
+        if (found?.standing.wanted === undefined) return
         const isTampered = event.type === 'changed' && !event.byUs && mayHideMore(event.qdisc)
-        if (isTampered) this.#tampered.add(event.index)
-        if (isTampered || event.type === 'gone' || !isInForce(wanted, event.qdisc)) this.#checkRoot(name)
+        if (isTampered) this.#force.distrust(event.index)
+        if (isTampered || event.type === 'gone' || !isInForce(found.standing.wanted, event.qdisc))
+          this.#checkRoot(found.name)
         return
       }
       case 'ingress-gone': {
-        const name = this.#standing.nameOf(event.index)
-        if (name !== undefined && (this.#standing.get(name)?.policedKbps ?? 0) > 0) {
-          this.#check(name, 'fromEndpoint', graceMs)
-        }
+        const found = this.#force.onDevice(event.index)
+        if (found !== undefined && found.standing.policedKbps > 0) this.#check(found.name, 'fromEndpoint', graceMs)
         return
       }
       default:
@@ -331,8 +263,8 @@ export class QosUpkeep implements Disposable {
       const link = await kernel.getLink(name, lifetime)
       if (record === undefined || record.defunct || link === undefined) return
       const actual = await kernel.getQdisc(link.index, lifetime)
-      if (await this.#isAsRecorded(direction, link, record, actual, lifetime)) {
-        this.#noteOne(direction, link, record)
+      if (await this.#force.isAsRecorded(direction, link, record, actual, lifetime)) {
+        this.#force.noteOne(direction, link, record)
         return
       }
       // What was heard of while the last attempt was under way did not know of it.
@@ -347,11 +279,5 @@ export class QosUpkeep implements Disposable {
       this.#grounds.onRestored?.()
       notice('info', 'put the QoS of a tap back', { tap: name, direction, found: actual?.kind ?? '' })
     })
-  }
-
-  #noteOne(direction: Direction, link: Link, { qos, policedKbps }: TapRecord): void {
-    const former = this.#standing.get(link.name)
-    if (direction === 'toEndpoint') this.#note(link, qdiscOf(qos, link.mtuBytes), former?.policedKbps ?? 0)
-    else this.#note(link, former?.wanted, policedKbps)
   }
 }
