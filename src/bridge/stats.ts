@@ -3,26 +3,17 @@ import { type Tick, Ticker } from '../lib/ticker.js'
 import { inTurns } from '../lib/turns.js'
 import type { Change } from '../ovsdb/index.js'
 import type { Part } from './commit.js'
-import { type Counters, countedFrom, readStatistics, seenByEndpoint } from './counters.js'
+import type { Counters } from './counters.js'
 import { onlyStatistics } from './events.js'
 import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
-import { type LinkDump, newLinkDumps } from './link-dumps.js'
-import {
-  CounterBases,
-  type DeviceReading,
-  type Measured,
-  Meter,
-  type Moment,
-  now,
-  type Rate,
-  type Reading,
-  type Taking,
-} from './meter.js'
+import { newLinkDumps } from './link-dumps.js'
+import { CounterBases, type Measured, Meter, type Moment, now, type Rate, type Reading, type Taking } from './meter.js'
 import type { BridgeName, PortName } from './names.js'
-import { bridgeOf, type OvsRows, rootOf } from './ovs.js'
+import { type OvsRows, rootOf } from './ovs.js'
 import { countedMark, type TapRecord } from './ownership-tap.js'
 import { BridgeError, tapNotFound } from './problem.js'
+import { readLink, readReplica } from './tap-readings.js'
 
 export interface TapStats extends Measured {
   readonly tap: TapRecord
@@ -298,31 +289,4 @@ async function tickOf(taps: readonly TapRecord[], meter: Meter): Promise<StatsTi
   const tick: TapStats[] = []
   await inTurns(taps, tap => tick.push({ tap, ...meter.measured(tap.id) }))
   return tick
-}
-
-function readReplica(host: Host, tap: TapRecord): Reading {
-  return { id: tap.id, counted: tap.counted, device: reportedDevice(host, tap) }
-}
-
-function reportedDevice(host: Host, tap: TapRecord): DeviceReading | undefined {
-  const row = host.ovsdb.replica.find('Interface', 'name', tap.name)
-  const counters = row && readStatistics(row.statistics)
-  if (row === undefined || counters === undefined || tap.bridge === undefined) return undefined
-  const from = countedFrom('vswitchd', row.type, datapathTypeOf(host, tap))
-  return { ifindex: row.ifindex ?? 0, counters: seenByEndpoint(counters, from) }
-}
-
-function datapathTypeOf(host: Host, tap: TapRecord): string {
-  const port = host.ovsdb.replica.find('Port', 'name', tap.name)
-  const type = port && bridgeOf(host.ovsdb.replica, port)?.datapath_type
-  return type === undefined || type === '' ? 'system' : type
-}
-
-function readLink(host: Host, links: LinkDump['links'], tap: TapRecord): Reading {
-  const link = links.get(tap.name)
-  if (link === undefined || tap.bridge === undefined) return { id: tap.id, device: undefined }
-  const type = host.ovsdb.replica.find('Interface', 'name', tap.name)?.type ?? ''
-  const from = countedFrom('kernel', type, datapathTypeOf(host, tap))
-  const device = { ifindex: link.index, counters: seenByEndpoint(link.statistics, from) }
-  return { id: tap.id, counted: tap.counted, device }
 }
