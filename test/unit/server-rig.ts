@@ -56,6 +56,9 @@ export async function startRig(
     drainTimeoutMs: 5_000,
     ...options,
     register: server => register(server, calls),
+  }).catch(async (error: unknown) => {
+    await rm(directory, { recursive: true })
+    throw error
   })
   const client = new Client(`unix:${socket}`, credentials.createInsecure())
   return {
