@@ -76,8 +76,8 @@ function finish(
   instance: string,
   id: string,
 ): Built {
-  const callers = [...new Set(written.map(({ job }) => job.caller))].join(', ')
-  transaction.comment(`ovs-bridged ${instance}: ${callers}`.slice(0, 500))
+  const callers = new Set(written.map(({ job }) => job.caller))
+  transaction.comment(`ovs-bridged ${instance}: ${[...callers].join(', ')}`)
   const mark = markTransaction(transaction, ovsdb.replica, instance, id)
   const reconfigures = written.some(({ job }) => job.part.reconfigures)
   return { transaction, written, mark, readEpoch: reconfigures ? bumpEpoch(transaction, ovsdb) : () => undefined }

@@ -75,14 +75,14 @@ export async function* streamCapture(
     const gone = scopes.map(({ scope }) => scope.signal)
     yield* engine.stream({ sources, maxPackets }, gone, call.signal)
   } finally {
-    for (const { port } of opened) if (port !== undefined) await removePort(host, ports, port)
+    for (const { port } of opened) if (port !== undefined) await removePort(host, ports, port, call)
   }
 }
 
 /** Goes on when the reader has left. */
-async function removePort(host: Host, ports: CapturePorts, port: string): Promise<void> {
+async function removePort(host: Host, ports: CapturePorts, port: string, { caller }: Call): Promise<void> {
   try {
-    await removeCapturePort(host, ports, port, { signal: host.lifetime, caller: 'end of a capture' })
+    await removeCapturePort(host, ports, port, { signal: host.lifetime, caller })
   } catch (error) {
     // The next start finds it.
     if (!host.lifetime.aborted) host.notice('warn', 'a capture left something behind', { port, error })

@@ -140,7 +140,7 @@ export class Captures implements AsyncDisposable {
   async stop(id: number, call: Call): Promise<Capture> {
     const running = this.#running.get(id)
     if (running !== undefined) {
-      running.end('stopped by a call')
+      running.end('stopped by a call', call.caller)
       await raceAbort(running.settled, call.signal)
       return running.view()
     }
@@ -189,7 +189,7 @@ export class Captures implements AsyncDisposable {
     running.place[Symbol.dispose]()
     try {
       await running.file.folder.close()
-      if (running.port !== undefined) await this.#removePort(running.port)
+      if (running.port !== undefined) await this.#removePort(running.port, running.endedBy)
     } catch (error) {
       // The next start finds it.
       if (!this.#host.lifetime.aborted) {
@@ -210,10 +210,10 @@ export class Captures implements AsyncDisposable {
     }
   }
 
-  async #removePort(port: PortName): Promise<void> {
+  async #removePort(port: PortName, caller: string): Promise<void> {
     const { lifetime, ovsdb } = this.#host
     await ovsdb.ready(lifetime)
-    await removeCapturePort(this.#host, this.ports, port, { signal: lifetime, caller: 'end of a capture' })
+    await removeCapturePort(this.#host, this.ports, port, { signal: lifetime, caller })
   }
 
   async #refuseOverQuota(): Promise<void> {
@@ -236,6 +236,8 @@ interface Begun {
   readonly engineRun: RunningCapture
 }
 
+const byItself = 'end of a capture'
+
 /** A capture from its start to its end. */
 class Running {
   readonly id: number
@@ -250,8 +252,8 @@ class Running {
   readonly #startMs = Date.now()
   readonly #timer: NodeJS.Timeout | undefined
   #settle: () => void = () => {}
-  /** Why it was told to end. */
-  #told: string | undefined
+  /** Why it was told to end, and by whom. */
+  #told: { readonly why: string; readonly by: string } | undefined
   #end: { readonly state: 'stopped' | 'failed'; readonly reason: string; readonly atMs: number } | undefined
 
   constructor({ id, spec, found, file, port, place, engineRun }: Begun) {
@@ -267,16 +269,21 @@ class Running {
     if (maxDurationMs !== undefined) this.#timer = setTimeout(() => this.end('max_duration has passed'), maxDurationMs)
   }
 
+  /** Who had it end, for the comment of a transaction. */
+  get endedBy(): string {
+    return this.#told?.by ?? byItself
+  }
+
   /** Tells it to end; only the first reason counts. */
-  end(why: string): void {
+  end(why: string, by = byItself): void {
     if (this.#told !== undefined) return
-    this.#told = why
+    this.#told = { why, by }
     this.engineRun.stop()
   }
 
   conclude(end: CaptureEnd): void {
     clearTimeout(this.#timer)
-    const why = this.#told ?? this.found.whyGone() ?? 'its device was removed'
+    const why = this.#told?.why ?? this.found.whyGone() ?? 'its device was removed'
     this.#end = { ...outcomeOf(end, why), atMs: Date.now() }
   }
 

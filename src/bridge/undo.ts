@@ -48,7 +48,7 @@ export async function committing<R>(
   undo: (step: UndoStep) => void,
   takeBack: TakeBack,
 ): Promise<Receipt<R>> {
-  const step = () => commitUndo(host, part, takeBack)
+  const step = () => commitUndo(host, part, call, takeBack)
   try {
     const receipt = await host.committer.commit(part, call)
     undo(step)
@@ -62,7 +62,7 @@ export async function committing<R>(
 /** Adds what undoes a part, as far as the replica shows that it came into being. */
 export type TakeBack = (transaction: OvsTransaction, replica: OvsReplica) => void
 
-async function commitUndo(host: Host, { owns, needs }: Part<unknown>, takeBack: TakeBack): Promise<void> {
+async function commitUndo(host: Host, { owns, needs }: Part<unknown>, call: Call, takeBack: TakeBack): Promise<void> {
   const part: Part<void> = {
     owns,
     needs,
@@ -77,7 +77,7 @@ async function commitUndo(host: Host, { owns, needs }: Part<unknown>, takeBack: 
     // A connection that was cut hides what became of the part.
     await host.ovsdb.ready(host.lifetime)
     try {
-      await host.committer.commit(part, { signal: host.lifetime, caller: 'undo' })
+      await host.committer.commit(part, { signal: host.lifetime, caller: `undo of ${call.caller}` })
       return
     } catch (error) {
       // It was waiting for its turn when the connection was lost.

@@ -276,10 +276,10 @@ export class Calls {
     const record: CallRecord = { kind, method, caller, code, reason: failed?.failure.reason, durationMs }
     const line = { method, code: status[code], durationMs: Math.round(durationMs * 10) / 10, caller, ...ended.heard }
     if (failed === undefined) this.#log.info(line, 'call')
-    else if (failed.failure.incident !== undefined) {
-      this.#log.error({ ...line, incident: failed.failure.incident, err: failed.cause }, 'call failed by a defect')
-    } else {
-      this.#log.info({ ...line, reason: failed.failure.reason, message: failed.failure.message }, 'call refused')
+    else {
+      const { incident, badFields, reason, message } = failed.failure
+      if (incident !== undefined) this.#log.error({ ...line, incident, err: failed.cause }, 'call failed by a defect')
+      else this.#log.info({ ...line, reason, ...(badFields ? { badFields } : { message }) }, 'call refused')
     }
     this.#onCall(record)
   }

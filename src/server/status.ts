@@ -46,6 +46,8 @@ export interface Failure {
   readonly metadata: Metadata
   /** Stands in the client's message and in the log line of a defect. */
   readonly incident?: string
+  /** The fields of bad input: the log names them, and the message, which shows what stands in them, is left to the client. */
+  readonly badFields?: readonly string[]
 }
 
 /**
@@ -72,7 +74,10 @@ function told(problem: Problem): Failure {
   const message = headerText(problem.message, maxMessageChars)
   const details = [errorInfo(problem.reason, problem.metadata ?? {})]
   if (problem.kind === 'invalid') details.push(badRequest(problem.violations))
-  return { code, reason: problem.reason, message, metadata: statusDetails(code, message, details) }
+  const failed = { code, reason: problem.reason, message, metadata: statusDetails(code, message, details) }
+  if (problem.kind !== 'invalid' || problem.violations.length === 0) return failed
+  const badFields = problem.violations.slice(0, maxViolations).map(({ field }) => headerText(field, maxViolationChars))
+  return { ...failed, badFields }
 }
 
 function errorInfo(reason: Reason | 'INTERNAL', metadata: Readonly<Record<string, string>>): Any {

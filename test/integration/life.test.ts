@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
 import { listeningSocket } from '../support/listening-socket.js'
+import { logOf } from '../support/log.js'
 import { linkNames } from '../support/namespace.js'
 import { openNotifySocket } from '../support/notify-socket.js'
 import { connectTo, RpcError } from '../support/rpc.js'
@@ -18,10 +19,6 @@ import { until } from '../support/until.js'
 const userspace = { only: 'userspace', timeoutMs: 85_000 } as const
 
 const main = fileURLToPath(new URL('../../src/main.js', import.meta.url))
-
-/** The lines of a daemon's log. */
-const logOf = (stderr: string): readonly Record<string, unknown>[] =>
-  stderr.split('\n').flatMap(line => (line.startsWith('{') ? [JSON.parse(line) as Record<string, unknown>] : []))
 
 for (const path of ['/tmp/notify', '@ovs-bridged-test']) {
   laneTest(`systemd at ${path} hears that it is ready, alive, and stopping`, userspace, async context => {
