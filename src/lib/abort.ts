@@ -44,7 +44,7 @@ export function abortedBy(error: unknown, signal: AbortSignal): Aborted | undefi
 }
 
 /** Longest delay that setTimeout takes; a longer one would fire at once. */
-const maxTimerMs = 2 ** 31 - 1
+export const maxTimerMs = 2 ** 31 - 1
 
 /** A signal with an end: disposing it frees its timer and lets go of its parents, without aborting it. */
 export interface AbortScope extends Disposable {

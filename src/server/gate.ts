@@ -27,7 +27,7 @@ export interface GateOptions {
 interface Connection {
   readonly caller: Caller
   readonly socket: Duplex
-  readonly source: Source
+  readonly source: Watched
   readonly rate: Rate
   calls: number
   streams: number
@@ -162,10 +162,13 @@ export class Gate {
     const { transferMs } = this.#options.limits
     this.#answerForServer(connection, method, call)
     let taken = false
-    let timer: NodeJS.Timeout | undefined
+    let patience: Disposable | undefined
+    const expect = (onLate: () => void) => {
+      patience?.[Symbol.dispose]()
+      patience = whileRead(connection.source, transferMs, onLate)
+    }
     const expectTaken = () => {
-      clearTimeout(timer)
-      if (taken) timer = setTimeout(() => connection.socket.destroy(), transferMs)
+      if (taken) expect(() => connection.socket.destroy())
     }
     return new ServerInterceptingCall(call, {
       start: next =>
@@ -178,19 +181,21 @@ export class Gate {
               return
             }
             taken = true
-            if (!method.requestStream) {
-              timer = setTimeout(() => this.#refuse(connection, method, call, refusals.tooSlow), transferMs)
-            }
             this.#options.calls.identify(metadata, connection.caller)
-            this.#turns.take(connection.caller.id, connection.source, () => pass(metadata))
+            this.#turns.take(connection.caller.id, connection.source, () => {
+              if (taken && !method.requestStream) {
+                expect(() => this.#refuse(connection, method, call, refusals.tooSlow))
+              }
+              pass(metadata)
+            })
           },
           onReceiveHalfClose: pass => {
-            clearTimeout(timer)
+            patience?.[Symbol.dispose]()
             pass()
           },
           // Of every call that began, however it ends, once the last of its answer is sent.
           onCancel: () => {
-            clearTimeout(timer)
+            patience?.[Symbol.dispose]()
             if (taken) this.#exit(connection, method)
             taken = false
           },
@@ -276,13 +281,36 @@ function endRequest(call: ServerInterceptingCallInterface): void {
   if (typeof close === 'function') close.call(stream, constants.NGHTTP2_NO_ERROR)
 }
 
+/** A source that knows whether it is being read. */
+interface Watched extends Source {
+  isRead(): boolean
+}
+
 /** HTTP/2 reads from the handle of a socket, which Node.js keeps to itself, and not through the socket's own methods. */
-function sourceOf(socket: Duplex): Source {
+function sourceOf(socket: Duplex): Watched {
+  let isRead = true
   const tell = (name: 'readStop' | 'readStart') => {
+    isRead = name === 'readStart'
     const handle: unknown = Reflect.get(socket, '_handle')
     if (socket.destroyed || typeof handle !== 'object' || handle === null) return
     const method: unknown = Reflect.get(handle, name)
     if (typeof method === 'function') method.call(handle)
   }
-  return { stopReading: () => tell('readStop'), startReading: () => tell('readStart') }
+  return { stopReading: () => tell('readStop'), startReading: () => tell('readStart'), isRead: () => isRead }
+}
+
+const looks = 8
+
+/**
+ * Calls `onLate` after so long, unless disposed of before. Only time in which the source was being read counts, and of time in
+ * which the thread was busy an eighth at most: who is not listened to is not slow.
+ */
+function whileRead(source: Watched, ms: number, onLate: () => void): Disposable {
+  let left = looks
+  const timer = setInterval(() => {
+    if (!source.isRead() || --left > 0) return
+    clearInterval(timer)
+    onLate()
+  }, ms / looks)
+  return { [Symbol.dispose]: () => clearInterval(timer) }
 }

@@ -11,6 +11,7 @@ import { type Caller, certificateCaller, loopbackCaller, type ProcessIdentity, p
 import { type CertificateFiles, followCertificates, mutualTls, readCertificates } from './certificates.js'
 import type { Door, Role } from './door.js'
 import { Gate } from './gate.js'
+import './grpc-timeout.js'
 import { defaultLimits, type Limits } from './limits.js'
 import { ListenError } from './listen-error.js'
 import { bindUnix, type OwnDirectory } from './unix-socket.js'

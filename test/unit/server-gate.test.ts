@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from 'node:http2'
 import { connect } from 'node:net'
 import { test } from 'node:test'
-import { Client, credentials, Metadata, status } from '@grpc/grpc-js'
+import { Client, credentials, type handleUnaryCall, Metadata, status } from '@grpc/grpc-js'
 import { ErrorInfo } from '../../src/gen/google/rpc/error_details.js'
 import { Status } from '../../src/gen/google/rpc/status.js'
 import type { Limits } from '../../src/server/limits.js'
@@ -250,6 +250,30 @@ for (const [what, headers, body] of [
   })
 }
 
+for (const [timeout, ms] of [
+  ['5S', 5_000],
+  ['596H', 596 * 3_600_000],
+  // Beyond what a timer takes; of these three 32 bits have what is less than nothing, an hour, and a week.
+  ['1000H', 1_000 * 3_600_000],
+  ['1194H', 1_194 * 3_600_000],
+  ['99999999H', 99_999_999 * 3_600_000],
+] as const) {
+  test(`a client that gives ${timeout} has so long`, async () => {
+    const left: handleUnaryCall<string, string> = (call, respond) =>
+      respond(null, String(Number(call.getDeadline()) - Date.now()))
+    await using rig = await startRig(server => server.addService({ echo: echoService.echo }, { echo: left }))
+    const session = await http2To(rig.socket)
+    const stream = post(session, { 'grpc-timeout': timeout })
+    stream.end(frame(0, Buffer.from('now')))
+    const answer: Buffer[] = []
+    stream.on('data', (piece: Buffer) => answer.push(piece))
+    assert.equal(await grpcStatus(stream), 'OK')
+    const leftMs = Number(Buffer.concat(answer).subarray(5))
+    assert(leftMs <= ms && leftMs > ms - 4_000, `${leftMs} of ${ms} ms are left`)
+    session.destroy()
+  })
+}
+
 test('who goes on sending what is refused is told to stop', async () => {
   await using held = await startHeld({ messageBytes: 70_000, callsPerConnection: 1 })
   const session = await http2To(held.rig.socket)
@@ -269,6 +293,36 @@ test('who goes on sending what is refused is told to stop', async () => {
   held.release()
   assert.equal(await grpcStatus(waiting), 'OK')
   session.destroy()
+})
+
+test('a request whose rest the server does not read yet is not too slow', async () => {
+  const busyMs = 2
+  const rig = await startRig(
+    (server, calls) =>
+      server.addService(
+        { echo: echoService.echo },
+        {
+          echo: calls.unary<string, string>(async request => {
+            const until = performance.now() + busyMs
+            while (performance.now() < until);
+            return request
+          }),
+        },
+      ),
+    { limits: { transferMs: 200 } },
+  )
+  await using _rig = rig
+  const call = (id: number) => rawFrame('headers', 4, id, callBlock(echoService.echo.path))
+  const body = (id: number, bytes: number) => rawFrame('data', 1, id, frame(0, Buffer.alloc(bytes, 'x')))
+  // One read of the socket does not bring its end, and the turns of the others take longer than a request may.
+  const others = Array.from({ length: 400 }, (_, i) => Buffer.concat([call(2 * i + 3), body(2 * i + 3, 250)]))
+  const client = connect(rig.socket)
+  const gone = new Promise<void>(resolve => client.on('error', () => {}).once('close', () => resolve()))
+  client.resume().write(Buffer.concat([greeting, call(1), ...others, body(1, 3)]))
+  await until('all are answered', () => rig.records.length === 401)
+  assert.deepEqual([...new Set(rig.records.map(({ code }) => status[code]))], ['OK'])
+  client.destroy()
+  await gone
 })
 
 test('a request that does not arrive ends in time, and so does its place', async () => {
