@@ -4,7 +4,7 @@ import { type Flag, type FlagKey, flags, variableOf } from './flags.js'
 import type { Brand } from './lib/brand.js'
 import { type Parsed, parsed, refused } from './lib/parsed.js'
 import { type LoopbackAddress, parseLoopbackAddress, parseUnixAddress, type UnixAddress } from './lib/socket-address.js'
-import { type LogLevel, logLevels } from './log.js'
+import { type LogLevel, logLevels } from './log/index.js'
 import { type Door, parseDoor } from './server/door.js'
 
 /** Which Open vSwitch the service manages. */

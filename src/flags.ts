@@ -1,4 +1,4 @@
-import { logLevels } from './log.js'
+import { logLevels } from './log/index.js'
 import { defaultLimits } from './server/limits.js'
 
 export interface Flag {

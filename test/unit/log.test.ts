@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { test } from 'node:test'
+import { logOf } from '../support/log.js'
+import { until, within } from '../support/until.js'
+
+const log = new URL('../../src/log/index.js', import.meta.url).href
+
+/** Logs 10,000 lines, says so, and logs another when it is told to go on. */
+const talker = `
+import { createLog } from '${log}'
+const log = createLog('info')
+process.on('exit', () => log.flush())
+for (let i = 0; i < 10_000; i++) log.info({ i, of: 'x'.repeat(300) }, 'line')
+process.stdout.write('logged')
+process.stdin.once('data', () => {
+  log.info('after')
+  process.stdin.destroy()
+})
+`
+
+function start(program: string, stderr: 'pipe' | number) {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['pipe', 'pipe', stderr] })
+  return { child, ended: once(child, 'close') }
+}
+
+/** A named pipe, and its reader, who has not read yet. */
+function namedPipe() {
+  const directory = mkdtempSync(join(tmpdir(), 'log-'))
+  const path = join(directory, 'pipe')
+  execFileSync('mkfifo', [path])
+  const reading = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  return {
+    writing: openSync(path, constants.O_WRONLY),
+    read: () => new Socket({ fd: reading, readable: true, writable: false }),
+    [Symbol.dispose]: () => rmSync(directory, { recursive: true }),
+  }
+}
+
+async function isNotHeldUp(child: ReturnType<typeof start>['child'], ended: Promise<unknown>, read: () => Readable) {
+  assert(child.stdin && child.stdout)
+  await within('all is logged', 20_000, once(child.stdout, 'data'))
+  let said = ''
+  read()
+    .setEncoding('utf8')
+    .on('data', (text: string) => (said += text))
+  await until('what was lost is told', () => said.includes('"lines lost"'))
+  child.stdin.write('go on')
+  await ended
+  await until('the last line', () => said.includes('"after"'))
+  const lines = logOf(said)
+  const told = lines.filter(({ msg }) => msg === 'line')
+  const lost = lines.find(({ msg }) => msg === 'lines lost')
+  assert.deepEqual(
+    told.map(({ i }) => i),
+    told.map((_, place) => place),
+  )
+  assert(told.length > 1_000, `${told.length} lines`)
+  assert.equal(told.length + Number(lost?.['lost']), 10_000)
+}
+
+test('who reads the log on a socket and is stuck holds nothing up, and learns how much was lost', async () => {
+  const { child, ended } = start(talker, 'pipe')
+  await isNotHeldUp(child, ended, () => {
+    assert(child.stderr)
+    return child.stderr
+  })
+})
+
+test('who reads it from a pipe neither', async () => {
+  using pipe = namedPipe()
+  const { child, ended } = start(talker, pipe.writing)
+  closeSync(pipe.writing)
+  await isNotHeldUp(child, ended, () => pipe.read())
+})
+
+test('a log nobody reads any more is written no further', async () => {
+  const { child, ended } = start(talker, 'pipe')
+  assert(child.stdout && child.stdin && child.stderr)
+  child.stderr.destroy()
+  await within('all is logged', 20_000, once(child.stdout, 'data'))
+  child.stdin.write('go on')
+  assert.deepEqual(await ended, [0, null])
+})
+
+test('a file has every line', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'log-'))
+  const file = openSync(join(directory, 'log'), 'a')
+  const { child, ended } = start(talker, file)
+  closeSync(file)
+  assert(child.stdin)
+  child.stdin.write('go on')
+  await ended
+  assert.equal(logOf(readFileSync(join(directory, 'log'), 'utf8')).length, 10_001)
+  rmSync(directory, { recursive: true })
+})
+
+test('nothing in the log is more than ASCII, whatever callers call things', async () => {
+  const name = `\u001b[2J\u009b2J\u202e\u{1f600}\ud800"\n\u2028é`
+  const program = `import { createLog } from '${log}'; createLog('info').info({ name: ${JSON.stringify(name)} }, 'call')`
+  const { child, ended } = start(program, 'pipe')
+  let said = ''
+  child.stderr?.setEncoding('latin1').on('data', (text: string) => (said += text))
+  await ended
+  assert.match(said, /^[\x20-\x7e]+\n$/)
+  assert.equal(logOf(said)[0]?.['name'], name)
+})
