@@ -36,6 +36,32 @@ for (const path of ['/tmp/notify', '@ovs-bridged-test']) {
   })
 }
 
+laneTest(
+  'the watchdog hears from a daemon whose database hangs, not from one that hangs itself',
+  userspace,
+  async context => {
+    await using bed = await startTestbed(context.signal)
+    using systemd = openNotifySocket('/tmp/notify')
+    // On SIGUSR2 the main thread does nothing else for two seconds; standard error tells how often it has been told to.
+    const hang = `data:text/javascript,process.on('SIGUSR2',()=>{const e=Date.now()+2000;while(Date.now()<e);console.error('over')})`
+    const env = { NOTIFY_SOCKET: '/tmp/notify', WATCHDOG_USEC: '300000' }
+    const daemon = bed.use(await spawnDaemon(bed.ovs, { env, nodeFlags: ['--import', hang] }))
+    const beats = () => systemd.heard().filter(one => one === 'WATCHDOG=1').length
+
+    bed.ovs.ovsdbServer.stop()
+    await systemd.hears('WATCHDOG=1', beats() + 10)
+    bed.ovs.ovsdbServer.continue()
+
+    const before = beats()
+    process.kill(daemon.pid, 'SIGUSR2')
+    await until('it has hung', () => daemon.stderr().includes('over'))
+    // Of some twenty it has missed all but those before the signal came and after the end.
+    const during = beats() - before
+    assert(during < 10, `${during} while it hung`)
+    await systemd.hears('WATCHDOG=1', beats() + 3)
+  },
+)
+
 laneTest('a daemon that is stopped while it starts does not serve first', userspace, async () => {
   const directory = mkdtempSync(join(tmpdir(), 'life-'))
   const places = ['--state-dir', directory, '--listen', `unix:${directory}/s`, '--metrics-listen', 'off']

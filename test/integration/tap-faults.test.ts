@@ -131,9 +131,11 @@ laneTest('without ovsdb-server calls fail at once, and work again when it is bac
   await until('the service has noticed', async () => !(await bed.api.checkOvs()).ovsdbConnected)
   await assert.rejects(bed.api.createTap({ tap: 'late' }), { code: 'UNAVAILABLE', reason: 'OVSDB_UNAVAILABLE' })
   assert.equal(findLink('late'), undefined)
+  assert.equal(await isServing(bed.service.address), false)
   await bed.ovs.ovsdbServer.restart()
   await until('the service is connected', async () => (await bed.api.checkOvs()).ovsdbConnected)
   assert.equal((await bed.api.createTap({ tap: 'late' })).tap?.name, 'late')
+  await until('the service says that it serves', () => isServing(bed.service.address))
 })
 
 laneTest(
