@@ -13,6 +13,7 @@ import { includesRole, type Role } from './door.js'
 import { type Limits, Rate, Share } from './limits.js'
 import { complaint, refusals } from './refusals.js'
 import type { Failure } from './status.js'
+import { endStrays, whenStray } from './strays.js'
 import { type Source, Turns } from './turns.js'
 
 export interface GateOptions {
@@ -72,6 +73,7 @@ export class Gate {
     this.#places = new Share(connections)
     this.#calls = new Share(calls)
     this.#streams = new Share(streams)
+    endStrays(options.server)
   }
 
   /** Connections that are open, those without a place included. */
@@ -114,6 +116,7 @@ export class Gate {
       this.#leave(connection)
       injector.destroy()
     })
+    whenStray(socket, () => this.#turns.pass(caller.id, connection.source))
     injector.injectConnection(socket)
   }
 

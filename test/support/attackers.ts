@@ -99,6 +99,13 @@ const attackOf = {
         }),
       ),
     ),
+  /** Of a method that is not served. */
+  strays: path =>
+    flood(path, firstStream =>
+      Buffer.concat(
+        Array.from({ length: 100 }, (_, i) => frame('headers', 5, firstStream + 2 * i, callBlock(nothing))),
+      ),
+    ),
   /** Of one stream that asks and asks: it is one call, however much it asks. */
   questions: path =>
     flood(path, firstStream => {
@@ -163,6 +170,7 @@ const list = '/ovs.bridge.v1.BridgeService/ListTaps'
 const watch = '/ovs.bridge.v1.BridgeService/WatchTaps'
 const bandwidth = '/ovs.bridge.v1.BridgeService/GetBandwidth'
 const reflect = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo'
+const nothing = '/ovs.bridge.v1.BridgeService/Nothing'
 const emptyMessage = Buffer.alloc(5)
 /** What file has the service: field 4 of grpc.reflection.v1.ServerReflectionRequest. */
 const aboutService = Buffer.from('\0\0\0\0\x1d\x22\x1bovs.bridge.v1.BridgeService')

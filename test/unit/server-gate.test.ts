@@ -295,6 +295,64 @@ test('who goes on sending what is refused is told to stop', async () => {
   session.destroy()
 })
 
+for (const [what, path, type, answer] of [
+  ['of a method that is not served', '/test.Echo/Nothing', 'application/grpc', { ':status': 200, 'grpc-status': '12' }],
+  ['that is no gRPC', echoService.echo.path, 'text/html', { ':status': 415 }],
+] as const) {
+  test(`a request ${what} is told so, and the client to send no more of it`, async () => {
+    await using held = await startHeld({})
+    const session = await http2To(held.rig.socket)
+    const stray = post(session, { 'content-type': type }, path)
+    stray.write(frame(0, Buffer.from('now')).subarray(0, 6))
+    const [headers] = (await once(stray.resume(), 'response')) as [Readonly<Record<string, unknown>>]
+    for (const [name, value] of Object.entries(answer)) assert.equal(headers[name], value)
+    await until('it is reset', () => stray.closed)
+    assert.equal(stray.rstCode, constants.NGHTTP2_NO_ERROR)
+    const next = post(session)
+    next.end(frame(0, Buffer.from('now')))
+    assert.equal(await grpcStatus(next), 'OK')
+    session.destroy()
+  })
+}
+
+test('requests that are no calls have their turns too', async () => {
+  let turn = 0
+  const countTurns = () => {
+    turn++
+    if (turnOf.length < 2) setImmediate(countTurns)
+  }
+  const turnOf: number[] = []
+  const rig = await startRig((server, calls) =>
+    server.addService(
+      { echo: echoService.echo },
+      {
+        echo: calls.unary<string, string>(async request => {
+          turnOf.push(turn)
+          return request
+        }),
+      },
+    ),
+  )
+  await using _rig = rig
+  const call = (id: number) => [
+    rawFrame('headers', 4, id, callBlock(echoService.echo.path)),
+    rawFrame('data', 1, id, frame(0, Buffer.from('now'))),
+  ]
+  const stray = (i: number) => rawFrame('headers', 5, 2 * i + 3, callBlock('/test.Echo/Nothing'))
+  const client = connect(rig.socket)
+  const gone = new Promise<void>(resolve => client.on('error', () => {}).once('close', () => resolve()))
+  countTurns()
+  // One read of the socket brings all of it, but both calls do not begin in one turn.
+  client
+    .resume()
+    .write(Buffer.concat([greeting, ...call(1), ...Array.from({ length: 200 }, (_, i) => stray(i)), ...call(403)]))
+  await until('both calls are answered', () => rig.records.length === 2)
+  const [first = 0, second] = turnOf
+  assert.equal(second, first + 1)
+  client.destroy()
+  await gone
+})
+
 test('a request whose rest the server does not read yet is not too slow', async () => {
   const busyMs = 2
   const rig = await startRig(
