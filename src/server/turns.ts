@@ -16,7 +16,7 @@ interface CallerTurn {
 /** Calls that a caller begins in one turn of the event loop: fewer while turns last longer than they should. */
 const mostCalls = 64
 const fewestCalls = 4
-const longTurnMs = 20
+const longTurnMs = 5
 
 /**
  * Shares the main thread among callers. In each turn of the event loop a caller begins a few calls; further ones wait for
