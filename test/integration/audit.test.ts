@@ -8,6 +8,7 @@ import { BridgeServiceService } from '../../src/gen/ovs/bridge/v1/service.js'
 import { TunnelType } from '../../src/gen/ovs/bridge/v1/uplink.js'
 import type { bridgeRoles } from '../../src/server/role.js'
 import { spawnDaemon } from '../support/daemon-process.js'
+import { messageOfText, send, targets } from '../support/hostile.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair } from '../support/links.js'
 import { logOf } from '../support/log.js'
@@ -199,5 +200,28 @@ laneTest(
     await Promise.all(callers.map(caller => committer.commit(part, { signal: context.signal, caller })))
     assert.equal(committer.transactions, before + 1)
     assert(commentsOf(bed.ovs).includes(callers.join(', ')))
+  },
+)
+
+laneTest(
+  'whatever stands in the texts of a request, its line in the log is one, short and of ASCII',
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startTestbed(context.signal)
+    const daemon = bed.use(await spawnDaemon(bed.ovs))
+    using connection = connectTo(daemon.address)
+    const texts = ['\u001b[2J\u009b2J\u0000', '\n{"level":"fatal"}\n', '\u202eüber\u{1f600}', 'x'.repeat(70_000)]
+    const all = targets().flatMap(target => texts.map(text => ({ target, message: messageOfText(target.input, text) })))
+    for (const { target, message } of all) {
+      const code = await send(connection.client, target, message)
+      assert(!['INTERNAL', 'UNKNOWN', 'UNAVAILABLE'].includes(code), `${target.name}: ${code}`)
+    }
+    const lines = await until('the last line', () => {
+      const found = daemon.stderr().split('\n')
+      return found.filter(line => line.includes('"method"')).length >= all.length && found
+    })
+    for (const line of lines) assert.match(line, /^[\x20-\x7e]{0,2000}$/)
+    assert.equal(lines.filter(line => line.includes('"method"')).length, all.length)
+    assert.equal(logOf(daemon.stderr()).length, lines.filter(Boolean).length)
   },
 )

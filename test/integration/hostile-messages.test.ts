@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { readdirSync, readlinkSync } from 'node:fs'
-import { Client, credentials, status } from '@grpc/grpc-js'
+import { Client, credentials } from '@grpc/grpc-js'
 import type { Dump } from '../support/dump.js'
-import { hostileMessage, type Target, targets } from '../support/hostile.js'
+import { hostileMessage, send, targets } from '../support/hostile.js'
 import { laneTest } from '../support/lane.js'
 import { linkNames } from '../support/namespace.js'
 import { randomFrom } from '../support/random.js'
@@ -13,26 +13,7 @@ import { until } from '../support/until.js'
 /** `npm run test:all` makes it 100,000. */
 const callCount = Number(process.env['OVS_BRIDGED_TEST_HOSTILE_CALLS'] ?? '1500')
 const callers = 16
-const callTimeoutMs = 60_000
 const mostOpenedOnce = 12
-
-/** The code that one message is answered with; a stream that says something is OK and is left. */
-function send(client: Client, { path, streams }: Target, message: Buffer): Promise<status> {
-  const pass = (bytes: Buffer) => bytes
-  const options = { deadline: Date.now() + callTimeoutMs }
-  return new Promise(resolve => {
-    if (!streams) {
-      client.makeUnaryRequest(path, pass, pass, message, options, error => resolve(error?.code ?? status.OK))
-      return
-    }
-    const stream = client.makeServerStreamRequest(path, pass, pass, message, options)
-    stream.once('data', () => {
-      resolve(status.OK)
-      stream.cancel()
-    })
-    stream.on('error', () => {}).on('status', ({ code }) => resolve(code))
-  })
-}
 
 /** What the descriptors of this process, the daemon's among them, stand for; sockets by their kind alone. */
 function openFiles(): readonly string[] {
@@ -91,7 +72,7 @@ laneTest(
         const target = all[sent++ % all.length]
         assert(target !== undefined)
         const message = hostileMessage(target.input, random)
-        const code = status[await send(client, target, message)] ?? ''
+        const code = await send(client, target, message)
         codes.set(code, (codes.get(code) ?? 0) + 1)
         const is = `${target.name} of ${message.subarray(0, 300).toString('base64')}`
         assert(

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { createFileRegistry, type DescField, type DescMessage, fromBinary, ScalarType } from '@bufbuild/protobuf'
 import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt'
+import { type Client, status } from '@grpc/grpc-js'
 import { checkout } from './readme.js'
 
 /** A method of the service, with what it takes. */
@@ -22,6 +23,27 @@ export function targets(): readonly Target[] {
     streams: methodKind === 'server_streaming',
     input,
   }))
+}
+
+const callTimeoutMs = 60_000
+
+/** The code that one message is answered with; a stream that says something is OK and is left. */
+export async function send(client: Client, { path, streams }: Target, message: Buffer): Promise<string> {
+  const pass = (bytes: Buffer) => bytes
+  const options = { deadline: Date.now() + callTimeoutMs }
+  const code = await new Promise<status>(resolve => {
+    if (!streams) {
+      client.makeUnaryRequest(path, pass, pass, message, options, error => resolve(error?.code ?? status.OK))
+      return
+    }
+    const stream = client.makeServerStreamRequest(path, pass, pass, message, options)
+    stream.once('data', () => {
+      resolve(status.OK)
+      stream.cancel()
+    })
+    stream.on('error', () => {}).on('status', ({ code }) => resolve(code))
+  })
+  return status[code] ?? ''
 }
 
 type Random = () => number
@@ -122,6 +144,16 @@ export function hostileMessage(input: DescMessage, random: Random): Buffer {
       // Groups within groups (wire type 3), which a reader skips by recursion.
       return Buffer.concat([spoilt, Buffer.alloc(50_000, 0x7b)])
   }
+}
+
+/** A message all of whose texts are `text`, those of its parts too. */
+export function messageOfText(message: DescMessage, text: string): Buffer {
+  return Buffer.concat(
+    message.fields.map(field => {
+      if (field.message !== undefined) return lengthDelimited(field.number, messageOfText(field.message, text))
+      return field.scalar === ScalarType.STRING ? lengthDelimited(field.number, Buffer.from(text)) : Buffer.alloc(0)
+    }),
+  )
 }
 
 function noise(random: Random, length: number): Buffer {
