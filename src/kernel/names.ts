@@ -14,9 +14,12 @@ export type LinkName = Brand<string, 'LinkName'>
 export type MacAddress = Brand<string, 'MacAddress'>
 
 const maxNameBytes = 15
-const forbiddenInName = /[\s\p{Cc}\p{Cs}/:%]/u
+const forbiddenInName = /[\s\p{Cc}\p{Cf}\p{Cs}/:%]/u
 
-/** Takes a device name, or says in a few words why the kernel would not (`%` is its pattern for a free number). */
+/**
+ * Takes a device name, or says in a few words why the kernel would not (`%` is its pattern for a free number). Nor are marks
+ * taken that show nothing, or turn a line around: two names must not look the same.
+ */
 export function parseLinkName(text: string): Parsed<LinkName> {
   const reason = faultOfName(text)
   return reason === undefined ? parsed(text as LinkName) : refused(reason)

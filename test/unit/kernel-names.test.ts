@@ -22,6 +22,9 @@ const badNames: [string, string][] = [
   ['a\0', 'contains "\\u0000"'],
   ['tap%d', 'contains "%"'],
   ['a\ud800', 'contains "\\ud800"'],
+  ['a\u202eb', 'contains "\u202e"'],
+  ['a\u200bb', 'contains "\u200b"'],
+  ['\ufeffa', 'contains "\ufeff"'],
 ]
 for (const [name, reason] of badNames) {
   test(`${JSON.stringify(name)} is no device name: ${reason}`, () => {
