@@ -33,7 +33,7 @@ export type Aim =
 export interface Figure {
   readonly name: string
   /** Of both sides. */
-  readonly unit: 'ms' | 'flows' | 'calls/s' | 'packets/s' | 'bytes/port' | '% of a core' | 'MiB'
+  readonly unit: 'ms' | 'flows' | 'calls/s' | 'packets/s' | 'ns/packet' | 'bytes/port' | '% of a core' | 'MiB'
   readonly ours: readonly number[]
   readonly theirs?: readonly number[]
   readonly aim?: Aim

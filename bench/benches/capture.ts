@@ -10,6 +10,7 @@ import { createNamespace, type Namespace } from '../../test/support/namespace.js
 import { until } from '../../test/support/until.js'
 import { type Bench, type Figure, inTurn, type Settings } from '../bench.js'
 import { type LoopFigure, loopFigure } from '../loop-figure.js'
+import { cpuMs } from '../usage.js'
 import { type Served, withService } from '../world.js'
 
 export const capture: Bench = {
@@ -38,6 +39,8 @@ interface Wire {
 /** A capture by one of the sides; `stop` resolves when its file is complete. */
 interface Recording {
   readonly path: string
+  /** Of the process that captures. */
+  readonly pid: number
   stop(): Promise<void>
 }
 
@@ -69,14 +72,23 @@ async function compare(settings: Settings, wire: Wire, bytes: number): Promise<F
     tcpdump: () => whileMeasured(wire, late.idleMs, () => highestRate(settings, wire, bytes, recordByTcpdump)),
     dumpcap: () => highestRate(settings, wire, bytes, recordByDumpcap),
   })
-  const what = `capture: ${bytes} B, without a drop`
-  const common = { unit: 'packets/s', ours: samples.ours } as const
-  const aim = { kind: 'times-as-many', atLeast: 1 } as const
+  const of = (figure: keyof Highest, side: keyof typeof samples) => samples[side].map(sample => sample[figure])
+  const sides = (figure: keyof Highest, theirs: keyof typeof samples) => {
+    return { ours: of(figure, 'ours'), theirs: of(figure, theirs) }
+  }
+  const what = `capture: ${bytes} B`
+  const rate = { unit: 'packets/s', aim: { kind: 'times-as-many', atLeast: 1 } } as const
   return [
-    { ...common, name: `${what} / tcpdump -w`, theirs: samples.tcpdump, aim },
-    { ...common, name: `${what} / dumpcap -w`, theirs: samples.dumpcap },
+    { name: `${what}, without a drop / tcpdump -w`, ...rate, ...sides('perSecond', 'tcpdump') },
+    { name: `${what}, without a drop / dumpcap -w`, unit: 'packets/s', ...sides('perSecond', 'dumpcap') },
     {
-      name: `capture: ${bytes} B, main loop late by, p99 / idle while tcpdump records`,
+      name: `${what}, the most that was sent / to tcpdump -w`,
+      unit: 'packets/s',
+      ...sides('sentPerSecond', 'tcpdump'),
+    },
+    { name: `${what}, processor time / tcpdump -w`, unit: 'ns/packet', ...sides('cpuNs', 'tcpdump') },
+    {
+      name: `${what}, main loop late by, p99 / idle while tcpdump records`,
       unit: 'ms',
       ours: late.capturingMs,
       theirs: late.idleMs,
@@ -86,7 +98,7 @@ async function compare(settings: Settings, wire: Wire, bytes: number): Promise<F
 }
 
 /** Adds to `lateMs` by how much the service's main loop was late meanwhile. */
-async function whileMeasured(wire: Wire, lateMs: number[], work: () => Promise<number>): Promise<number> {
+async function whileMeasured<T>(wire: Wire, lateMs: number[], work: () => Promise<T>): Promise<T> {
   const { result, ms } = await wire.loopDelay.whileMeasured(wire.served.daemon.pid, work)
   lateMs.push(ms)
   return result
@@ -94,26 +106,40 @@ async function whileMeasured(wire: Wire, lateMs: number[], work: () => Promise<n
 
 type Record = (wire: Wire) => Promise<Recording>
 
-/** The highest rate, in packets a second, at which every packet is in the file: found by halving, from the fastest there is. */
-async function highestRate(settings: Settings, wire: Wire, bytes: number, record: Record): Promise<number> {
-  const steps = settings.smoke ? 1 : settings.quick ? 3 : 5
+/** What a side takes. */
+interface Highest {
+  /** The highest rate at which every packet is in the file. */
+  readonly perSecond: number
+  /** What the generator reached without a limit: no rate can be higher. */
+  readonly sentPerSecond: number
+  /** Processor time of the side for one packet, at {@link perSecond}. */
+  readonly cpuNs: number
+}
+
+/** Found by halving, from the fastest there is. */
+async function highestRate(settings: Settings, wire: Wire, bytes: number, record: Record): Promise<Highest> {
+  const steps = settings.smoke ? 1 : settings.quick ? 3 : 6
   const seconds = settings.smoke ? 0.1 : 1
   const fastest = await luckiest(wire, bytes, 0, seconds, record)
-  if (fastest.isWhole) return fastest.perSecond
-  let [low, high] = [0, fastest.perSecond]
-  for (let step = 0; step < steps; step++) {
-    const wanted = (low + high) / 2
-    const { isWhole, perSecond } = await luckiest(wire, bytes, wanted, seconds, record)
-    if (isWhole) low = Math.max(low, perSecond)
-    else high = wanted
+  let best = fastest
+  if (!fastest.isWhole) {
+    best = { ...fastest, perSecond: 0 }
+    for (let step = 0, high = fastest.perSecond; step < steps; step++) {
+      const wanted = (best.perSecond + high) / 2
+      const tried = await luckiest(wire, bytes, wanted, seconds, record)
+      if (!tried.isWhole) high = wanted
+      else if (tried.perSecond > best.perSecond) best = tried
+    }
   }
-  return low
+  return { perSecond: best.perSecond, cpuNs: best.cpuNs, sentPerSecond: fastest.perSecond }
 }
 
 interface Trial {
   readonly isWhole: boolean
   /** As sent. */
   readonly perSecond: number
+  /** Processor time of a packet. */
+  readonly cpuNs: number
 }
 
 /** What else the machine does may cost a packet at any rate: it has three chances. */
@@ -125,14 +151,20 @@ async function luckiest(wire: Wire, bytes: number, perSecond: number, seconds: n
 }
 
 async function trial(wire: Wire, bytes: number, perSecond: number, seconds: number, record: Record): Promise<Trial> {
-  const recording = await record(wire)
+  const { pid, path, stop } = await record(wire)
   try {
+    const beforeMs = cpuMs(pid)
     const generated = await generate(wire, bytes, perSecond, seconds)
-    await recording.stop()
-    const recorded = (statSync(recording.path).size - 24) / (16 + bytes)
-    return { isWhole: recorded === generated.sent, perSecond: generated.sent / generated.seconds }
+    const usedMs = cpuMs(pid) - beforeMs
+    await stop()
+    const recorded = (statSync(path).size - 24) / (16 + bytes)
+    return {
+      isWhole: recorded === generated.sent,
+      perSecond: generated.sent / generated.seconds,
+      cpuNs: (usedMs * 1e6) / recorded,
+    }
   } finally {
-    rmSync(recording.path, { force: true })
+    rmSync(path, { force: true })
   }
 }
 
@@ -156,11 +188,12 @@ function generate({ container }: Wire, bytes: number, perSecond: number, seconds
 
 let recordings = 0
 
-async function recordByService({ served: { api }, directory }: Wire): Promise<Recording> {
+async function recordByService({ served: { api, daemon }, directory }: Wire): Promise<Recording> {
   const fileName = `ours-${++recordings}`
   const { capture } = await api.startCapture({ target: { $case: 'tap', value: tap }, fileName, snapLen })
   return {
     path: join(directory, fileName),
+    pid: daemon.pid,
     stop: async () => void (await api.stopCapture({ id: capture?.id ?? 0 })),
   }
 }
@@ -180,7 +213,13 @@ async function recordByDumpcap(wire: Wire): Promise<Recording> {
   return await recordBy(wire, 'dumpcap', args, /File: /, path)
 }
 
-async function recordBy(wire: Wire, program: string, args: readonly string[], begins: RegExp, path: string) {
+async function recordBy(
+  wire: Wire,
+  program: string,
+  args: readonly string[],
+  begins: RegExp,
+  path: string,
+): Promise<Recording> {
   const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], signal: wire.served.signal })
   let said = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -189,6 +228,7 @@ async function recordBy(wire: Wire, program: string, args: readonly string[], be
   await until(`${program} listens`, () => begins.test(said))
   return {
     path,
+    pid: child.pid ?? 0,
     stop: async () => {
       await delay(companyMs)
       await ended(child)
