@@ -111,7 +111,7 @@ export class DumpFile {
 /** More would have left the processor's cache before it is written out. */
 const batchBytes = 2 ** 18
 // Memory that no packet reaches is never the process's.
-const leastBufferBytes = 2 ** 20
+const leastBufferBytes = 2 ** 22
 const leastBatchPackets = 64
 
 /** The same file once more, with a position of its own. */
