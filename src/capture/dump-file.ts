@@ -3,6 +3,7 @@ import koffi from 'koffi'
 import { fileErrorInWords } from './errors.js'
 import { errnoName } from './libc.js'
 import type { Natives } from './live-handle.js'
+import { type Board, writeBoard } from './messages.js'
 import type { Pointer } from './native.js'
 import { fileHeaderBytes, recordHeaderBytes, wholeRecords } from './pcap-records.js'
 
@@ -18,32 +19,36 @@ export interface WriteFailure {
 
 /**
  * A pcap file that is written through a buffer of our own. The buffer is flushed before it could overflow, so that whatever
- * is written ends with a whole packet, also when the process is killed.
+ * is written ends with a whole packet, also when the process is killed. What the C library holds for it stands on the board.
  */
 export class DumpFile {
   readonly #natives: Natives
   readonly #fd: number
+  readonly #board: Board
   /** Packets that fit into the empty buffer, however long they are. */
   readonly #mostPackets: number
   /** Of a packet with its header in the last batch. */
   #usualBytes: number
-  readonly buffer: Pointer
+  readonly #buffer: Pointer
   readonly dump: Pointer
   #flushedBytes = 0
   #open = true
 
   /** `fd` is this object's from now on. */
-  constructor(natives: Natives, pcap: Pointer, fd: number, snapLenBytes: number) {
+  constructor(natives: Natives, pcap: Pointer, fd: number, snapLenBytes: number, board: Board) {
     this.#natives = natives
     this.#fd = fd
+    this.#board = board
     const recordBytes = recordHeaderBytes + snapLenBytes
     const bufferBytes = Math.max(leastBufferBytes, leastBatchPackets * recordBytes)
     // stdio(3) may write as soon as its buffer is full to the brim.
     this.#mostPackets = Math.floor((bufferBytes - 1) / recordBytes)
     this.#usualBytes = recordBytes
-    this.buffer = natives.libc.allocate(bufferBytes)
-    const stream = natives.libc.openStream(fd, this.buffer, bufferBytes)
+    this.#buffer = natives.libc.allocate(bufferBytes)
+    writeBoard(board, 'buffer', this.#buffer)
+    const stream = natives.libc.openStream(fd, this.#buffer, bufferBytes)
     this.dump = natives.libpcap.openDump(pcap, stream)
+    writeBoard(board, 'dump', this.dump)
   }
 
   /** With what is not flushed yet. */
@@ -103,8 +108,7 @@ export class DumpFile {
 
   #release(): void {
     this.#open = false
-    this.#natives.libpcap.closeDump(this.dump)
-    this.#natives.libc.free(this.buffer)
+    releaseDump(this.#natives, this.#board, this.dump, this.#buffer)
   }
 }
 
@@ -113,6 +117,16 @@ const batchBytes = 2 ** 18
 // Memory that no packet reaches is never the process's.
 const leastBufferBytes = 2 ** 22
 const leastBatchPackets = 64
+
+/**
+ * Closes a dump, and frees its buffer. They go off the board first: were this thread to die in between, what still stood there
+ * would be given back twice.
+ */
+export function releaseDump({ libc, libpcap }: Natives, board: Board, dump: Pointer, buffer: Pointer): void {
+  for (const place of ['dump', 'buffer'] as const) writeBoard(board, place, 0)
+  libpcap.closeDump(dump)
+  libc.free(buffer)
+}
 
 /** The same file once more, with a position of its own. */
 function reopened(fd: number): number {

@@ -49,11 +49,10 @@ export class FileCapture implements Running {
     this.#request = request
     this.#board = board
     this.#quota = quota
-    this.#live = new LiveHandle(natives, request.source)
+    this.#live = new LiveHandle(natives, request.source, board)
     this.#watched = [this.#live]
     this.#name = request.file.name
     this.#identity = request.file.identity
-    writeBoard(board, 'pcap', this.#live.pcap)
     // Before: were this thread to die in between, to close it twice would hit whoever has its number then.
     writeBoard(board, 'fdTaken', 1)
     this.#file = this.#openDump(request.file.fd)
@@ -94,7 +93,6 @@ export class FileCapture implements Running {
 
   close(): void {
     this.#file.close(this.#keepBytes)
-    for (const place of ['dump', 'buffer'] as const) writeBoard(this.#board, place, 0)
   }
 
   /** In a file, of a packet as long as any. */
@@ -218,10 +216,7 @@ export class FileCapture implements Running {
   }
 
   #openDump(fd: number): DumpFile {
-    const file = new DumpFile(this.#natives, this.#live.pcap, fd, this.#request.source.snapLenBytes)
-    writeBoard(this.#board, 'dump', file.dump)
-    writeBoard(this.#board, 'buffer', file.buffer)
-    return file
+    return new DumpFile(this.#natives, this.#live.pcap, fd, this.#request.source.snapLenBytes, this.#board)
   }
 }
 

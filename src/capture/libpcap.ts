@@ -21,7 +21,6 @@ export interface Libpcap {
   error(pcap: Pointer): string
   /** Fills a `struct pcap_stat`. */
   stats(pcap: Pointer, into: Uint32Array): number
-  close(pcap: Pointer): void
   /** A writer of pcap records to a stream, beginning with the file's header. */
   openDump(pcap: Pointer, stream: Pointer): Pointer
   flushDump(dump: Pointer): number
@@ -81,7 +80,6 @@ export function loadLibpcap(): Libpcap {
     setInboundOnly: pcap => setDirection(pcap, inbound),
     error: textual(library, 'const char *pcap_geterr(void *)'),
     stats: numeric(library, 'int pcap_stats(void *, void *)'),
-    close: silent(library, 'void pcap_close(void *)'),
     openDump: pointing(library, 'void *pcap_dump_fopen(void *, void *)'),
     flushDump: numeric(library, 'int pcap_dump_flush(void *)'),
     tellDump: numeric(library, 'int64_t pcap_dump_ftell64(void *)'),

@@ -1,18 +1,9 @@
 import { CaptureError } from './errors.js'
 import type { Libc } from './libc.js'
 import { errorBytes, type Libpcap, programBytes } from './libpcap.js'
+import { type Board, writeBoard } from './messages.js'
 import { type Pointer, textIn } from './native.js'
-
-/** A device to capture, and what of it. */
-export interface Source {
-  readonly device: string
-  /** pcap-filter(7); empty: all. */
-  readonly filter: string
-  /** Bytes kept of each packet. */
-  readonly snapLenBytes: number
-  /** Leaves out what the host sends into the device. */
-  readonly inboundOnly: boolean
-}
+import type { Source } from './source.js'
 
 export interface Natives {
   readonly libc: Libc
@@ -27,7 +18,10 @@ const ringBytes = 4 * 2 ** 20
 
 const DLT_EN10MB = 1
 
-/** A device as it is being captured. Its `pcap` is closed by the main thread: see {@link releaseAll}. */
+/**
+ * A device as it is being captured. Its `pcap` stands on the board from the moment that it exists, and is closed by the main
+ * thread, also when it could not be opened: see {@link releaseAll}.
+ */
 export class LiveHandle {
   readonly #natives: Natives
   readonly pcap: Pointer
@@ -43,16 +37,11 @@ export class LiveHandle {
   down = false
 
   /** Throws CaptureError: `device-refused`, `bad-filter`. */
-  constructor(natives: Natives, source: Source) {
+  constructor(natives: Natives, source: Source, board: Board) {
     this.#natives = natives
-    this.pcap = activated(natives, source)
-    try {
-      listenTo(natives.libpcap, this.pcap, source)
-      this.socket = natives.libpcap.socket(this.pcap)
-    } catch (error) {
-      natives.libpcap.close(this.pcap)
-      throw error
-    }
+    this.pcap = activated(natives, source, board)
+    listenTo(natives.libpcap, this.pcap, source)
+    this.socket = natives.libpcap.socket(this.pcap)
   }
 
   /** Hands packets to a dump; answers with their number, or why there will be no more. */
@@ -94,10 +83,11 @@ export class LiveHandle {
  * Not promiscuous: a tap's device gives all that passes it anyway, and the flag would be a link event, for which
  * ovs-vswitchd walks over all its ports.
  */
-function activated({ libpcap }: Natives, { device, snapLenBytes }: Source): Pointer {
+function activated({ libpcap }: Natives, { device, snapLenBytes }: Source, board: Board): Pointer {
   const errors = Buffer.alloc(errorBytes)
   const pcap = libpcap.create(device, errors)
   if (pcap === 0n) throw new CaptureError({ kind: 'device-refused', device, detail: textIn(errors) })
+  writeBoard(board, 'pcap', pcap)
   libpcap.setSnapLen(pcap, snapLenBytes)
   libpcap.setTimeout(pcap, companyMs)
   libpcap.setBufferSize(pcap, ringBytes)
@@ -106,13 +96,11 @@ function activated({ libpcap }: Natives, { device, snapLenBytes }: Source): Poin
   if (libpcap.activate(pcap) < 0) throw refused(libpcap, pcap, device)
   if (libpcap.setNonBlocking(pcap, errors) < 0) throw refused(libpcap, pcap, device)
   if (libpcap.linkType(pcap) === DLT_EN10MB) return pcap
-  libpcap.close(pcap)
   throw new CaptureError({ kind: 'device-refused', device, detail: 'it is no Ethernet device' })
 }
 
 function refused(libpcap: Libpcap, pcap: Pointer, device: string): CaptureError {
   const detail = libpcap.error(pcap) || 'it is down or gone'
-  libpcap.close(pcap)
   return new CaptureError({ kind: 'device-refused', device, detail })
 }
 

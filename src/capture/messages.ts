@@ -1,7 +1,7 @@
 import type { FileIdentity, PathBelow } from '../lib/safe-file.js'
 import type { CaptureProblem } from './errors.js'
-import type { Source } from './live-handle.js'
 import type { StreamSource } from './pcapng.js'
+import type { Source } from './source.js'
 
 /** Where a capture to files ends by itself; undefined: no limit. */
 export interface FileLimits {

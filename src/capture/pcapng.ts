@@ -1,6 +1,6 @@
-import type { Source } from './live-handle.js'
 import { littleEndian } from './native.js'
 import { pcapRecords, wholeRecords } from './pcap-records.js'
+import type { Source } from './source.js'
 
 /** A device of a pcapng stream, and what is told of it. */
 export interface StreamSource extends Source {

@@ -1,3 +1,4 @@
+import { releaseDump } from './dump-file.js'
 import { companyMs, LiveHandle, type Natives } from './live-handle.js'
 import { type Board, type StreamChunk, type StreamRequest, writeBoard } from './messages.js'
 import type { Pointer } from './native.js'
@@ -19,7 +20,6 @@ interface Part {
   readonly source: StreamSource
   readonly live: LiveHandle
   readonly memory: Memory
-  readonly board: Board
   /** Packets lost, as the reader has been told. */
   toldDropped: number
   /** When to give up on a device that is gone. */
@@ -95,21 +95,15 @@ export class StreamCapture implements Running {
   }
 
   close(): void {
-    for (const { memory, board } of this.#parts) {
-      memory.close()
-      for (const place of ['dump', 'buffer'] as const) writeBoard(board, place, 0)
-    }
+    for (const { memory } of this.#parts) memory.close()
     this.#parts.length = 0
   }
 
   #open(source: StreamSource, board: Board | undefined): void {
     if (board === undefined) throw new Error('a source without a board')
-    const live = new LiveHandle(this.#natives, source)
-    const memory = new Memory(this.#natives, live.pcap, source.snapLenBytes)
-    writeBoard(board, 'pcap', live.pcap)
-    writeBoard(board, 'dump', memory.dump)
-    writeBoard(board, 'buffer', memory.buffer)
-    this.#parts.push({ source, live, memory, board, toldDropped: 0, lostUntilMs: undefined, ended: false })
+    const live = new LiveHandle(this.#natives, source, board)
+    const memory = new Memory(this.#natives, live.pcap, source.snapLenBytes, board)
+    this.#parts.push({ source, live, memory, toldDropped: 0, lostUntilMs: undefined, ended: false })
   }
 
   /** Sends a batch of what a device has; whether it may have more at once. */
@@ -155,37 +149,39 @@ export class StreamCapture implements Running {
 /** A pcap file in memory, which is emptied after each batch. */
 class Memory {
   readonly #natives: Natives
-  readonly buffer: Pointer
+  readonly #board: Board
+  readonly #buffer: Pointer
+  readonly #stream: Pointer
   readonly dump: Pointer
   readonly batchPackets: number
 
-  constructor(natives: Natives, pcap: Pointer, snapLenBytes: number) {
+  constructor(natives: Natives, pcap: Pointer, snapLenBytes: number, board: Board) {
     const recordBytes = recordHeaderBytes + snapLenBytes
     const bytes = Math.max(leastMemoryBytes, leastBatchPackets * recordBytes)
     this.#natives = natives
+    this.#board = board
     this.batchPackets = Math.floor((bytes - 1) / recordBytes)
-    this.buffer = natives.libc.allocate(bytes)
-    this.stream = natives.libc.openMemory(this.buffer, bytes)
-    this.dump = natives.libpcap.openDump(pcap, this.stream)
+    this.#buffer = natives.libc.allocate(bytes)
+    writeBoard(board, 'buffer', this.#buffer)
+    this.#stream = natives.libc.openMemory(this.#buffer, bytes)
+    this.dump = natives.libpcap.openDump(pcap, this.#stream)
+    writeBoard(board, 'dump', this.dump)
     // Without the file's header.
-    natives.libc.rewind(this.stream)
+    natives.libc.rewind(this.#stream)
   }
-
-  readonly stream: Pointer
 
   /** The records since the last time. */
   take(): Buffer {
     const { libc, libpcap } = this.#natives
     const bytes = libpcap.tellDump(this.dump)
     libpcap.flushDump(this.dump)
-    const records = libc.read(this.buffer, bytes)
-    libc.rewind(this.stream)
+    const records = libc.read(this.#buffer, bytes)
+    libc.rewind(this.#stream)
     return records
   }
 
   close(): void {
-    this.#natives.libpcap.closeDump(this.dump)
-    this.#natives.libc.free(this.buffer)
+    releaseDump(this.#natives, this.#board, this.dump, this.#buffer)
   }
 }
 
