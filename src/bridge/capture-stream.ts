@@ -9,7 +9,7 @@ import { abortScope, cancelled, raceAbort } from '../lib/abort.js'
 import type { Call } from './call.js'
 import type { CapturePlaces } from './capture-places.js'
 import { type CapturePorts, removeCapturePort } from './capture-port.js'
-import { type CaptureTarget, findTarget, nameOfTarget, openTarget } from './capture-target.js'
+import { type CaptureTarget, findTarget, nameOfTarget, openTarget, whyNotBegun } from './capture-target.js'
 import type { Host } from './host.js'
 import { invalid } from './problem.js'
 import { undoingOnFailure } from './undo.js'
@@ -36,7 +36,7 @@ export interface StreamParts {
  * signal's reason.
  *
  * Errors: `invalid` filter; `not-found`; `exhausted` places; `device-refused`; for a bridge `exhausted` mirrors, those of a commit, and
- * `not-realised`.
+ * `not-realised`; `busy` when a target goes while it begins.
  */
 export async function* streamCapture(
   host: Host,
@@ -53,6 +53,8 @@ export async function* streamCapture(
     const devices = []
     for (const target of targets) devices.push({ target, ...(await openTarget(host, ports, target, call, undo)) })
     return devices
+  }).catch((error: unknown) => {
+    throw whyNotBegun(error, found)
   })
   const sources = opened.map(
     ({ target, device, port }): StreamSource => ({
@@ -74,6 +76,8 @@ export async function* streamCapture(
     endGone()
     const gone = scopes.map(({ scope }) => scope.signal)
     yield* engine.stream({ sources, maxPackets }, gone, call.signal)
+  } catch (error) {
+    throw whyNotBegun(error, found)
   } finally {
     for (const { port } of opened) if (port !== undefined) await removePort(host, ports, port, call)
   }

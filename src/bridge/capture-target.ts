@@ -5,7 +5,8 @@ import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
 import type { BridgeName, PortName } from './names.js'
 import { ownerOf } from './ownership.js'
-import { tapNotFound } from './problem.js'
+import { BridgeError, tapNotFound } from './problem.js'
+import { problemOf } from './problem-of.js'
 import type { UndoStep } from './undo.js'
 
 /** What is captured. */
@@ -57,7 +58,7 @@ export interface CaptureDevice {
   readonly port: PortName | undefined
 }
 
-/** Finds a tap's device, or makes a port that is handed all that its bridge forwards. */
+/** Finds a tap's device, or makes a port that is handed all that its bridge forwards. Errors: those of {@link createCapturePort}. */
 export async function openTarget(
   host: Host,
   ports: CapturePorts,
@@ -68,4 +69,13 @@ export async function openTarget(
   if (target.kind === 'tap') return { device: target.tap, port: undefined }
   const port = await createCapturePort(host, ports, target.bridge, call, undo)
   return { device: port, port }
+}
+
+/** What a capture could not begin for: `busy` where a target has gone meanwhile, and with it a device. */
+export function whyNotBegun(error: unknown, targets: readonly FoundTarget[]): unknown {
+  const [why] = targets.flatMap(target => target.whyGone() ?? [])
+  const kind = problemOf(error)?.kind
+  const isOfDevice = kind === 'busy' || kind === 'device-refused' || kind === 'not-realised'
+  if (why === undefined || !isOfDevice) return error
+  return new BridgeError({ kind: 'busy', reason: 'CONFLICT', message: why }, { cause: error })
 }

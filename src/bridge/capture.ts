@@ -21,11 +21,18 @@ import { CaptureIds } from './capture-id.js'
 import { CapturePlaces } from './capture-places.js'
 import { type CapturePorts, removeCapturePort } from './capture-port.js'
 import { type StreamSpec, streamCapture } from './capture-stream.js'
-import { type CaptureTarget, type FoundTarget, findTarget, nameOfTarget, openTarget } from './capture-target.js'
+import {
+  type CaptureTarget,
+  type FoundTarget,
+  findTarget,
+  nameOfTarget,
+  openTarget,
+  whyNotBegun,
+} from './capture-target.js'
 import type { Host } from './host.js'
 import type { PortName } from './names.js'
 import { BridgeError, captureNotFound, fileRefused, invalid } from './problem.js'
-import { undoingOnFailure } from './undo.js'
+import { type UndoStep, undoingOnFailure } from './undo.js'
 
 export { defaultSnapLen, parseSnapLen, type SnapLen } from '../capture/index.js'
 
@@ -91,49 +98,18 @@ export class Captures implements AsyncDisposable {
    * what fails later leaves none.
    *
    * Errors: `invalid` filter; `not-found`; `already-exists` and `file-refused` of the file; `exhausted` places or quota;
-   * `device-refused`; for a bridge `exhausted` mirrors, those of a commit, and `not-realised`.
+   * `device-refused`; for a bridge `exhausted` mirrors, those of a commit, and `not-realised`; `busy` when the target goes meanwhile.
    */
   async start(spec: CaptureSpec, call: Call): Promise<Capture> {
     const host = this.#host
     const found = findTarget(host, spec.target)
     const fault = await raceAbort(faultOfFilter(spec.filter, spec.snapLen), call.signal)
     if (fault !== undefined) throw invalid([{ field: 'filter', description: fault }])
-    return await undoingOnFailure(host, call, async undo => {
-      const place = this.#places.take(1)
-      undo(async () => place[Symbol.dispose]())
-      await raceAbort(this.#refuseOverQuota(), call.signal)
-      const id = await this.#ids.take(call)
-      const fileName = spec.fileName ?? generatedName(spec.target, id)
-      const firstName = spec.ring === undefined ? fileName : ringFileName(fileName, 1)
-      const file = await this.#createFile(firstName)
-      let isHandedOver = false
-      undo(async () => {
-        removeCaptureFile(file)
-        await file.folder.close()
-        if (!isHandedOver) await closeFile(file)
-      })
-      const { device, port } = await openTarget(host, this.ports, spec.target, call, undo)
-      const { filter, snapLen, maxPackets, maxBytes, ring } = spec
-      isHandedOver = true
-      const starting = this.#engine.start({
-        source: { device, filter, snapLenBytes: snapLen, inboundOnly: port !== undefined },
-        file: { fd: file.fd, folderFd: file.folder.fd, name: file.name, identity: file.identity },
-        limits: { packets: maxPackets, bytes: maxBytes },
-        ring: ring && { ...ring, baseName: baseNameOf(fileName) },
-      })
-      undo(async () => {
-        const begun = await starting.catch(() => undefined)
-        begun?.stop()
-        await begun?.ended
-      })
-      const engineRun = await raceAbort(starting, call.signal)
-      const running = new Running({ id, spec: { ...spec, fileName }, found, file, port, place, engineRun })
-      this.#running.set(id, running)
-      void this.#follow(running)
-      // It may have gone while the capture began.
-      this.#endGone()
-      return running.view()
-    })
+    try {
+      return await undoingOnFailure(host, call, undo => this.#begin(spec, found, call, undo))
+    } catch (error) {
+      throw whyNotBegun(error, [found])
+    }
   }
 
   /** Ends a capture, and returns when its file is complete and its port gone. Errors: `not-found`. */
@@ -174,6 +150,43 @@ export class Captures implements AsyncDisposable {
     const left = [...this.#running.values()]
     for (const running of left) running.end('the service stopped')
     await raceAbort(Promise.all(left.map(running => running.settled)), scope.signal).catch(() => undefined)
+  }
+
+  async #begin(spec: CaptureSpec, found: FoundTarget, call: Call, undo: (step: UndoStep) => void): Promise<Capture> {
+    const place = this.#places.take(1)
+    undo(async () => place[Symbol.dispose]())
+    await raceAbort(this.#refuseOverQuota(), call.signal)
+    const id = await this.#ids.take(call)
+    const fileName = spec.fileName ?? generatedName(spec.target, id)
+    const firstName = spec.ring === undefined ? fileName : ringFileName(fileName, 1)
+    const file = await this.#createFile(firstName)
+    let isHandedOver = false
+    undo(async () => {
+      removeCaptureFile(file)
+      await file.folder.close()
+      if (!isHandedOver) await closeFile(file)
+    })
+    const { device, port } = await openTarget(this.#host, this.ports, spec.target, call, undo)
+    const { filter, snapLen, maxPackets, maxBytes, ring } = spec
+    isHandedOver = true
+    const starting = this.#engine.start({
+      source: { device, filter, snapLenBytes: snapLen, inboundOnly: port !== undefined },
+      file: { fd: file.fd, folderFd: file.folder.fd, name: file.name, identity: file.identity },
+      limits: { packets: maxPackets, bytes: maxBytes },
+      ring: ring && { ...ring, baseName: baseNameOf(fileName) },
+    })
+    undo(async () => {
+      const begun = await starting.catch(() => undefined)
+      begun?.stop()
+      await begun?.ended
+    })
+    const engineRun = await raceAbort(starting, call.signal)
+    const running = new Running({ id, spec: { ...spec, fileName }, found, file, port, place, engineRun })
+    this.#running.set(id, running)
+    void this.#follow(running)
+    // It may have gone while the capture began.
+    this.#endGone()
+    return running.view()
   }
 
   #endGone(): void {

@@ -98,6 +98,8 @@ function ofCapture({ problem, message }: CaptureError): Problem | undefined {
       return invalid([{ field: 'filter', description: message }]).problem
     case 'device-refused':
       return { kind: 'device-refused', reason: 'DEVICE_REFUSED', message }
+    case 'exhausted':
+      return { kind: 'exhausted', reason: 'EXHAUSTED', message }
     case 'closed':
       return { kind: 'backend-unavailable', reason: 'SHUTTING_DOWN', message }
     case 'worker-died':

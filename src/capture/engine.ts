@@ -125,7 +125,7 @@ class CaptureThread {
     this.#quota = quota
     this.#wakeFd = loadLibc().eventfd()
     if (this.#wakeFd < 0)
-      throw new CaptureError({ kind: 'unexpected', detail: `there is no eventfd: ${errnoName(-this.#wakeFd)}` })
+      throw new CaptureError({ kind: 'exhausted', detail: `the kernel gives no eventfd: ${errnoName(-this.#wakeFd)}` })
     const { port1, port2 } = new MessageChannel()
     this.#port = port1
     const data: CaptureThreadData = { port: port2, wakeFd: this.#wakeFd, ledger: quota.ledger }

@@ -6,6 +6,8 @@ export type CaptureProblem =
   | { readonly kind: 'bad-filter'; readonly detail: string }
   /** The device cannot be listened to. */
   | { readonly kind: 'device-refused'; readonly device: string; readonly detail: string }
+  /** The kernel has nothing left of what a capture needs. */
+  | { readonly kind: 'exhausted'; readonly detail: string }
   /** The thread that captures is gone. */
   | { readonly kind: 'worker-died'; readonly detail: string }
   /** The engine was closed. */
@@ -40,6 +42,7 @@ function describe(problem: CaptureProblem): string {
     case 'closed':
       return 'no more captures are taken'
     case 'bad-filter':
+    case 'exhausted':
     case 'unexpected':
       return problem.detail
   }

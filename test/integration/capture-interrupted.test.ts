@@ -1,13 +1,82 @@
 import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
 import type { Worker } from 'node:worker_threads'
-import { ofTap, startCapture, startCapturing } from '../support/captured.js'
-import { packetSockets } from '../support/descriptors.js'
+import {
+  type CapturingTestbed,
+  nothingIsLeft,
+  ofBridge,
+  ofTap,
+  startCapture,
+  startCapturing,
+} from '../support/captured.js'
+import { openDescriptors, packetSockets, withoutDescriptors } from '../support/descriptors.js'
 import { laneTest } from '../support/lane.js'
 import { refusalOf } from '../support/refusal.js'
 import { blankTap } from '../support/rpc.js'
 import { until, within } from '../support/until.js'
 
 const inside = { only: 'userspace', looksInside: true } as const
+
+/** Waits until neither a file nor a port nor a place of a start is left: one capture is all that there may be. */
+async function startIsUndone(bed: CapturingTestbed): Promise<void> {
+  const { api, directory } = bed
+  await nothingIsLeft(bed)
+  assert.deepEqual(readdirSync(directory), [])
+  assert.deepEqual((await api.listCaptures()).captures, [])
+  const id = await until('the place is free', () => startCapture(api, { ...ofTap('one'), fileName: 'next' }))
+  await api.stopCapture({ id })
+}
+
+laneTest('a capture of a bridge whose caller leaves while it gets its port is undone', {}, async context => {
+  await using bed = await startCapturing(context.signal, '--max-captures', '1')
+  const { api } = bed
+  await api.createTap({ tap: 'one' })
+  bed.ovs.vswitchd.stop()
+  const caller = new AbortController()
+  const starting = refusalOf('the capture', api.startCapture(ofBridge('br0'), { signal: caller.signal }))
+  await until('the mirror is in the database', async () => (await bed.ovs.select('Mirror')).length === 1)
+  caller.abort()
+  assert.equal((await starting).code, 'CANCELLED')
+  bed.ovs.vswitchd.continue()
+  await startIsUndone(bed)
+})
+
+laneTest('a capture whose bridge is destroyed while it gets its port is refused and undone', {}, async context => {
+  await using bed = await startCapturing(context.signal, '--max-captures', '1')
+  const { api } = bed
+  await api.createTap({ tap: 'one' })
+  await api.ensureBridge({ bridge: 'lab' })
+  bed.ovs.vswitchd.stop()
+  const starting = api.startCapture(ofBridge('lab'))
+  await until('the mirror is in the database', async () => (await bed.ovs.select('Mirror')).length === 1)
+  const destroying = api.destroyBridge({ bridge: 'lab' })
+  bed.ovs.vswitchd.continue()
+  const refused = await refusalOf('the capture', starting)
+  assert.deepEqual([refused.code, refused.message], ['ABORTED', 'the bridge lab was destroyed'])
+  await destroying
+  await startIsUndone(bed)
+})
+
+laneTest('captures whose callers leave while they are being opened are undone', inside, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api, directory } = bed
+  await api.createTap({ tap: 'one' })
+  await api.stopCapture({ id: await startCapture(api, { ...ofTap('one'), fileName: '0' }) })
+  const before = openDescriptors()
+  const callers = new AbortController()
+  const names = Array.from({ length: 50 }, (_, i) => String(i + 1))
+  const calls = names.map(fileName => api.startCapture({ ...ofTap('one'), fileName }, { signal: callers.signal }))
+  await Promise.any(calls)
+  callers.abort()
+  const outcomes = await Promise.allSettled(calls)
+  assert(outcomes.some(({ status }) => status === 'rejected'))
+  await until('each file is of a capture', async () => {
+    const { captures } = await api.listCaptures()
+    return String(captures.map(({ fileName }) => fileName).sort()) === String(readdirSync(directory).sort())
+  })
+  await api.stopAllCaptures()
+  await until('no descriptor is left', () => openDescriptors() <= before)
+})
 
 laneTest('what a thread was opening when it died is given back', inside, async context => {
   await using bed = await startCapturing(context.signal)
@@ -25,4 +94,19 @@ laneTest('what a thread was opening when it died is given back', inside, async c
   assert.equal((await second).code, 'ABORTED')
   await until('no socket is left', () => packetSockets() === before)
   await startCapture(api, ofTap('t0'))
+})
+
+laneTest('where no descriptor is to be had nothing is captured, and later it is', inside, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api } = bed
+  await api.createTap({ tap: 'one' })
+  const before = openDescriptors()
+  const stream = bed.use(api.streamCapture({ taps: ['one'] }))
+  {
+    using _none = withoutDescriptors()
+    const refused = await refusalOf('a stream', stream.next())
+    assert.deepEqual([refused.code, refused.reason], ['RESOURCE_EXHAUSTED', 'EXHAUSTED'])
+  }
+  assert(openDescriptors() <= before)
+  await startCapture(api, ofTap('one'))
 })

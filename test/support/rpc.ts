@@ -31,10 +31,7 @@ export const blankTap: CreateTapRequest = CreateTapRequest.fromPartial({})
 export type Api = {
   readonly [K in keyof Methods]: Methods[K]['responseStream'] extends true
     ? (request?: Partial<Request<Methods[K]>>) => RpcStream<Response<Methods[K]>>
-    : (
-        request?: Partial<Request<Methods[K]>>,
-        options?: { readonly timeoutMs?: number },
-      ) => Promise<Response<Methods[K]>>
+    : (request?: Partial<Request<Methods[K]>>, options?: UnaryOptions) => Promise<Response<Methods[K]>>
 }
 
 /** A server's stream of messages, read one by one: what is not read is held back. Disposing it cancels the call. */
@@ -91,11 +88,17 @@ export function connectTo(address: string, { own = false }: { readonly own?: boo
   return { api: api as Api, client, [Symbol.dispose]: () => client.close() }
 }
 
+/** How long the caller waits, and what has it cancel the call. */
+interface UnaryOptions {
+  readonly timeoutMs?: number
+  readonly signal?: AbortSignal
+}
+
 function unary(client: Client, method: ServiceDefinition[string]) {
-  return (request: object = {}, { timeoutMs = defaultTimeoutMs }: { readonly timeoutMs?: number } = {}) =>
+  return (request: object = {}, { timeoutMs = defaultTimeoutMs, signal }: UnaryOptions = {}) =>
     new Promise<unknown>((resolve, reject) => {
       const options: CallOptions = { deadline: Date.now() + timeoutMs }
-      client.makeUnaryRequest(
+      const sent = client.makeUnaryRequest(
         method.path,
         method.requestSerialize,
         method.responseDeserialize,
@@ -107,6 +110,7 @@ function unary(client: Client, method: ServiceDefinition[string]) {
           else reject(new RpcError(error))
         },
       )
+      signal?.addEventListener('abort', () => sent.cancel(), { once: true })
     })
 }
 
