@@ -22,13 +22,13 @@ import { refusalOf, stateOf } from '../support/refusal.js'
 import { startService } from '../support/service.js'
 import { until } from '../support/until.js'
 
-// Files, limits and refusals do not depend on the datapath.
+// Files, quotas and refusals do not depend on the datapath.
 const userspace = { only: 'userspace' } as const
 
 /** Of a frame of 100 bytes in a file. */
 const recordBytes = 116
 
-laneTest('packets, bytes and time end a capture, and its file is never larger than asked', userspace, async context => {
+laneTest('packets, bytes and time end a capture, and its file is never larger than asked', {}, async context => {
   await using bed = await startCapturing(context.signal)
   const { api, directory } = bed
   await api.createTap({ tap: 'one' })

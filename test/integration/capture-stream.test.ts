@@ -14,10 +14,13 @@ import { linkNames } from '../support/namespace.js'
 import { checkout } from '../support/readme.js'
 import { refusalOf } from '../support/refusal.js'
 import type { RpcStream } from '../support/rpc.js'
-import { until } from '../support/until.js'
+import { repeating, until } from '../support/until.js'
 
-// Packets come from a device as they do for a file, which is shown on both datapaths.
+// How a stream waits and ends does not depend on the datapath.
 const userspace = { only: 'userspace', timeoutMs: 85_000 } as const
+// Each program takes seconds to start in user-mode Linux.
+const withPrograms = { timeoutMs: 120_000 } as const
+const patience = { deadlineMs: 60_000 } as const
 
 const ovsBridged = [process.execPath, mainProgram]
 
@@ -46,14 +49,15 @@ async function sendUntil(from: FrameSocket, enough: Promise<unknown>): Promise<n
   let isEnough = false
   void enough.finally(() => (isEnough = true))
   let sent = 0
-  await until('enough was sent', () => {
+  const work = () => {
     if (!isEnough) from.send(testFrame(sent++, 100))
     return isEnough
-  })
+  }
+  await until('enough was sent', work, patience)
   return sent
 }
 
-laneTest('a stream is pcapng of several taps, which says what it is of', userspace, async context => {
+laneTest('a stream is pcapng of several taps, which says what it is of', {}, async context => {
   using directory = temporary()
   await using bed = await startCapturing(context.signal)
   const { api } = bed
@@ -83,6 +87,25 @@ laneTest('a stream is pcapng of several taps, which says what it is of', userspa
   )
   assert.match(said, /Name = two[^]*Comment = bridge br0, tap two, VLAN 20, filter ether proto 0x88b5\n/)
   assert.equal((await capinfos(context.signal, path)).get('Number of packets'), '6')
+})
+
+laneTest('a stream of a bridge has the VLAN of a frame as its tag, and one of a tap has its own', {}, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api } = bed
+  await api.createTap({ tap: 'one', vlan: 10 })
+  const one = bed.use(openTap('one'))
+  const untagged = testFrame(1, 100)
+  const tagged = testFrame(2, 100, { vlan: 30 })
+  const inVlan10 = Buffer.concat([untagged.subarray(0, 12), Buffer.from('8100000a', 'hex'), untagged.subarray(12)])
+  const streams = [
+    { of: { bridge: 'br0', filter: 'vlan 10' }, sent: untagged, seen: inVlan10 },
+    { of: { taps: ['one'], filter: 'vlan 30' }, sent: tagged, seen: tagged },
+  ]
+  for (const { of, sent, seen } of streams) {
+    using stream = api.streamCapture({ ...of, maxPackets: 1n })
+    const data = dataOf(await repeating(() => one.send(sent), readAll(stream)))
+    assert(data.includes(seen), data.toString('hex'))
+  }
 })
 
 laneTest('what a slow reader loses is counted, and told in the stream', userspace, async context => {
@@ -185,7 +208,7 @@ laneTest('streams end with their taps or their reader, and leave nothing', users
   }
 })
 
-laneTest('the command line hands packets to tcpdump', userspace, async context => {
+laneTest('the command line hands packets to tcpdump', withPrograms, async context => {
   await using bed = await startCapturing(context.signal)
   const { api } = bed
   await api.createTap({ tap: 'one' })
@@ -196,18 +219,28 @@ laneTest('the command line hands packets to tcpdump', userspace, async context =
   await sendUntil(one, printed)
   const packets = (await printed).match(/ethertype Unknown \(0x88b5\), length 100/g)
   assert.equal(packets?.length, 3)
-  // The reader leaves first.
-  const head = output(context.signal, 'bash', '-c', `${capture.join(' ')} --tap one -w - | head -c 400 | wc -c`)
-  await sendUntil(one, head)
-  assert.equal((await head).trim(), '400')
-  const [program = '', ...args] = capture
-  const unknown = await command(context.signal, program, ...args, '--tap', 'nobody', '-w', '-')
-  assert.deepEqual(unknown, { status: 1, stdout: '', stderr: 'ovs-bridged capture: no tap is named nobody\n' })
-  const listed = await command(context.signal, program, ...args, '--list')
-  assert.deepEqual(listed, { status: 0, stdout: 'bridge\tbr0\teach frame once\ntap\tone\tbr0, VLAN 0\n', stderr: '' })
 })
 
-laneTest('Wireshark finds the taps and captures them through its extcap interface', userspace, async context => {
+laneTest(
+  'the command line ends with its reader, refuses an unknown tap, and lists what there is',
+  userspace,
+  async context => {
+    await using bed = await startCapturing(context.signal)
+    await bed.api.createTap({ tap: 'one' })
+    const one = bed.use(openTap('one'))
+    const [program = '', ...args] = [...ovsBridged, 'capture', '--server', bed.service.address]
+    const line = `${[program, ...args].join(' ')} --tap one -w - | head -c 400 | wc -c`
+    const head = output(context.signal, 'bash', '-c', line)
+    await sendUntil(one, head)
+    assert.equal((await head).trim(), '400')
+    const unknown = await command(context.signal, program, ...args, '--tap', 'nobody', '-w', '-')
+    assert.deepEqual(unknown, { status: 1, stdout: '', stderr: 'ovs-bridged capture: no tap is named nobody\n' })
+    const listed = await command(context.signal, program, ...args, '--list')
+    assert.deepEqual(listed, { status: 0, stdout: 'bridge\tbr0\teach frame once\ntap\tone\tbr0, VLAN 0\n', stderr: '' })
+  },
+)
+
+laneTest('Wireshark finds the taps and captures them through its extcap interface', withPrograms, async context => {
   using directory = temporary()
   await using bed = await startCapturing(context.signal)
   const { api } = bed
@@ -235,7 +268,7 @@ laneTest('Wireshark finds the taps and captures them through its extcap interfac
   const readToEnd = new Promise<void>(resolve => reading.once('close', resolve))
   await sendUntil(
     one,
-    until('packets have come', () => Buffer.concat(read).length > 1_000),
+    until('packets have come', () => Buffer.concat(read).length > 1_000, patience),
   )
   // Wireshark ends the capture by a signal.
   capturing.kill('SIGTERM')
