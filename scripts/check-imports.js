@@ -31,7 +31,7 @@ const allowed = {
 }
 
 /** The composition root: it imports all, no room imports it. */
-const composition = ['main', 'serve', 'daemon', 'recovery']
+const composition = ['main', 'serve', 'daemon', 'failure', 'recovery']
 
 /** Modules from outside that only these rooms (or the composition root) may import. */
 const reserved = {

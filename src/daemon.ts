@@ -23,6 +23,7 @@ import { askVswitchd } from './bridge/vswitchd.js'
 import { openCaptureEngine } from './capture/index.js'
 import type { Config, MetricsConfig, OvsConfig } from './config.js'
 import { type EmbeddedEvent, startEmbedded } from './embedded/index.js'
+import { type Failure, failUpon } from './failure.js'
 import { descriptors } from './gen/descriptors.js'
 import { schema } from './gen/vswitch.js'
 import { type Kernel, openKernel, openPeerLookup } from './kernel/index.js'
@@ -51,6 +52,8 @@ export interface Daemon extends AsyncDisposable {
   /** Where Prometheus finds its metrics; undefined: nowhere. */
   readonly metricsUrl: string | undefined
   readonly host: Host
+  /** Resolves when it cannot go on, with why, and is to be disposed. */
+  readonly failed: Promise<Error>
 }
 
 /** How long a start waits for the database; later the daemon serves without, as UNAVAILABLE, until it comes. */
@@ -86,7 +89,9 @@ async function compose(
   const lifetime = abortScope()
   const ovsdb = parts.use(connect(config, socket, tally, log))
   parts.defer(() => lifetime.abort(shuttingDown()))
-  const host = await openHost(config, { kernel, ovsdb, socket, lifetime: lifetime.signal, tally, log }, parts, signal)
+  const failure = parts.use(failUpon(ovsdb, config.instance, lifetime))
+  const on = { kernel, ovsdb, socket, lifetime: lifetime.signal, failure, tally, log }
+  const host = await openHost(config, on, parts, signal)
   const store = { directory: config.captureDir, quotaBytes: config.captureQuotaBytes }
   const captures = parts.use(new Captures(host, parts.use(openCaptureEngine(store)), store, config.maxCaptures))
   const recovery = await keepRecovered(host, captures.ports, tally)
@@ -127,6 +132,7 @@ async function compose(
     ovs: `${config.ovs.kind === 'embedded' ? 'its own' : "the host's"}, unix:${socket}, datapath ${host.datapathType}${absence}`,
     metricsUrl: door?.url,
     host,
+    failed: failure.failed,
     [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose](),
   }
 }
@@ -189,14 +195,16 @@ interface Foundations {
   readonly ovsdb: OvsClient
   readonly socket: string
   readonly lifetime: AbortSignal
+  readonly failure: Failure
   readonly tally: Tally
   readonly log: Logger
 }
 
 async function openHost(config: Config, on: Foundations, parts: Disposables, signal: AbortSignal): Promise<Host> {
-  const { kernel, ovsdb, lifetime, tally, log } = on
+  const { kernel, ovsdb, lifetime, failure, tally, log } = on
   const { instance } = config
   await settled(ovsdb, instance, signal)
+  failure.throwIfFailed()
   const notice: Host['notice'] = (level, message, details = {}) => log[level](details, message)
   const records = parts.use(new TapRecords(ovsdb, instance))
   const committer = new Committer(ovsdb, instance, lifetime, tally.transaction)

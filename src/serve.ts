@@ -31,12 +31,14 @@ export async function serve(config: Config, version: string): Promise<number> {
   // A timer of the main thread: it stays away when that hangs.
   const watchdog =
     watchdogMs === undefined ? undefined : setInterval(() => notifier.notify('WATCHDOG=1'), watchdogMs / 3)
-  await new Promise<void>(resolve => whenAborted(stop.signal, resolve))
+  const stopped = new Promise<undefined>(resolve => whenAborted(stop.signal, () => resolve(undefined)))
+  const failure = await Promise.race([stopped, daemon.failed])
+  if (failure !== undefined) process.stderr.write(`ovs-bridged ends: ${failure.message}\n`)
   notifier.notify('STOPPING=1', 'STATUS=lets running calls finish')
   log.info({ drainTimeoutMs: config.drainTimeoutMs }, 'stopping')
   await daemon[Symbol.asyncDispose]()
   clearInterval(watchdog)
-  return 0
+  return failure === undefined ? 0 : 1
 }
 
 /** Whether this process has the capability effectively; proc_pid_status(5), capabilities(7). */

@@ -103,6 +103,12 @@ export function uplinkRoleOf(instance: string, ids: ExternalIds): UplinkRole | u
   return role === 'trunk' || role === 'tunnel' ? role : undefined
 }
 
+/** Format of the row, when it is a later one than we read; a value that is no number counts as absent. */
+export function laterFormat(ids: ExternalIds): number | undefined {
+  const version = Number(ids.get(formatKey) ?? format)
+  return version > Number(format) ? version : undefined
+}
+
 /** Instance that owns the row; undefined: nobody of ours. */
 export function ownerOf(ids: ExternalIds): string | undefined {
   return ids.get(instanceKey)

@@ -32,7 +32,9 @@ export interface DaemonProcess extends AsyncDisposable {
   readonly stdout: () => string
   /** What it said on standard error so far. */
   readonly stderr: () => string
-  /** Sends a signal; resolves to the exit status, or the signal's name, once it has ended. */
+  /** Its exit status, or the name of the signal that ended it. */
+  readonly ended: Promise<number | string>
+  /** Sends a signal; resolves as `ended` does. */
   end(signal: NodeJS.Signals): Promise<number | string>
 }
 
@@ -74,6 +76,7 @@ export async function spawnDaemon(ovs: PrivateOvs | 'embedded', options: DaemonO
       pid: child.pid ?? 0,
       stdout: () => stdout,
       stderr: () => stderr,
+      ended,
       end: signal => {
         child.kill(signal)
         return ended

@@ -170,6 +170,9 @@ export async function setInRecord(
     op: 'mutate',
     table: 'QoS',
     where: [['external_ids', 'includes', ['map', [['ovs-bridged:tap', tap]]]]],
-    mutations: [['external_ids', 'insert', ['map', [[`ovs-bridged:${key}`, value]]]]],
+    mutations: [
+      ['external_ids', 'delete', ['set', [`ovs-bridged:${key}`]]],
+      ['external_ids', 'insert', ['map', [[`ovs-bridged:${key}`, value]]]],
+    ],
   })
 }
