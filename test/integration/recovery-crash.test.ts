@@ -1,18 +1,21 @@
+import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { type FaultName, surviveFaults } from '../support/crash-rounds.js'
+import { bridgeRoles } from '../../src/server/role.js'
+import { callsMade } from '../support/crash-model.js'
+import { type Script, surviveFaults } from '../support/crash-rounds.js'
 import { lane, laneTest } from '../support/lane.js'
 import { seedOfRun } from '../support/random.js'
 import { startTestbed } from '../support/testbed.js'
 
-/** How often each fault strikes in one test. */
-const strikes: Readonly<Record<FaultName, number>> =
+/** The user-mode kernel is some ten times slower. */
+const script: Script =
   lane === 'userspace'
-    ? { daemonKilled: 10, vswitchdKilled: 1, ovsdbKilled: 1, bothStopped: 1 }
-    : { daemonKilled: 8, vswitchdKilled: 1, ovsdbKilled: 1, bothStopped: 1 }
+    ? { calls: 1_500, strikes: { daemonKilled: 10, vswitchdKilled: 1, ovsdbKilled: 1, bothStopped: 1 } }
+    : { calls: 300, strikes: { daemonKilled: 8, vswitchdKilled: 1, ovsdbKilled: 1, bothStopped: 1 } }
 
 /** Daemons to be killed; `npm run test:all` and `scripts/torture crashes` ask for more. */
 const asked = Number(process.env['OVS_BRIDGED_TEST_CRASHES'] ?? (lane === 'userspace' ? 20 : 8))
-const tests = Math.ceil(asked / strikes.daemonKilled)
+const tests = Math.ceil(asked / script.strikes.daemonKilled)
 
 for (let i = 0; i < tests; i++) {
   const which = tests === 1 ? '' : `, ${i + 1} of ${tests}`
@@ -25,11 +28,24 @@ for (let i = 0; i < tests; i++) {
       // The test of policing, which comes before, shows what comes of its absence.
       if (lane === 'kernel') execFileSync('modprobe', ['act_police'])
       await using bed = await startTestbed(context.signal)
-      const survived = await surviveFaults(bed, strikes, seed)
-      for (const [name, { rounds, calls, unacknowledged, done }] of survived) {
+      const survived = await surviveFaults(bed, script, seed)
+      for (const [name, { times, calls, unacknowledged, done }] of survived) {
         const unknown = `${unacknowledged} not acknowledged, ${done} of them done`
-        context.diagnostic(`${rounds} times ${name}: ${calls} calls, ${unknown}`)
+        context.diagnostic(`${times} times ${name}: ${calls} calls, ${unknown}`)
       }
     },
   )
 }
+
+laneTest(
+  'the callers that daemons are killed under make every call that is more than a look',
+  { only: 'userspace' },
+  async () => {
+    const made = await callsMade(10_000, 1)
+    const missing = Object.entries(bridgeRoles).flatMap(([call, role]) =>
+      role === 'viewer' || made.has(call) ? [] : call,
+    )
+    // That one is the last.
+    assert.deepEqual(missing, ['destroyAllBridges'])
+  },
+)

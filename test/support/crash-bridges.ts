@@ -12,6 +12,7 @@ import {
   type OwnedBridge,
   type Plan,
   remoteIpOf,
+  strayBridgeOf,
   withoutBridge,
 } from './crash-owned.js'
 import { openStream, startCapture } from './crash-taps.js'
@@ -37,6 +38,11 @@ export const bridgePlans: Readonly<Record<string, Plan>> = {
     const name = bridgeNameOf(caller)
     if (owned.bridge === undefined || !caller.choices.chance(0.1)) return undefined
     return { call: api => api.destroyBridge({ bridge: name }), after: withoutBridge(owned, caller, name) }
+  },
+  destroyUnmanagedBridge: (caller, owned) => {
+    if (!owned.hasStray || !caller.choices.chance(0.3)) return undefined
+    const request = { bridge: strayBridgeOf(caller) }
+    return { call: api => api.destroyUnmanagedBridge(request), after: { ...owned, hasStray: false } }
   },
   configure: onBridge((bridge, caller, name) => {
     const value = caller.choices.pick(['1', '2', '3'])

@@ -11,6 +11,7 @@ import {
   type Owned,
   type OwnedBridge,
   type OwnedKind,
+  strayBridgeOf,
   tapNamesOf,
 } from './crash-owned.js'
 import { assertWhole } from './crash-whole.js'
@@ -70,6 +71,7 @@ async function matching(belief: Belief, api: Api, there: There): Promise<Owned> 
     bridge: bridge && (await seenBridge(api, bridge)),
     taps: Object.fromEntries(await Promise.all(taps.map(tap => seenTap(api, tap)))),
     lent: seenLent(devicesOf(caller).lent, there),
+    hasStray: there.ports.has(strayBridgeOf(caller)),
   }
   const found = possible.find(owned => isDeepStrictEqual(visible(caller, owned), seen))
   if (found === undefined) {
@@ -134,12 +136,12 @@ async function seenNetflow(api: Api, bridge: string) {
 }
 
 /** What the service shows when all is as a caller has it. */
-function visible(caller: Caller, { bridge, taps, lent }: Owned): unknown {
+function visible(caller: Caller, { bridge, taps, lent, hasStray }: Owned): unknown {
   const shown = Object.entries(taps).map(([name, { kind, bridge: on, ...tap }]): [string, object] => [
     name,
     { ...tap, bridge: on, kind: kinds[kind], isPoliced: true, ovsError: '' },
   ])
-  return { bridge: bridge && visibleBridge(caller, bridge), taps: Object.fromEntries(shown), lent }
+  return { bridge: bridge && visibleBridge(caller, bridge), taps: Object.fromEntries(shown), lent, hasStray }
 }
 
 function visibleBridge(caller: Caller, { config, trunk, tunnel, bond, mirror, netflow }: OwnedBridge) {

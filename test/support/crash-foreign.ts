@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { devicesOf, lendingBridge, type Owned, sharedBridge } from './crash-owned.js'
+import { devicesOf, lendingBridge, type Owned, sharedBridge, strayBridgeOf } from './crash-owned.js'
 import { isRecord, items, textOf } from './crash-rows.js'
 import { insertPort } from './foreign-port.js'
 import { createVethPair, findLink } from './links.js'
@@ -108,13 +108,16 @@ function foreignBridge(row: Readonly<Record<string, unknown>>): readonly object[
   return [{ ...columns, ports: items(ports).filter(isForeign), external_ids: items(external_ids).filter(isForeign) }]
 }
 
-/** Has each caller find the port again that it may take over, unless it is a tap. */
+/** Has each caller find the port again that it may take over, unless it is a tap, and the bridge that it may destroy. */
 export async function lendAgain(
   bed: Testbed,
   container: Namespace,
   callers: readonly { readonly number: number; readonly owned: Owned }[],
 ): Promise<void> {
   for (const { number, owned } of callers) {
+    const stray = strayBridgeOf({ number })
+    const [bridge] = await bed.ovs.select('Bridge', [['name', '==', stray]])
+    if (bridge === undefined) await addForeignBridge(bed.ovs, stray, [])
     const { lent: name } = devicesOf({ number })
     if (owned.taps[name] !== undefined) continue
     if (findLink(name) === undefined) createVethPair({ name }, { name }, container)

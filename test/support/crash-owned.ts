@@ -47,9 +47,11 @@ export interface Owned {
   readonly taps: Readonly<Record<string, OwnedTap>>
   /** What is there of what others have lent, while it is no tap: port and device, the device alone, or nothing. */
   readonly lent: 'port' | 'device' | 'nothing'
+  /** Whether the bridge is there that somebody else has left behind. */
+  readonly hasStray: boolean
 }
 
-export const nothing: Owned = { bridge: undefined, taps: {}, lent: 'port' }
+export const nothing: Owned = { bridge: undefined, taps: {}, lent: 'port', hasStray: true }
 
 /** Somebody who works on names of its own. */
 export interface Caller {
@@ -64,6 +66,8 @@ export interface Caller {
 type Numbered = Pick<Caller, 'number'>
 
 export const bridgeNameOf = ({ number }: Numbered) => `own${number}`
+/** A bridge of somebody else's that nobody minds. */
+export const strayBridgeOf = ({ number }: Numbered) => `x${number}`
 export const bondNameOf = ({ number }: Numbered) => `bond${number}`
 /** Devices that the test has made: to be adopted, to be a trunk, and one that is a port of somebody else's. */
 export const devicesOf = ({ number }: Numbered) => ({

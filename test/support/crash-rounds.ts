@@ -18,8 +18,8 @@ import type { Testbed } from './testbed.js'
 import { until } from './until.js'
 
 const callerCount = 8
-/** The user-mode kernel is some ten times slower. */
-const callsPerRound = lane === 'kernel' ? 24 : 300
+/** About as long as a call takes amid seven others: a fault is to strike at any instant of one. */
+const callMs = lane === 'kernel' ? 1_000 : 150
 
 /** A daemon that may be killed and started anew, and a client of the one that runs. */
 export interface World {
@@ -36,7 +36,7 @@ interface Fault {
   strike(world: World): Promise<void>
 }
 
-/** What befalls a round in the middle of its calls. */
+/** What befalls a script in the middle of its calls. */
 const faults = {
   daemonKilled: { title: 'the daemon was killed', strike: world => world.replaceDaemon() },
   vswitchdKilled: { title: 'ovs-vswitchd was killed', strike: ({ bed }) => bed.ovs.vswitchd.restart() },
@@ -55,9 +55,17 @@ const faults = {
 export type FaultName = keyof typeof faults
 const faultNames: readonly FaultName[] = ['daemonKilled', 'vswitchdKilled', 'ovsdbKilled', 'bothStopped']
 
-/** What came of the rounds of one fault. */
+/** Random calls of every kind. */
+export interface Script {
+  /** At least: some more when a fault strikes at its end. */
+  readonly calls: number
+  /** How often each fault strikes amid them. */
+  readonly strikes: Readonly<Record<FaultName, number>>
+}
+
+/** What came of the calls that one fault befell. */
 export interface Survived {
-  readonly rounds: number
+  readonly times: number
   readonly calls: number
   readonly unacknowledged: number
   /** Of those not acknowledged, the ones that turned out to be done. */
@@ -65,14 +73,14 @@ export interface Survived {
 }
 
 /**
- * Rounds of random calls by eight callers, each of which a fault strikes at a random instant, each fault as often as
- * `strikes` says. After each round, every call that was acknowledged holds, every other is wholly done or not at all, nothing
- * of ours is left that nobody owns, and what is of others is as it was. After the last all is destroyed, and the world as it
- * was before. Answers by the faults' titles.
+ * A script that eight callers share, and faults that strike at random instants of it. After each, every call that was
+ * acknowledged holds, every other is wholly done or not at all, nothing of ours is left that nobody owns, and what is of
+ * others is as it was; then the callers go on. After the last call all is destroyed, and the world as it was before. Answers
+ * by the faults' titles.
  */
 export async function surviveFaults(
   bed: Testbed,
-  strikes: Readonly<Record<FaultName, number>>,
+  script: Script,
   seed: number,
 ): Promise<ReadonlyMap<string, Survived>> {
   const choices = choicesFrom(seed)
@@ -94,12 +102,14 @@ export async function surviveFaults(
   const world = await openWorld(bed)
   await world.connection.api.ensureBridge({ bridge: sharedBridge })
   const survived = new Map<string, Survived>()
-  for (const [round, fault] of inAnyOrder(strikes, choices).entries()) {
+  let called = 0
+  for (const { fault, instant } of legsOf(script, choices)) {
     beliefs = await lendAll(bed, container, beliefs)
-    const struck = await strikeAmid(world, fault, beliefs, choices)
-    beliefs = await settle(world, struck.beliefs, `round ${round} of seed ${seed}, in which ${fault.title}`)
+    const leg = await callUntil(world, fault, instant - called, beliefs, choices)
+    called += leg.calls
+    beliefs = await settle(world, leg.beliefs, `the script of seed ${seed}, after ${called} calls, when ${fault.title}`)
     assert.deepEqual(await foreignState(bed), foreign, 'what is of others')
-    survived.set(fault.title, summed(survived.get(fault.title), struck, beliefs))
+    survived.set(fault.title, summed(survived.get(fault.title), leg, beliefs))
   }
   beliefs = await strikeAmidEnd(world, beliefs, choices)
   beliefs = await settle(world, beliefs, `the end of seed ${seed}`)
@@ -114,7 +124,7 @@ export async function surviveFaults(
   return survived
 }
 
-/** Has each caller find again what it may take over. */
+/** Has each caller find again what it may take over or destroy. */
 async function lendAll(bed: Testbed, container: Namespace, beliefs: readonly Belief[]): Promise<readonly Belief[]> {
   const holdings = beliefs.map(({ caller, possible: [owned = nothing] }) => ({ caller, owned }))
   await lendAgain(
@@ -124,7 +134,7 @@ async function lendAll(bed: Testbed, container: Namespace, beliefs: readonly Bel
   )
   return holdings.map(({ caller, owned }) => {
     const lent = owned.taps[devicesOf(caller).lent] === undefined ? 'port' : owned.lent
-    return { caller, possible: [{ ...owned, lent }], pending: '' }
+    return { caller, possible: [{ ...owned, lent, hasStray: true }], pending: '' }
   })
 }
 
@@ -150,7 +160,22 @@ async function strikeAmidEnd(world: World, beliefs: readonly Belief[], choices: 
   })
 }
 
-function inAnyOrder(strikes: Readonly<Record<FaultName, number>>, choices: Choices): readonly Fault[] {
+/** The calls up to a fault. */
+interface Leg {
+  readonly fault: Fault
+  /** How many calls of the script are begun before it strikes. */
+  readonly instant: number
+}
+
+const end: Fault = { title: 'the script ended', strike: async () => {} }
+
+function legsOf({ calls, strikes }: Script, choices: Choices): readonly Leg[] {
+  const befalling = inAnyOrder(strikes, choices)
+  const instants = befalling.map(() => choices.below(calls)).sort((a, b) => a - b)
+  return [...befalling.map((fault, i) => ({ fault, instant: instants[i] ?? 0 })), { fault: end, instant: calls }]
+}
+
+function inAnyOrder(strikes: Script['strikes'], choices: Choices): readonly Fault[] {
   const left = faultNames.flatMap(name => Array.from({ length: strikes[name] }, () => faults[name]))
   return left.map((_, i) => {
     const j = i + choices.below(left.length - i)
@@ -161,13 +186,13 @@ function inAnyOrder(strikes: Readonly<Record<FaultName, number>>, choices: Choic
   })
 }
 
-function summed(before: Survived | undefined, { calls, beliefs }: Struck, settled: readonly Belief[]): Survived {
+function summed(before: Survived | undefined, { calls, beliefs }: Called, settled: readonly Belief[]): Survived {
   const unacknowledged = beliefs.filter(({ pending }) => pending !== '').length
   const done = beliefs.filter(
     ({ possible }, i) => possible.length > 1 && possible[0] === settled[i]?.possible[0],
   ).length
   return {
-    rounds: (before?.rounds ?? 0) + 1,
+    times: (before?.times ?? 0) + 1,
     calls: (before?.calls ?? 0) + calls,
     unacknowledged: (before?.unacknowledged ?? 0) + unacknowledged,
     done: (before?.done ?? 0) + done,
@@ -200,18 +225,24 @@ async function openWorld(bed: Testbed): Promise<World> {
   }
 }
 
-interface Struck {
+interface Called {
   readonly calls: number
   readonly beliefs: readonly Belief[]
 }
 
-/** Calls until the fault has struck, and what each caller believes then. */
-async function strikeAmid(world: World, fault: Fault, beliefs: readonly Belief[], choices: Choices): Promise<Struck> {
-  const progress = { calls: 0, acknowledged: 0, isStruck: false, isOver: false }
+/** Has all call until the fault has struck, at some instant once `enough` calls are begun; and what each believes then. */
+async function callUntil(
+  world: World,
+  fault: Fault,
+  enough: number,
+  beliefs: readonly Belief[],
+  choices: Choices,
+): Promise<Called> {
+  const progress = { calls: 0, isStruck: false, isOver: false }
   const { api } = world.connection
   const work = async ({ caller, possible }: Belief): Promise<Belief> => {
     let [owned = nothing] = possible
-    while (!progress.isOver && progress.calls < callsPerRound) {
+    while (!progress.isOver) {
       progress.calls++
       const next = plan(caller, owned)
       try {
@@ -227,17 +258,15 @@ async function strikeAmid(world: World, fault: Fault, beliefs: readonly Belief[]
         return { caller, possible, pending: `${next.kind} (${error.reason || error.code}: ${error.message})` }
       }
       owned = next.after
-      progress.acknowledged++
     }
     return { caller, possible: [owned], pending: '' }
   }
   const callers = Promise.all(beliefs.map(work))
   const strike = async () => {
-    const enough = choices.below(callsPerRound - callerCount)
-    const isReady = () => progress.acknowledged >= enough || progress.isOver
-    await until('callers go on', isReady, { deadlineMs: 60_000, everyMs: 1 })
+    const isReady = () => progress.calls >= enough || progress.isOver
+    await until('callers go on', isReady, { deadlineMs: 120_000, everyMs: 1 })
+    if (fault !== end) await delay(choices.below(callMs))
     if (progress.isOver) return
-    await delay(choices.below(20))
     progress.isStruck = true
     await fault.strike(world)
     progress.isOver = true
@@ -287,7 +316,7 @@ async function destroyAll({ connection: { api } }: World): Promise<void> {
 async function lastingState(bed: Testbed) {
   const { database, links } = await stateOf(bed)
   const { Open_vSwitch: root = [], ...tables } = database
-  const named = links.map(link => link.replace(/^\d+ (f\d+)$/, '$1')).sort()
+  const named = links.map(link => link.replace(/^\d+ ([fx]\d+)$/, '$1')).sort()
   return { tables, root: root.map(withoutCaptureId), links: named }
 }
 

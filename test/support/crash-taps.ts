@@ -100,7 +100,11 @@ export const tapPlans: Readonly<Record<string, Plan>> = {
     const name = caller.choices.pick(names)
     return { call: api => api.destroyTap({ tap: name }), after: withoutTap(owned, name) }
   },
+  reserve: (_caller, owned) => ({ call: api => api.reserveTapName(), after: owned }),
   reap: (_caller, owned) => ({ call: api => api.reapTaps(), after: owned }),
+  // Those of other callers too.
+  stopCaptures: (caller, owned) =>
+    caller.choices.chance(0.1) ? { call: api => api.stopAllCaptures(), after: owned } : undefined,
   captureTap: onFreeTap((tap, _caller, _owned, name) =>
     tap.bridge === '' ? undefined : { call: api => startCapture(api, ofTap(name)), tap },
   ),

@@ -12,6 +12,7 @@ import {
   type Owned,
   type OwnedTap,
   remoteIpOf,
+  strayBridgeOf,
 } from './crash-owned.js'
 import { isRecord, items, mapOf, ourMarks, portRows, rowOf, rowsOf, textOf } from './crash-rows.js'
 import type { Dump } from './dump.js'
@@ -224,6 +225,7 @@ async function assertDevices(holdings: readonly Holding[], ovs: PrivateOvs): Pro
   const [shaped, policed, devices] = [new Set<string>(), new Set<string>(), new Set<string>()]
   for (const { caller, owned } of holdings) {
     assert.equal(links.has(devicesOf(caller).lent), owned.lent !== 'nothing', `the device ${devicesOf(caller).lent}`)
+    assert.equal(links.has(strayBridgeOf(caller)), owned.hasStray, `the device ${strayBridgeOf(caller)}`)
     if (owned.bridge !== undefined) devices.add(bridgeNameOf(caller))
     for (const [name, tap] of Object.entries(owned.taps)) {
       const [row, link] = [interfaces.get(name), links.get(name)]
