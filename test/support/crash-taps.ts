@@ -85,7 +85,7 @@ export const tapPlans: Readonly<Record<string, Plan>> = {
   police: onFreeTap((tap, caller, _owned, name) => {
     // The userspace datapath cannot.
     if (tap.kind === 'host' || lane === 'userspace') return undefined
-    const policed = caller.choices.pick(['', '30mbit'])
+    const policed = caller.choices.pick(['', '30mbit', '40mbit'])
     const request = { tap: name, qos: { rate: policed }, direction: QosDirection.FROM_ENDPOINT }
     return { call: api => api.updateQos(request), tap: { ...tap, policed } }
   }),

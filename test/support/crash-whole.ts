@@ -18,7 +18,7 @@ import { isRecord, items, mapOf, ourMarks, portRows, rowOf, rowsOf, textOf } fro
 import type { Dump } from './dump.js'
 import { listLinks } from './links.js'
 import type { PrivateOvs } from './ovs.js'
-import { listQueueing } from './qos.js'
+import { listQueueing, policedRate } from './qos.js'
 import type { Api } from './rpc.js'
 
 /** A caller with what it has. */
@@ -79,7 +79,7 @@ function interfaceView(name: string, type: string, options: readonly string[], p
 function portsOf({ caller, owned }: Holding): PortView[] {
   const { bridge, taps } = owned
   const ofTap = (name: string, { kind, policed }: OwnedTap) =>
-    interfaceView(name, kind === 'host' ? 'internal' : '', [], policed === '' ? 0 : 30_000)
+    interfaceView(name, kind === 'host' ? 'internal' : '', [], Number(policed.replace('mbit', '000')))
   const views: PortView[] = []
   for (const [name, tap] of Object.entries(taps)) {
     if (tap.bridge === '' || bridge?.bond?.members.includes(name) === true) continue
@@ -242,6 +242,7 @@ async function assertDevices(holdings: readonly Holding[], ovs: PrivateOvs): Pro
       )
       // One that is detached keeps the policer that it had.
       if (tap.bridge !== '') assert.equal(hasIngress, tap.policed !== '', `the policer of ${name}`)
+      if (hasIngress) assert.equal(policedRate(name), tap.policed.replace('mbit', 'Mbit'), `the limit of ${name}`)
       devices.add(name)
       if (tap.policed !== '') policed.add(name)
       if (Object.keys(tap.qos).length > 0) shaped.add(name)

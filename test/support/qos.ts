@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Qos, TapQos } from '../../src/gen/ovs/bridge/v1/qos.js'
 import type { Qdisc } from '../../src/kernel/index.js'
@@ -68,6 +69,12 @@ export function hasIngressQdisc(device: string): boolean {
   const index = indexOf(device)
   const { messages } = exchange('dump', { type: RTM_GETQDISC, payload: encodeQdiscQuery(0) })
   return messages.some(({ type, payload }) => type === RTM_NEWQDISC && ingressDevice(payload) === index)
+}
+
+/** How fast the kernel lets come in what a device receives, as tc(8) says it, without ours having read it: `30Mbit`. */
+export function policedRate(device: string): string | undefined {
+  const filters = execFileSync('tc', ['filter', 'show', 'dev', device, 'ingress'], { encoding: 'utf8' })
+  return /\bpolice\b.* rate (\S+)/.exec(filters)?.[1]
 }
 
 /** What `tc qdisc del dev DEVICE ingress` does. */
