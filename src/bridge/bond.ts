@@ -17,7 +17,7 @@ import { holderOf, managedBridge } from './inventory.js'
 import { refuseMirrored } from './mirror-row.js'
 import type { BridgeName, PortName, VlanId } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
-import { type BondRecord, idOf, portMarks, randomId, writeBondRecord } from './ownership.js'
+import { type BondRecord, bondQinQMark, idOf, portMarks, randomId, writeBondRecord } from './ownership.js'
 import { movePorts, portVlans } from './placement.js'
 import { bondNotFound, deviceNotFound, invalid, nameTaken, type Violation } from './problem.js'
 import { type Expected, realised } from './realise.js'
@@ -234,8 +234,7 @@ export async function setBondQinQ(
       if (port === undefined) throw bondNotFound(name)
       const record = { ...recordOfBond(replica, port), qinqOuterVlan: outerVlan }
       transaction.update('Port', port._uuid, portVlans(record))
-      if (port.qos !== undefined)
-        transaction.update('QoS', port.qos, { external_ids: writeBondRecord(host.instance, record) })
+      if (port.qos !== undefined) transaction.setKeys('QoS', port.qos, 'external_ids', bondQinQMark(outerVlan))
       const bond = bondView(host, port)
       return () => bond
     },

@@ -88,6 +88,17 @@ export function writeTapRecord(instance: string, record: TapRecord): Map<string,
   return ids
 }
 
+/** Keys that {@link writeTapRecord} leaves out of some records. */
+const optionalKeys = [
+  ...['bridge', 'mac', 'mtu', 'qinq-outer-vlan', 'counted', 'policed-kbps', 'owner-uid', 'multi-queue', 'netns'],
+  ...['veth-index', 'state', 'addresses', ...qosFields.map(field => `qos-${field}`)],
+].map(key => prefix + key)
+
+/** Changes to a record's keys (undefined: removed) that make it this one. Those that only a later version knows stay. */
+export function tapRecordMarks(instance: string, record: TapRecord): Map<string, string | undefined> {
+  return new Map([...optionalKeys.map(key => [key, undefined] as const), ...writeTapRecord(instance, record)])
+}
+
 /** Changes to a record's keys (undefined: removed) that write down its addresses. */
 export function addressMark(addresses: readonly SeenAddress[]): Map<string, string | undefined> {
   return new Map([[addressesKey, addresses.length === 0 ? undefined : formatAddresses(addresses)]])

@@ -254,6 +254,11 @@ export function writeBondRecord(instance: string, { id, vlan, qinqOuterVlan }: B
   return ids
 }
 
+/** Changes to a record's keys (undefined: removed) that put a bond on this outer VLAN. */
+export function bondQinQMark(outerVlan: VlanId | undefined): Map<string, string | undefined> {
+  return new Map([[`${prefix}qinq-outer-vlan`, outerVlan === undefined ? undefined : String(outerVlan)]])
+}
+
 export function readBondRecord(ids: ExternalIds): BondRecord {
   const vlan = (key: string) => {
     const text = ids.get(prefix + key)

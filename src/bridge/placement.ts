@@ -7,7 +7,7 @@ import { managedBridge, type Tap, tapOf } from './inventory.js'
 import type { BridgeName } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
 import { type BondRecord, deviceAlias, interfaceMarks, portMarks } from './ownership.js'
-import { type TapRecord, writeTapRecord } from './ownership-tap.js'
+import { type TapRecord, tapRecordMarks, writeTapRecord } from './ownership-tap.js'
 import { policingColumns } from './policing.js'
 import { type Expected, realised } from './realise.js'
 import { isSuperseded } from './tap-changes.js'
@@ -103,10 +103,12 @@ export function movePorts(
 export function keepRecord(host: Host, transaction: OvsTransaction, record: TapRecord): Uuid | NamedUuid {
   const kept = host.records.get(record.name)
   const { qos, policedKbps, counted, addresses } = latest(host, record)
-  const external_ids = writeTapRecord(host.instance, { ...record, qos, policedKbps, counted, addresses })
-  const values = { type: 'linux-noop', external_ids }
-  if (kept === undefined) return transaction.insert('QoS', values)
-  transaction.update('QoS', kept.uuid, values)
+  const now = { ...record, qos, policedKbps, counted, addresses }
+  if (kept === undefined) {
+    return transaction.insert('QoS', { type: 'linux-noop', external_ids: writeTapRecord(host.instance, now) })
+  }
+  transaction.update('QoS', kept.uuid, { type: 'linux-noop' })
+  transaction.setKeys('QoS', kept.uuid, 'external_ids', tapRecordMarks(host.instance, now))
   return kept.uuid
 }
 

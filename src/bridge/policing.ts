@@ -3,7 +3,7 @@ import { raceAbort } from '../lib/abort.js'
 import type { Call } from './call.js'
 import type { Committer, OvsTransaction, Part } from './commit.js'
 import { bridgeOf, type DatapathType, type OvsClient, type OvsReplica, type OvsRows, portOfInterface } from './ovs.js'
-import { type TapRecord, writeTapRecord } from './ownership-tap.js'
+import { type TapRecord, tapRecordMarks } from './ownership-tap.js'
 import { type BridgeError, tapNotFound, unsupported } from './problem.js'
 import type { TapRecords } from './tap-records.js'
 
@@ -61,8 +61,8 @@ export function recordPolicing(
     write: (transaction, replica) => {
       const kept = records.get(tap.name)
       if (kept === undefined || kept.record.id !== tap.id || kept.record.defunct) throw tapNotFound(tap.name)
-      const external_ids = writeTapRecord(instance, { ...kept.record, qos, policedKbps })
-      transaction.update('QoS', kept.uuid, { external_ids })
+      const marks = tapRecordMarks(instance, { ...kept.record, qos, policedKbps })
+      transaction.setKeys('QoS', kept.uuid, 'external_ids', marks)
       setColumns(transaction, replica, tap.name, policedKbps)
       return () => undefined
     },

@@ -4,7 +4,7 @@ import type { Part } from './commit.js'
 import type { Host } from './host.js'
 import type { PortName } from './names.js'
 import { rootOf } from './ovs.js'
-import { type TapRecord, writeTapRecord } from './ownership-tap.js'
+import { type TapRecord, tapRecordMarks } from './ownership-tap.js'
 import { policedBitsPerSecond, recordPolicing, refuseUnpoliceable } from './policing.js'
 import { BridgeError, invalid, notOwned, tapNotFound, unsupported } from './problem.js'
 import { delayMissing, fieldsMissingDelay, isPlain, noQos, type Qos, type QosChange } from './qos-parse.js'
@@ -180,7 +180,8 @@ function recording(host: Host, { name, id }: TapRecord, qos: Qos): Part<void> {
     write: transaction => {
       const kept = host.records.get(name)
       if (kept === undefined || kept.record.id !== id || kept.record.defunct) throw tapNotFound(name)
-      transaction.update('QoS', kept.uuid, { external_ids: writeTapRecord(host.instance, { ...kept.record, qos }) })
+      const marks = tapRecordMarks(host.instance, { ...kept.record, qos })
+      transaction.setKeys('QoS', kept.uuid, 'external_ids', marks)
       return () => undefined
     },
   }

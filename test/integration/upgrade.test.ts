@@ -10,7 +10,8 @@ import { createVethPair, findLink } from '../support/links.js'
 import { rootQdisc, setInRecord } from '../support/qos.js'
 import { restoreDatabase } from '../support/recorded-database.js'
 import { stateOf } from '../support/refusal.js'
-import { startService } from '../support/service.js'
+import { blankTap } from '../support/rpc.js'
+import { startServedTestbed, startService } from '../support/service.js'
 import { startTestbed, type Testbed } from '../support/testbed.js'
 import { until, within } from '../support/until.js'
 
@@ -53,7 +54,7 @@ laneTest('a daemon goes on from the database that an earlier one left', {}, asyn
       ['two', TapKind.TUNTAP, TapState.ACTIVE, 'br0', 6, ''],
     ],
   )
-  const [one] = taps.filter(({ name }) => name === 'one')
+  const one = taps.find(({ name }) => name === 'one')
   assert.deepEqual([one?.mac, one?.mtu, one?.qinqOuterVlan], ['02:00:00:00:00:01', 1400, 100])
   assert.deepEqual([rootQdisc('one')?.ours, rootQdisc('one')?.kind], [true, 'tbf'])
   assert.deepEqual([findLink('two')?.index, findLink('dead')], [former, undefined])
@@ -79,6 +80,26 @@ laneTest('a daemon goes on from the database that an earlier one left', {}, asyn
   assert.equal(bridges?.length, 1)
   assert(!JSON.stringify(bridges).includes('ovs-bridged:'))
   assert.deepEqual([ports?.length, QoS, mirrors], [1, undefined, undefined])
+})
+
+laneTest('keys of a record that only a later version knows stay', { only: 'userspace' }, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  const { api, ovs } = bed
+  await api.createTaps({ taps: ['one', 'two', 'three'].map(tap => ({ ...blankTap, tap })) })
+  await api.addBond({ bond: 'bond0', bridge: 'br0', members: ['two', 'three'], mode: BondMode.ACTIVE_BACKUP })
+  const ofTomorrow = ['ovs-bridged:of-tomorrow', 'yes']
+  const mutations = [['external_ids', 'insert', ['map', [ofTomorrow]]]]
+  await ovs.configure({ op: 'mutate', table: 'QoS', where: [], mutations })
+  await api.moveTap({ tap: 'one', vlan: 7 })
+  await api.updateQos({ tap: 'one', qos: { rate: '10mbit' } })
+  await api.setTapQinQ({ tap: 'one', outerVlan: 100 })
+  await api.removeQos({ tap: 'one' })
+  await api.removeTap({ tap: 'one' })
+  await api.addTap({ tap: 'one', bridge: 'br0' })
+  await api.setTapQinQ({ tap: 'bond0', outerVlan: 100 })
+  const rows = await ovs.select('QoS')
+  assert.equal(rows.length, 4)
+  for (const row of rows) assert(JSON.stringify(row).includes(JSON.stringify(ofTomorrow)), JSON.stringify(row))
 })
 
 const refusal =

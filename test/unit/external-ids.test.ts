@@ -14,7 +14,13 @@ import {
   uplinkRoleOf,
   writeBondRecord,
 } from '../../src/bridge/ownership.js'
-import { readTapRecord, recordedTap, type TapRecord, writeTapRecord } from '../../src/bridge/ownership-tap.js'
+import {
+  readTapRecord,
+  recordedTap,
+  type TapRecord,
+  tapRecordMarks,
+  writeTapRecord,
+} from '../../src/bridge/ownership-tap.js'
 import { repairs } from '../../src/bridge/recovered.js'
 import { isRecord } from '../../src/lib/json-rpc.js'
 import { checkout } from '../support/readme.js'
@@ -78,6 +84,26 @@ test('what is read of a record is written as it was', () => {
     const written =
       record === undefined ? writeBondRecord('default', readBondRecord(ids)) : writeTapRecord('default', record)
     assert.deepEqual(new Map([...written].sort()), new Map([...ids].sort()))
+  }
+})
+
+test('what a record no longer says goes, and nothing else', () => {
+  const plain = readTapRecord(
+    new Map([
+      ['ovs-bridged:tap', 'one'],
+      ['ovs-bridged:kind', 'host'],
+    ]),
+  )
+  assert(plain !== undefined)
+  const wanted = writeTapRecord('default', plain).set('ovs-bridged:of-tomorrow', 'yes')
+  for (const { ids } of dumps.flatMap(dump => rowsOf('QoS', dump))) {
+    if (recordedTap('default', ids) === undefined) continue
+    const now = new Map(ids).set('ovs-bridged:of-tomorrow', 'yes')
+    for (const [key, value] of tapRecordMarks('default', plain)) {
+      if (value === undefined) now.delete(key)
+      else now.set(key, value)
+    }
+    assert.deepEqual(new Map([...now].sort()), new Map([...wanted].sort()))
   }
 })
 
