@@ -10,7 +10,7 @@ import { countTaps } from './bridge/inventory.js'
 import { NameSeries } from './bridge/name-series.js'
 import { NetflowCollectors } from './bridge/netflow-collectors.js'
 import { type DatapathType, monitored, needed, type OvsClient } from './bridge/ovs.js'
-import { bridgeDeviceAlias } from './bridge/ownership.js'
+import { bridgeDeviceAlias, deviceAlias } from './bridge/ownership.js'
 import { QosUpkeep } from './bridge/qos-upkeep.js'
 import { runReaper } from './bridge/reap.js'
 import { repairs } from './bridge/recovered.js'
@@ -26,7 +26,7 @@ import { type EmbeddedEvent, startEmbedded } from './embedded/index.js'
 import { type Failure, failUpon } from './failure.js'
 import { descriptors } from './gen/descriptors.js'
 import { schema } from './gen/vswitch.js'
-import { type Kernel, openKernel, openPeerLookup } from './kernel/index.js'
+import { claimName, type Kernel, openKernel, openPeerLookup } from './kernel/index.js'
 import { abortScope, shuttingDown, sleep } from './lib/abort.js'
 import { Disposables } from './lib/disposables.js'
 import { type Door, newTally, type Present, serveMetrics, type Tally } from './metrics/index.js'
@@ -84,6 +84,7 @@ async function compose(
   parts: Disposables,
   signal: AbortSignal,
 ): Promise<Daemon> {
+  parts.use(claimInstance(config.instance))
   const kernel = parts.use(await openKernel())
   const socket = await openOvs(config, kernel, log, parts, signal)
   const lifetime = abortScope()
@@ -135,6 +136,16 @@ async function compose(
     failed: failure.failed,
     [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose](),
   }
+}
+
+/**
+ * Keeps daemons of one instance apart that have different databases: the lock in a database does not, and to each the devices
+ * of the other would be orphans.
+ */
+function claimInstance(instance: string): Disposable {
+  const claim = claimName(deviceAlias(instance))
+  if (claim !== undefined) return claim
+  throw new Error(`another daemon of the instance ${instance} runs on this host; give this one another --instance`)
 }
 
 /** The socket of the database that is to be managed. */

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
 import type { Host } from './host.js'
@@ -31,7 +31,7 @@ export async function createCapturePort(
   call: Call,
   undo: (step: UndoStep) => void,
 ): Promise<PortName> {
-  const name = capturePortName()
+  const name = capturePortName(host.instance)
   const id = randomId()
   ports.add(name)
   undo(async () => ports.delete(name))
@@ -48,15 +48,22 @@ export async function createCapturePort(
   return name
 }
 
-/** Whether a device has a name as those of these ports. */
-export function isCaptureDevice(name: string): boolean {
-  return /^cap-[\da-f]{10}$/.test(name)
+/**
+ * Whether a device has a name as those of these ports of the instance. Its maker is ovs-vswitchd, and whoever asked for it may
+ * have been killed before it got an alias: so the name says whose it is.
+ */
+export function isCaptureDevice(instance: string, name: string): boolean {
+  return name === spell(instance, name.slice(4, 10))
 }
 
-function capturePortName(): PortName {
-  const name = parsePortName(`cap-${randomBytes(5).toString('hex')}`)
+function capturePortName(instance: string): PortName {
+  const name = parsePortName(spell(instance, randomBytes(3).toString('hex')))
   if (!name.ok) throw new Error(name.reason)
   return name.value
+}
+
+function spell(instance: string, random: string): string {
+  return `cap-${random}${createHash('sha256').update(`${instance}\0${random}`).digest('hex').slice(0, 4)}`
 }
 
 function insertion(host: Host, bridge: BridgeName, name: PortName, id: string): Part<void> {

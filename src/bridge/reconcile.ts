@@ -33,7 +33,7 @@ function markedOf(host: Host, links: readonly Link[]): Link[] {
   const isOurs = (link: Link) => {
     if (link.kind === 'veth') return link.alias === alias || (link.alias === '' && isBornFor(alias, link))
     if (link.tun?.persistent !== true) return false
-    return link.alias === alias || link.alias === bridgeAlias || isCaptureDevice(link.name)
+    return link.alias === alias || link.alias === bridgeAlias || isCaptureDevice(host.instance, link.name)
   }
   return links.filter(isOurs)
 }

@@ -1,5 +1,6 @@
 /** Links, taps and veths over netlink and /dev/net/tun. Knows no Open vSwitch. */
 export { isBornFor } from './birth-mac.js'
+export { claimName } from './claim.js'
 export { KernelError, type KernelProblem, type Where } from './errors.js'
 export { type Kernel, openKernel } from './kernel.js'
 export type {
