@@ -118,8 +118,8 @@ async function whole(repaired: Promise<readonly string[]>): Promise<Attempt> {
 }
 
 /**
- * Removes devices that nobody has: made just before a crash, or left by an ovs-vswitchd that was killed before it heard that
- * their ports are gone; the userspace datapath's are persistent.
+ * Removes devices that nobody has: made just before a crash, of taps that a database which was put back does not have, or left
+ * by an ovs-vswitchd that was killed before it heard that their ports are gone; the userspace datapath's are persistent.
  */
 async function removeOrphans(host: Host, { marked, capturePorts, sight }: Seen, call: Call): Promise<Attempt> {
   // Until its record stands, a tap that a call is making has nothing else to tell it by.
@@ -129,7 +129,7 @@ async function removeOrphans(host: Host, { marked, capturePorts, sight }: Seen, 
     !hasDevice(host.records.get(name)?.record) &&
     host.ovsdb.replica.find('Interface', 'name', name) === undefined &&
     !capturePorts.has(name)
-  const strays = markedOf(host, await sight.links(call)).filter(link => link.tun !== undefined && isOrphan(link))
+  const strays = markedOf(host, await sight.links(call)).filter(isOrphan)
   // An ovs-vswitchd that has not heard yet that a port is gone lets go of its device first.
   if (strays.length > 0) await reconfigure(host, call)
   const { deleted, failed } = await host.removals.remove([...marked, ...strays].filter(isOrphan))

@@ -110,3 +110,29 @@ laneTest(
     assert.equal(findLink('detached')?.up, true)
   },
 )
+
+laneTest(
+  'devices of taps go that a database which came back knows nothing of',
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { api, ovs } = bed
+    const { path: netns } = bed.createContainer()
+    await api.createTap({ tap: 'one' })
+    await api.createContainerTap({ tap: 'ct', netns, vethIndex: 1 })
+    await api.createTap({ tap: 'kept' })
+    const ports = await ovs.select('Port')
+    const [one, ct] = ['one', 'ct'].map(name => ports.find(port => port['name'] === name))
+    await ovs.configure(
+      ...[one, ct].flatMap(port => [
+        { op: 'mutate', table: 'Bridge', where: [], mutations: [['ports', 'delete', port?.['_uuid']]] },
+        { op: 'update', table: 'Port', where: [['_uuid', '==', port?.['_uuid']]], row: { qos: ['set', []] } },
+        { op: 'delete', table: 'QoS', where: [['_uuid', '==', port?.['qos']]] },
+      ]),
+    )
+    await ovs.ovsdbServer.restart()
+    await until('the devices are gone', () => !findLink('one') && !findLink('ct'))
+    await api.createContainerTap({ tap: 'ct', netns, vethIndex: 1 })
+    assert.notEqual(findLink('kept'), undefined)
+  },
+)
