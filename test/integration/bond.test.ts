@@ -96,14 +96,16 @@ laneTest('members of a deleted bond are on their former VLANs again', {}, async 
   await plug(bed, 'blue', '10.0.0.2/24', { vlan: 20 })
   const peer10 = await plug(bed, 'peer10', '10.0.0.3/24', { vlan: 10 })
   const peer20 = await plug(bed, 'peer20', '10.0.0.4/24', { vlan: 20 })
+  await api.createTap({ tap: 'tunnelled', vlan: 20 })
+  await api.setTapQinQ({ tap: 'tunnelled', outerVlan: 100 })
   await ping(peer10, '10.0.0.1')
   const before = await stateOf(bed)
   const index = findLink('red')?.index
-  const members = ['red', 'blue']
+  const members = ['red', 'blue', 'tunnelled']
   await api.addBond({ bond: 'pair', members, mode: BondMode.BALANCE_SLB, vlan: 30 })
   await pingsCease(peer10, '10.0.0.1')
   const { bond } = await api.deleteBond({ bridge: 'br0', bond: 'pair' })
-  assert.deepEqual([bond?.name, bond?.members, bond?.vlan], ['pair', ['blue', 'red'], 30])
+  assert.deepEqual([bond?.name, bond?.members, bond?.vlan], ['pair', ['blue', 'red', 'tunnelled'], 30])
   await ping(peer10, '10.0.0.1')
   await ping(peer20, '10.0.0.2')
   await expectNoPing(red, '10.0.0.2')
