@@ -44,6 +44,35 @@ export async function settledOn(beliefs: readonly Belief[], api: Api, ovs: Priva
   return holdings.map(({ owned }) => owned)
 }
 
+/** Kinds of repair that a call which was acknowledged leaves nothing for. */
+const ofUnfinished: ReadonlySet<string> = new Set(['orphan_device', 'lost_row', 'tap_device', 'host_tap', 'tap_qos'])
+
+/**
+ * What a daemon has put right at its start is of the calls that were not acknowledged: what the others had made was whole
+ * already, and not only since.
+ */
+export async function assertOnlyUnfinished(beliefs: readonly Belief[], api: Api): Promise<void> {
+  const unfinished = new Set(beliefs.flatMap(touched))
+  const { recoveries } = await api.checkOvs()
+  const others = recoveries
+    .flatMap(({ repairs }) => repairs)
+    .filter(({ what }) => ofUnfinished.has(what))
+    .flatMap(({ what, names }) => names.filter(name => !unfinished.has(name)).map(name => `${what} ${name}`))
+  assert.deepEqual(others, [], `put right beside what ${beliefs.map(({ pending }) => pending).join(', ')} left`)
+}
+
+/** What a call that was not acknowledged was about: a tap that it would have changed has another object. */
+function touched({ caller, possible: [after, before] }: Belief): readonly string[] {
+  if (after === undefined || before === undefined) return []
+  const names = tapNamesOf(caller).filter(name => after.taps[name] !== before.taps[name])
+  if (after.bridge === before.bridge) return names
+  const held = [after.bridge, before.bridge].flatMap(bridge => [
+    ...(bridge?.bond?.members ?? []),
+    ...(bridge?.mirror ?? []),
+  ])
+  return [...names, ...held, bridgeNameOf(caller)]
+}
+
 export async function allTaps(api: Api): Promise<readonly Tap[]> {
   const taps: Tap[] = []
   for (let pageToken = ''; ; ) {

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { allTaps, type Belief, settledOn } from './crash-check.js'
+import { allTaps, assertOnlyUnfinished, type Belief, settledOn } from './crash-check.js'
 import { foreignState, lendAgain, settleForeigners } from './crash-foreign.js'
 import { plan } from './crash-model.js'
 import { bridgeNameOf, devicesOf, nothing, type Owned, sharedBridge, withoutBridge } from './crash-owned.js'
@@ -107,6 +107,7 @@ export async function surviveFaults(
     beliefs = await lendAll(bed, container, beliefs)
     const leg = await callUntil(world, fault, instant - called, beliefs, choices)
     called += leg.calls
+    if (fault === faults.daemonKilled) await assertOnlyUnfinished(leg.beliefs, world.connection.api)
     beliefs = await settle(world, leg.beliefs, `the script of seed ${seed}, after ${called} calls, when ${fault.title}`)
     assert.deepEqual(await foreignState(bed), foreign, 'what is of others')
     survived.set(fault.title, summed(survived.get(fault.title), leg, beliefs))
