@@ -228,7 +228,7 @@ laneTest(
     await using bed = await startCapturing(context.signal)
     await bed.api.createTap({ tap: 'one' })
     const one = bed.use(openTap('one'))
-    const [program = '', ...args] = [...ovsBridged, 'capture', '--server', bed.service.address]
+    const [program, ...args] = [...ovsBridged, 'capture', '--server', bed.service.address]
     const line = `${[program, ...args].join(' ')} --tap one -w - | head -c 400 | wc -c`
     const head = output(context.signal, 'bash', '-c', line)
     await sendUntil(one, head)
