@@ -22,6 +22,7 @@ import {
 } from '../lib/abort.js'
 import { summaryOf } from './audit.js'
 import { type Caller, printable } from './caller.js'
+import { sparingly } from './sparingly.js'
 import { type Failure, failure } from './status.js'
 
 /** What a handler learns about its call beside the request. */
@@ -106,8 +107,7 @@ export class Calls {
   readonly #unwindMs: number
   readonly #running = new Map<AbortScope, 'unary' | 'stream'>()
   readonly #streams = new Set<Stream>()
-  /** Calls refused since the last line about them. */
-  #overload = { refused: 0, silentUntil: 0 }
+  readonly #tellOverload = sparingly((line: object, refused) => this.#log.warn({ ...line, refused }, 'overload'))
   #draining = false
   #onIdle: () => void = () => {}
 
@@ -258,14 +258,10 @@ export class Calls {
     })
   }
 
-  /** One line a second at most: who floods the service must not flood its log. */
   #recordOverload({ kind, path, caller }: Refused, { code, reason, message }: Failure): void {
     const method = methodOf(path)
-    this.#overload.refused++
     this.#onCall({ kind, method, caller: caller.name, code, reason, durationMs: 0 })
-    if (performance.now() < this.#overload.silentUntil) return
-    this.#log.warn({ method, caller: caller.name, message, refused: this.#overload.refused }, 'overload')
-    this.#overload = { refused: 0, silentUntil: performance.now() + 1_000 }
+    this.#tellOverload({ method, caller: caller.name, message })
   }
 
   /** The one line of a call. */

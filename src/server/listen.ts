@@ -14,6 +14,7 @@ import { Gate } from './gate.js'
 import './grpc-timeout.js'
 import { defaultLimits, type Limits } from './limits.js'
 import { ListenError } from './listen-error.js'
+import { sparingly } from './sparingly.js'
 import { bindUnix, type OwnDirectory } from './unix-socket.js'
 
 export interface ListenOptions {
@@ -168,8 +169,11 @@ async function openTls(
     const caller: Caller = certificateCaller(door, peerOf(socket), socket.getPeerCertificate())
     gate.admit(socket, caller)
   })
+  const tellRefused = sparingly((line: object, refused) =>
+    log.info({ address, ...line, refused }, 'TLS client refused'),
+  )
   server.on('tlsClientError', (error: Error, socket: Socket) => {
-    log.info({ address, peer: peerOf(socket), message: error.message }, 'TLS client refused')
+    tellRefused({ peer: peerOf(socket), message: error.message })
   })
   const lifetime = abortScope()
   const opened = await openTcp(server, door.endpoint, () => lifetime.abort(shuttingDown()))

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { connect as connectPlain } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -79,6 +81,22 @@ test('who has none, or one of another authority, does not get as far as a call',
   assert.equal((await replyTo(tls.address, foreign)).code, status.UNAVAILABLE)
   assert.equal((await replyTo(tls.address, credentials.createInsecure())).code, status.UNAVAILABLE)
   assert.deepEqual(tls.rig.records, [])
+})
+
+test('who is refused again and again has a line in the log once a second', async () => {
+  using authority = createAuthority()
+  await using tls = await startTls(authority)
+  const port = Number(tls.address.split(':')[1])
+  const beganMs = performance.now()
+  const tries = Array.from({ length: 60 }, async () => {
+    const socket = connectPlain(port, '127.0.0.1')
+    socket.on('error', () => {}).end('GET / HTTP/1.1\r\n\r\n')
+    await once(socket.resume(), 'close')
+  })
+  await Promise.all(tries)
+  const lines = await until('a line', () => tls.rig.lines.length > 0 && tls.rig.lines.map(line => JSON.stringify(line)))
+  assert.match(lines[0] ?? '', /"peer":"127\.0\.0\.1:\d+","message":"[^"]+","refused":1,"msg":"TLS client refused"/)
+  assert(lines.length <= 1 + (performance.now() - beganMs) / 1_000, `${lines.length} lines`)
 })
 
 test('nothing older than TLS 1.3 is spoken', async () => {
