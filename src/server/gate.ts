@@ -116,7 +116,7 @@ export class Gate {
       this.#leave(connection)
       injector.destroy()
     })
-    whenStray(socket, () => this.#turns.pass(caller.id, connection.source))
+    whenStray(socket, answer => this.#turns.take(caller.id, connection.source, answer))
     injector.injectConnection(socket)
   }
 

@@ -1,4 +1,4 @@
-import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
+import { constants, type IncomingHttpHeaders, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import { type Server, status } from '@grpc/grpc-js'
 
@@ -10,8 +10,8 @@ const answers = {
 
 const tell = Symbol('stray')
 
-/** Has `onStray` called for each request on a connection that {@link endStrays} ends. */
-export function whenStray(socket: Duplex, onStray: () => void): void {
+/** Has `onStray` say when each request on a connection that {@link endStrays} ends is answered. */
+export function whenStray(socket: Duplex, onStray: (answer: () => void) => void): void {
   Reflect.set(socket, tell, onStray)
 }
 
@@ -27,11 +27,15 @@ export function endStrays(server: Server): void {
     if (answer === undefined) return true
     // What HTTP/2 shows of the socket has what the socket has.
     const onStray: unknown = Reflect.get(stream.session?.socket ?? {}, tell)
-    if (typeof onStray === 'function') Reflect.apply(onStray, undefined, [])
-    stream.respond(answer, { endStream: true })
-    setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR))
+    if (typeof onStray === 'function') Reflect.apply(onStray, undefined, [() => end(stream, answer)])
     return false
   })
+}
+
+function end(stream: ServerHttp2Stream, answer: OutgoingHttpHeaders): void {
+  if (stream.destroyed) return
+  stream.respond(answer, { endStream: true })
+  setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR))
 }
 
 function answerTo(headers: IncomingHttpHeaders, handlers: ReadonlyMap<unknown, unknown>) {

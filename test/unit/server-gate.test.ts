@@ -347,8 +347,8 @@ test('requests that are no calls have their turns too', async () => {
     .resume()
     .write(Buffer.concat([greeting, ...call(1), ...Array.from({ length: 200 }, (_, i) => stray(i)), ...call(403)]))
   await until('both calls are answered', () => rig.records.length === 2)
-  const [first = 0, second] = turnOf
-  assert.equal(second, first + 1)
+  const [first = 0, second = 0] = turnOf
+  assert(second > first, 'the second call did not wait behind what is no call')
   client.destroy()
   await gone
 })
