@@ -169,19 +169,19 @@ async function openTls(
     const caller: Caller = certificateCaller(door, peerOf(socket), socket.getPeerCertificate())
     gate.admit(socket, caller)
   })
+  const lifetime = abortScope()
+  const opened = await openTcp(server, door.endpoint, () => lifetime.abort(shuttingDown()))
   const tellRefused = sparingly((line: object, refused) =>
-    log.info({ address, ...line, refused }, 'TLS client refused'),
+    log.info({ address: opened.address, ...line, refused }, 'TLS client refused'),
   )
   server.on('tlsClientError', (error: Error, socket: Socket) => {
     tellRefused({ peer: peerOf(socket), message: error.message })
   })
-  const lifetime = abortScope()
-  const opened = await openTcp(server, door.endpoint, () => lifetime.abort(shuttingDown()))
   const onChange = (changed: typeof context) => {
     server.setSecureContext(changed)
-    log.info({ address }, 'certificates reloaded')
+    log.info({ address: opened.address }, 'certificates reloaded')
   }
-  const onProblem = (error: unknown) => log.error({ address, err: error }, 'certificates not reloaded')
+  const onProblem = (error: unknown) => log.error({ address: opened.address, err: error }, 'certificates not reloaded')
   void followCertificates(certificates, context, onChange, onProblem, lifetime.signal)
   return opened
 }
