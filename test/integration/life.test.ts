@@ -11,7 +11,7 @@ import { listeningSocket } from '../support/listening-socket.js'
 import { logOf } from '../support/log.js'
 import { linkNames } from '../support/namespace.js'
 import { openNotifySocket } from '../support/notify-socket.js'
-import { connectTo, RpcError } from '../support/rpc.js'
+import { connectTo, isServing, RpcError } from '../support/rpc.js'
 import { startTestbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
 
@@ -61,6 +61,16 @@ laneTest(
     await systemd.hears('WATCHDOG=1', beats() + 3)
   },
 )
+
+laneTest('health tells that ovs-vswitchd was killed, and that another has come', userspace, async context => {
+  await using bed = await startTestbed(context.signal)
+  const { address } = bed.use(await spawnDaemon(bed.ovs))
+  await until('it serves', () => isServing(address))
+  await bed.ovs.vswitchd.kill()
+  await until('it says that it cannot serve', async () => !(await isServing(address)))
+  await bed.ovs.vswitchd.restart()
+  await until('it serves again', () => isServing(address))
+})
 
 laneTest('a daemon that is stopped while it starts does not serve first', userspace, async () => {
   const directory = mkdtempSync(join(tmpdir(), 'life-'))
