@@ -31,12 +31,27 @@ function sample(daemon: DaemonProcess, beganMs: number): Sample {
   return { atMs: performance.now() - beganMs, residentMb: residentKb / 1024, descriptors }
 }
 
+/** What the command line asks for; undefined where that cannot be. */
+function parseOrder(): { readonly minutes: number; readonly seed: number } | undefined {
+  const options = { minutes: { type: 'string', default: '60' }, seed: { type: 'string' } } as const
+  try {
+    const { values } = parseArgs({ options })
+    const [minutes, seed] = [Number(values.minutes), Number(values.seed ?? Date.now() % 1_000_000)]
+    return minutes >= 1 && Number.isInteger(seed) ? { minutes, seed } : undefined
+  } catch {
+    return undefined
+  }
+}
+
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { minutes: { type: 'string', default: '60' }, seed: { type: 'string' } } })
-  const durationMs = Number(values.minutes) * 60_000
-  if (!(durationMs >= 60_000)) throw new Error('--minutes takes a number of at least 1')
-  const seed = Number(values.seed ?? Date.now() % 1_000_000)
-  console.log(`soak: ${values.minutes} minutes, ${clientCount} clients, --seed ${seed}`)
+  const order = parseOrder()
+  if (order === undefined) {
+    console.error('npm run soak -- [--minutes 60] [--seed N]; a minute at the least')
+    return 2
+  }
+  const { minutes, seed } = order
+  const durationMs = minutes * 60_000
+  console.log(`soak: ${minutes} minutes, ${clientCount} clients, --seed ${seed}`)
   await using bed = await startTestbed(new AbortController().signal)
   const daemon = bed.use(await spawnDaemon(bed.ovs, { flags: ['--default-bridge', 'br0', '--log-level', 'warn'] }))
   const { api } = bed.use(connectTo(daemon.address))
