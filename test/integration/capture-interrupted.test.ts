@@ -17,6 +17,11 @@ import { until, within } from '../support/until.js'
 
 const inside = { only: 'userspace', looksInside: true } as const
 
+/** Waits until a start has come to its port: its file is made just before. */
+async function portIsAsked({ directory }: CapturingTestbed): Promise<void> {
+  await until('the file is there', () => readdirSync(directory).length === 1)
+}
+
 /** Waits until neither a file nor a port nor a place of a start is left: one capture is all that there may be. */
 async function startIsUndone(bed: CapturingTestbed): Promise<void> {
   const { api, directory } = bed
@@ -34,7 +39,7 @@ laneTest('a capture of a bridge whose caller leaves while it gets its port is un
   bed.ovs.vswitchd.stop()
   const caller = new AbortController()
   const starting = refusalOf('the capture', api.startCapture(ofBridge('br0'), { signal: caller.signal }))
-  await until('the mirror is in the database', async () => (await bed.ovs.select('Mirror')).length === 1)
+  await portIsAsked(bed)
   caller.abort()
   assert.equal((await starting).code, 'CANCELLED')
   bed.ovs.vswitchd.continue()
@@ -48,7 +53,7 @@ laneTest('a capture whose bridge is destroyed while it gets its port is refused 
   await api.ensureBridge({ bridge: 'lab' })
   bed.ovs.vswitchd.stop()
   const starting = api.startCapture(ofBridge('lab'))
-  await until('the mirror is in the database', async () => (await bed.ovs.select('Mirror')).length === 1)
+  await portIsAsked(bed)
   const destroying = api.destroyBridge({ bridge: 'lab' })
   bed.ovs.vswitchd.continue()
   const refused = await refusalOf('the capture', starting)
@@ -100,6 +105,8 @@ laneTest('where no descriptor is to be had nothing is captured, and later it is'
   await using bed = await startCapturing(context.signal)
   const { api } = bed
   await api.createTap({ tap: 'one' })
+  // It asks libpcap, which then is loaded: that takes a descriptor too.
+  await api.checkOvs()
   const before = openDescriptors()
   const stream = bed.use(api.streamCapture({ taps: ['one'] }))
   {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { createReadStream, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -264,8 +264,11 @@ laneTest('Wireshark finds the taps and captures them through its extcap interfac
   const capturing = spawn(program, rest, { stdio: ['ignore', 'ignore', 'inherit'] })
   const ended = new Promise<number | null>(resolve => capturing.once('close', resolve))
   const read: Buffer[] = []
-  const reading = createReadStream(fifo).on('data', chunk => read.push(Buffer.from(chunk)))
-  const readToEnd = new Promise<void>(resolve => reading.once('close', resolve))
+  // To open it here would hold up the end of this process as long as nobody writes to it.
+  const reading = spawn('cat', [fifo], { stdio: ['ignore', 'pipe', 'inherit'] })
+  reading.stdout.on('data', (chunk: Buffer) => read.push(chunk))
+  const readToEnd = new Promise(resolve => reading.once('close', resolve))
+  bed.use({ [Symbol.dispose]: () => [capturing, reading].forEach(child => void child.kill('SIGKILL')) })
   await sendUntil(
     one,
     until('packets have come', () => Buffer.concat(read).length > 1_000, patience),
