@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { arp } from '../support/address-frames.js'
 import { startArpFlood } from '../support/arp-flood.js'
 import { spawnDaemon } from '../support/daemon-process.js'
+import { packetSockets } from '../support/descriptors.js'
 import { openTap } from '../support/frame-socket.js'
 import { holdAddresses } from '../support/held-addresses.js'
 import { laneTest } from '../support/lane.js'
@@ -66,11 +67,6 @@ laneTest(
     )
   },
 )
-
-/** Packet sockets of this namespace, proc_pid_net(5). */
-function packetSockets(): number {
-  return readFileSync('/proc/thread-self/net/packet', 'utf8').trimEnd().split('\n').length - 1
-}
 
 laneTest(
   'a tap that says too much is only counted for a moment, by a socket of its own, and heard again afterwards',
