@@ -39,7 +39,7 @@ const reserved = {
   'grpc-health-check': ['server', 'cli'],
   'node:child_process': ['embedded'],
   child_process: ['embedded'],
-  koffi: ['kernel', 'capture', 'log', 'systemd'],
+  koffi: ['lib', 'capture', 'log', 'systemd'],
   'prom-client': ['metrics'],
 }
 

@@ -1,4 +1,4 @@
-import { littleEndian } from './native.js'
+import { littleEndian } from '../lib/byte-order.js'
 
 /** One instruction of classic BPF (`<linux/filter.h>`); a jump goes to labels, or where it names none to the next instruction. */
 export type Instruction =
@@ -24,9 +24,6 @@ const TAX = 0x07
 const SKF_AD_OFF = 0xfffff000
 const SKF_AD_PKTTYPE = 4
 const SKF_AD_IFINDEX = 8
-
-/** More than the kernel takes is refused (BPF_MAXINSNS). */
-export const maxInstructions = 4096
 
 /** Into A: a word, half word or byte of the frame at X + `offset`; a frame that ends before it is dropped. */
 export const loadWord = (offset: number): Instruction => ({ code: LD_W_IND, k: offset })

@@ -2,13 +2,14 @@ import { readSync } from 'node:fs'
 import { MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { assertNever } from '../lib/assert-never.js'
 import { isRecord } from '../lib/json-rpc.js'
+import { foreverMs, type PollSet } from '../lib/poll-set.js'
+import { loadSyscalls } from '../lib/syscall.js'
 import { CaptureError, type CaptureProblem } from './errors.js'
 import { FileCapture } from './file-capture.js'
 import { loadLibc } from './libc.js'
 import { loadLibpcap } from './libpcap.js'
 import type { LiveHandle, Natives } from './live-handle.js'
 import type { CaptureEnd, FromWorker, StreamChunk, ToWorker } from './messages.js'
-import type { PollSet } from './poll-set.js'
 import { type Ledger, QuotaView } from './quota.js'
 import type { Running, Step } from './running.js'
 import { StreamCapture } from './stream-capture.js'
@@ -41,7 +42,7 @@ function run({ port, wakeFd, ledger }: CaptureThreadData): void {
   const post = (message: FromWorker) => port.postMessage(message)
   let natives: Natives
   try {
-    natives = { libc: loadLibc(), libpcap: loadLibpcap() }
+    natives = { libc: loadLibc(), libpcap: loadLibpcap(), syscalls: loadSyscalls() }
   } catch (error) {
     post({ type: 'unusable', problem: problemOf(error) })
     return
@@ -63,7 +64,7 @@ class Loop {
     this.#port = port
     this.#post = post
     this.#quota = new QuotaView(ledger, ticket => post({ type: 'measure', ticket }))
-    this.#polled = natives.libc.newPollSet()
+    this.#polled = natives.syscalls.newPollSet()
   }
 
   /** Until it is told to close. */
@@ -146,11 +147,11 @@ class Loop {
     return true
   }
 
-  /** Until a capture is due; below zero: for as long as nothing comes. */
+  /** Until a capture is due. */
   #patienceMs(): number {
     let dueMs = Number.POSITIVE_INFINITY
     for (const { more, running } of this.#entries.values()) dueMs = Math.min(dueMs, more ? 0 : running.dueMs)
-    return Number.isFinite(dueMs) ? Math.max(Math.ceil(dueMs - performance.now()), 0) : -1
+    return Number.isFinite(dueMs) ? Math.max(Math.ceil(dueMs - performance.now()), 0) : foreverMs
   }
 
   #step(entry: Entry, nowMs: number): void {

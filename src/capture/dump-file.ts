@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs'
 import koffi from 'koffi'
+import { errnoName } from '../lib/syscall.js'
 import { fileErrorInWords } from './errors.js'
-import { errnoName } from './libc.js'
 import type { Natives } from './live-handle.js'
 import { type Board, writeBoard } from './messages.js'
 import type { Pointer } from './native.js'

@@ -2,9 +2,9 @@ import { closeSync, writeSync } from 'node:fs'
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
 import { abortReason, whenAborted } from '../lib/abort.js'
 import { assertNever } from '../lib/assert-never.js'
+import { EFD_CLOEXEC, errnoName, loadSyscalls } from '../lib/syscall.js'
 import type { CaptureThreadData } from './capture-worker.js'
 import { CaptureError, type CaptureProblem } from './errors.js'
-import { errnoName, loadLibc } from './libc.js'
 import {
   type Board,
   type CaptureEnd,
@@ -123,7 +123,7 @@ class CaptureThread {
   /** Throws CaptureError. */
   constructor(quota: Quota, onExit: () => void) {
     this.#quota = quota
-    this.#wakeFd = loadLibc().eventfd()
+    this.#wakeFd = loadSyscalls().eventfd(0, EFD_CLOEXEC)
     if (this.#wakeFd < 0)
       throw new CaptureError({ kind: 'exhausted', detail: `the kernel gives no eventfd: ${errnoName(-this.#wakeFd)}` })
     const { port1, port2 } = new MessageChannel()

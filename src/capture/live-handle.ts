@@ -1,13 +1,17 @@
+import type { Syscalls } from '../lib/syscall.js'
+import { assemble, give } from './bpf.js'
 import { CaptureError } from './errors.js'
 import type { Libc } from './libc.js'
 import { errorBytes, type Libpcap, programBytes } from './libpcap.js'
 import { type Board, writeBoard } from './messages.js'
 import { type Pointer, textIn } from './native.js'
+import { attachFilter } from './packet-socket.js'
 import type { Source } from './source.js'
 
 export interface Natives {
   readonly libc: Libc
   readonly libpcap: Libpcap
+  readonly syscalls: Syscalls
 }
 
 /** How long a packet may wait in the kernel for company (pcap_set_timeout(3PCAP)). */
@@ -17,6 +21,8 @@ export const companyMs = 50
 const ringBytes = 4 * 2 ** 20
 
 const DLT_EN10MB = 1
+
+const takesNothing = assemble([give(0)])
 
 /**
  * A device as it is being captured. Its `pcap` stands on the board from the moment that it exists, and is closed by the main
@@ -55,7 +61,7 @@ export class LiveHandle {
 
   /** Lets no more packets in. What waits in the kernel can still be dispatched. */
   shut(): void {
-    this.#natives.libc.rejectAll(this.socket)
+    attachFilter(this.#natives.syscalls, this.socket, takesNothing)
   }
 
   /** Whether the kernel holds nothing for us; false also when that cannot be told. */

@@ -1,8 +1,4 @@
-import { endianness } from 'node:os'
 import koffi, { type LibraryHandle } from 'koffi'
-
-/** Byte order of this machine: that of pcap files and of structures handed to the C library. */
-export const littleEndian = endianness() === 'LE'
 
 /** An address in this process, which all its threads share. 0 is NULL. */
 export type Pointer = bigint

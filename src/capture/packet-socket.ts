@@ -1,6 +1,5 @@
-import { getSystemErrorName } from 'node:util'
-import { littleEndian } from './native.js'
-import type { PacketSyscalls } from './packet-syscalls.js'
+import { littleEndian } from '../lib/byte-order.js'
+import { addressOf, errnoName, type Syscalls } from '../lib/syscall.js'
 
 /** A frame as the kernel hands it over; its bytes are valid until the next ones are received. */
 export interface Packet {
@@ -51,21 +50,21 @@ export class PacketSocketError extends Error {
   readonly errno: string
 
   constructor(call: string, result: number) {
-    const errno = getSystemErrorName(result)
+    const errno = errnoName(-result)
     super(`${call}: ${errno}`)
     this.errno = errno
   }
 }
 
 /** Opens one whose queue takes about `queueBytes`, each frame with the kernel's own bookkeeping. */
-export function openPacketSocket(syscalls: PacketSyscalls, program: Uint8Array, queueBytes: number): PacketSocket {
+export function openPacketSocket(syscalls: Syscalls, program: Uint8Array, queueBytes: number): PacketSocket {
   // Protocol 0 hears nothing before it is bound, so no frame gets past the filter.
   const fd = must('socket', syscalls.socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
-  const inbox = newInbox(syscalls)
+  const inbox = newInbox()
   const statistics = new Uint8Array(8)
   const socket: PacketSocket = {
     fd,
-    setFilter: code => attach(syscalls, fd, code),
+    setFilter: code => void must('SO_ATTACH_FILTER', attachFilter(syscalls, fd, code)),
     receive: () => {
       const count = syscalls.recvmmsg(fd, inbox.headers, maxPackets)
       return count > 0 ? inbox.packets(count) : []
@@ -90,7 +89,7 @@ export function openPacketSocket(syscalls: PacketSyscalls, program: Uint8Array, 
 }
 
 /** Name of a device by its index; undefined: it is gone. `fd`: any socket of the device's namespace. */
-export function deviceName(syscalls: PacketSyscalls, fd: number, index: number): string | undefined {
+export function deviceName(syscalls: Syscalls, fd: number, index: number): string | undefined {
   // struct ifreq: the name, and then a union that begins with the index.
   const request = Buffer.alloc(40)
   new DataView(request.buffer, request.byteOffset).setInt32(16, index, littleEndian)
@@ -98,12 +97,13 @@ export function deviceName(syscalls: PacketSyscalls, fd: number, index: number):
   return request.toString('utf8', 0, Math.min(request.indexOf(0), 16))
 }
 
-/** `struct sock_fprog` is { unsigned short len; struct sock_filter *filter }. */
-function attach(syscalls: PacketSyscalls, fd: number, program: Uint8Array): void {
+/** Lets through a packet socket only what a program takes (socket(7), SO_ATTACH_FILTER). Below zero is −errno. */
+export function attachFilter(syscalls: Syscalls, fd: number, program: Uint8Array): number {
+  // struct sock_fprog is { unsigned short len; struct sock_filter *filter }.
   const fprog = new DataView(new ArrayBuffer(16))
   fprog.setUint16(0, program.length / 8, littleEndian)
-  fprog.setBigUint64(8, syscalls.addressOf(program), littleEndian)
-  must('SO_ATTACH_FILTER', syscalls.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, new Uint8Array(fprog.buffer)))
+  fprog.setBigUint64(8, addressOf(program), littleEndian)
+  return syscalls.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, new Uint8Array(fprog.buffer))
 }
 
 /** `struct sockaddr_ll` of no device in particular. */
@@ -128,14 +128,14 @@ const at = { name: 0, nameLength: 8, iovec: 16, iovecLength: 24, control: 32, co
  * Room for {@link maxPackets} frames that is filled again and again by recvmmsg(2). It is one block, so that nothing that
  * the kernel is pointed to can be collected before the rest.
  */
-function newInbox(syscalls: PacketSyscalls) {
+function newInbox() {
   const iovecsAt = maxPackets * headerBytes
   const addressesAt = iovecsAt + maxPackets * iovecBytes
   const controlsAt = addressesAt + maxPackets * addressBytes
   const framesAt = controlsAt + maxPackets * controlBytes
   const block = Buffer.alloc(framesAt + maxPackets * frameBytes)
   const view = new DataView(block.buffer, block.byteOffset, block.length)
-  const base = syscalls.addressOf(block)
+  const base = addressOf(block)
   const setLong = (offset: number, value: number | bigint) => view.setBigUint64(offset, BigInt(value), littleEndian)
   const setPointer = (offset: number, target: number) => setLong(offset, base + BigInt(target))
   /** Where the kernel puts the lengths that it has used, it has found those that there are. */

@@ -1,4 +1,4 @@
-import { littleEndian } from './native.js'
+import { littleEndian } from '../lib/byte-order.js'
 
 /** pcap-savefile(5), of the machine's byte order and with nanoseconds, as libpcap writes it. */
 export const fileHeaderBytes = 24

@@ -1,4 +1,4 @@
-import { littleEndian } from './native.js'
+import { littleEndian } from '../lib/byte-order.js'
 import { pcapRecords, wholeRecords } from './pcap-records.js'
 import type { Source } from './source.js'
 

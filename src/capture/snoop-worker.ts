@@ -1,11 +1,13 @@
+import { readSync } from 'node:fs'
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import { assertNever } from '../lib/assert-never.js'
+import { foreverMs, type PollSet } from '../lib/poll-set.js'
+import { EFD_CLOEXEC, loadSyscalls, type Syscalls } from '../lib/syscall.js'
 import { filterProgram, maxDevices } from './address-filter.js'
 import type { HeardFrame } from './address-message.js'
 import { decodeFrame } from './decode.js'
 import { Noise } from './noise.js'
 import { deviceName, openPacketSocket, type Packet, type PacketSocket } from './packet-socket.js'
-import { loadPacketSyscalls, type PacketSyscalls } from './packet-syscalls.js'
 import type { SnoopOrder, SnoopReply } from './snoop.js'
 
 /**
@@ -29,7 +31,8 @@ const noQueueBytes = 1
 const maxWaiting = 1_024
 
 class Snooper {
-  readonly #syscalls: PacketSyscalls
+  readonly #syscalls: Syscalls
+  readonly #polled: PollSet
   readonly #post: (reply: SnoopReply) => void
   readonly #said: PacketSocket
   readonly #told: PacketSocket
@@ -45,8 +48,9 @@ class Snooper {
   #lost = 0
   #isTaken = true
 
-  constructor(syscalls: PacketSyscalls, post: (reply: SnoopReply) => void) {
+  constructor(syscalls: Syscalls, post: (reply: SnoopReply) => void) {
     this.#syscalls = syscalls
+    this.#polled = syscalls.newPollSet()
     this.#post = post
     this.#said = openPacketSocket(syscalls, this.#program('from-endpoints'), queueBytes)
     this.#told = openPacketSocket(syscalls, this.#program('to-endpoints'), toldQueueBytes)
@@ -54,11 +58,9 @@ class Snooper {
 
   /** Waits for frames or a wake, and takes in what there is. False when it was told to stop. */
   step(wakeFd: number, orders: () => readonly SnoopOrder[]): boolean {
-    const isFull = this.#waiting.length >= maxWaiting
-    const fds = [wakeFd, ...(isFull ? [] : [this.#said.fd, ...(this.#toldLeft > 0 ? [this.#told.fd] : [])])]
-    const [isWoken, hasSaid, hasTold] = this.#syscalls.poll(fds, this.#msLeft())
+    const [isWoken, hasSaid, hasTold] = this.#wait(wakeFd)
     if (isWoken) {
-      this.#syscalls.drain(wakeFd)
+      readSync(wakeFd, new Uint8Array(8))
       for (const order of orders()) if (!this.#obey(order)) return false
     }
     this.#turn()
@@ -67,6 +69,16 @@ class Snooper {
     if (hasTold) this.#hearTold()
     this.#handOver()
     return true
+  }
+
+  /** Until there is something: a wake, what was said, what was told. */
+  #wait(wakeFd: number): readonly boolean[] {
+    const isFull = this.#waiting.length >= maxWaiting
+    const fds = [wakeFd, ...(isFull ? [] : [this.#said.fd, ...(this.#toldLeft > 0 ? [this.#told.fd] : [])])]
+    this.#polled.clear()
+    for (const fd of fds) this.#polled.add(fd)
+    this.#polled.wait(this.#msLeft())
+    return fds.map((_, place) => this.#polled.readiness(place) !== 'idle')
   }
 
   close(): void {
@@ -100,7 +112,7 @@ class Snooper {
   /** Until the window's end if then there is something to do; else for ever. */
   #msLeft(): number {
     const isIdle = this.#noise.noisy.size === 0 && this.#toldLeft > 0
-    return isIdle ? -1 : Math.max(Math.ceil(this.#windowEndsMs - performance.now()), 0)
+    return isIdle ? foreverMs : Math.max(Math.ceil(this.#windowEndsMs - performance.now()), 0)
   }
 
   #turn(): void {
@@ -173,8 +185,8 @@ class Snooper {
 
 function start(port: MessagePort): void {
   const post = (reply: SnoopReply) => port.postMessage(reply)
-  const syscalls = loadPacketSyscalls()
-  const wakeFd = syscalls.eventfd()
+  const syscalls = loadSyscalls()
+  const wakeFd = syscalls.eventfd(0, EFD_CLOEXEC)
   const opened = open(syscalls, post)
   if (typeof opened === 'string' || wakeFd < 0) {
     post({ type: 'unusable', reason: typeof opened === 'string' ? opened : 'there is no eventfd' })
@@ -189,7 +201,7 @@ function start(port: MessagePort): void {
   }
 }
 
-function open(syscalls: PacketSyscalls, post: (reply: SnoopReply) => void): Snooper | string {
+function open(syscalls: Syscalls, post: (reply: SnoopReply) => void): Snooper | string {
   try {
     return new Snooper(syscalls, post)
   } catch (error) {

@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
-import { littleEndian, viewOf } from './netlink/attribute.js'
-import { loadSyscalls } from './syscall.js'
+import { littleEndian, viewOf } from '../lib/byte-order.js'
+import { loadSyscalls } from '../lib/syscall.js'
 import { refused } from './worker-context.js'
 
 const AF_UNIX = 1

@@ -1,5 +1,5 @@
+import { littleEndian, viewOf } from '../lib/byte-order.js'
 import { KernelError } from './errors.js'
-import { littleEndian, viewOf } from './netlink/attribute.js'
 import { refusalOf, type WorkerContext } from './worker-context.js'
 
 /** Where ip-netns(8) keeps named namespaces. */

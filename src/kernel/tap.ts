@@ -1,8 +1,8 @@
 import { constants } from 'node:os'
+import { littleEndian, viewOf } from '../lib/byte-order.js'
 import { removeLinks } from './deletion.js'
 import { KernelError, type Where } from './errors.js'
 import type { Link, TapSpec } from './link.js'
-import { littleEndian, viewOf } from './netlink/attribute.js'
 import { encodeLinkChange, RTM_SETLINK } from './netlink/link-message.js'
 import {
   consented,

@@ -1,12 +1,13 @@
 import { constants } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
+import { foreverMs } from '../lib/poll-set.js'
+import { EFD_CLOEXEC, loadSyscalls, type Syscalls } from '../lib/syscall.js'
 import type { LinkEvent, QdiscEvent } from './link.js'
 import { decodeLink, isDeviceMessage, RTM_DELLINK, RTM_NEWLINK, RTNLGRP_LINK } from './netlink/link-message.js'
 import type { NetlinkMessage } from './netlink/message.js'
 import { ingressDevice, RTM_DELTFILTER } from './netlink/policer-message.js'
 import { decodeRootQdisc, RTM_DELQDISC, RTM_NEWQDISC, RTNLGRP_TC } from './netlink/qdisc-message.js'
 import { NETLINK_ROUTE, openNetlinkListener, receiveBuffer, receiveMessages } from './netlink/socket.js'
-import { EFD_CLOEXEC, foreverMs, loadSyscalls, type Syscalls } from './syscall.js'
 import type { Topic, Topics, WatchOrder, WatchReply } from './watch.js'
 import { refusalOf } from './worker-context.js'
 
@@ -65,9 +66,11 @@ function listen(
   emit: (messages: NetlinkMessage[] | 'overrun') => void,
 ): void {
   const buffer = receiveBuffer()
+  const polled = syscalls.newPollSet()
+  polled.add(fd)
+  polled.add(stopFd)
   for (;;) {
-    const { result, ready } = syscalls.poll([fd, stopFd], foreverMs)
-    if (result < 0 || ready[1] === true) return
+    if (polled.wait(foreverMs) < 0 || polled.readiness(1) !== 'idle') return
     const received = receiveMessages(syscalls, fd, buffer)
     if (typeof received !== 'number') emit(received)
     else if (received === -constants.errno.ENOBUFS) emit('overrun')

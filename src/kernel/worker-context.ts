@@ -1,4 +1,5 @@
 import { constants } from 'node:os'
+import { errnoName, type Syscalls } from '../lib/syscall.js'
 import { KernelError, type Where } from './errors.js'
 import type { Link, Refusal } from './link.js'
 import {
@@ -14,7 +15,6 @@ import {
 } from './netlink/link-message.js'
 import type { NetlinkAnswer, NetlinkSocket } from './netlink/socket.js'
 import { isAborted } from './operations.js'
-import type { Syscalls } from './syscall.js'
 
 /** What every operation in the worker thread works with. */
 export interface WorkerContext {
@@ -61,13 +61,6 @@ function kindOf(errno: number): 'exists' | 'no-device' | 'not-permitted' | 'refu
     default:
       return 'refused'
   }
-}
-
-function errnoName(errno: number): string {
-  // Not among Node's constants.
-  if (errno === 95) return 'EOPNOTSUPP'
-  const found = Object.entries(constants.errno).find(([, value]) => value === errno)
-  return found?.[0] ?? `errno ${errno}`
 }
 
 /** The device of exactly this name. The kernel also finds it by its alternative names, which are not ours. */

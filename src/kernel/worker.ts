@@ -1,4 +1,5 @@
 import { parentPort } from 'node:worker_threads'
+import { loadSyscalls } from '../lib/syscall.js'
 import { deleteLinks } from './deletion.js'
 import { KernelError, type KernelProblem } from './errors.js'
 import { encodeLinkChange, RTM_SETLINK } from './netlink/link-message.js'
@@ -14,7 +15,6 @@ import {
 import { getPolicer, removeIngressQdisc } from './policer.js'
 import { probe } from './probe.js'
 import { getQdisc, listQdiscs, removeQdisc, setQdisc } from './qdisc.js'
-import { loadSyscalls } from './syscall.js'
 import { createTaps } from './tap.js'
 import { createVeth } from './veth.js'
 import {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { type Filter, filterProgram } from '../../src/capture/address-filter.js'
 import { deviceName, openPacketSocket, type Packet, type PacketSocket } from '../../src/capture/packet-socket.js'
-import { loadPacketSyscalls } from '../../src/capture/packet-syscalls.js'
 import { Disposables } from '../../src/lib/disposables.js'
+import { loadSyscalls } from '../../src/lib/syscall.js'
 import { arp } from '../support/address-frames.js'
 import { openPacketSocket as openLink } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
@@ -42,7 +42,7 @@ laneTest(
       names.set(findLink(name)?.index ?? 0, name)
     }
     const [machine = 0, host = 0] = names.keys()
-    const syscalls = loadPacketSyscalls()
+    const syscalls = loadSyscalls()
     const open = (filter: Filter, queueBytes = 1024 * 1024) =>
       resources.use(openPacketSocket(syscalls, filterProgram(filter), queueBytes))
     const said = open({ direction: 'from-endpoints', hosts: [host], noisy: [] })

@@ -22,7 +22,7 @@ import {
   type NetlinkSocket,
   openNetlinkSocket,
 } from '../../src/kernel/netlink/socket.js'
-import { loadSyscalls } from '../../src/kernel/syscall.js'
+import { loadSyscalls } from '../../src/lib/syscall.js'
 import { addressBytes } from './address.js'
 import type { Namespace } from './namespace.js'
 import { loadTestSyscalls } from './syscalls.js'

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Qos, TapQos } from '../../src/gen/ovs/bridge/v1/qos.js'
 import type { Qdisc } from '../../src/kernel/index.js'
-import { decodeAttributes, littleEndian, viewOf } from '../../src/kernel/netlink/attribute.js'
+import { decodeAttributes } from '../../src/kernel/netlink/attribute.js'
 import { encodeIngressQdisc, ingressDevice } from '../../src/kernel/netlink/policer-message.js'
 import {
   decodeRootQdisc,
@@ -13,7 +13,8 @@ import {
   RTM_NEWQDISC,
 } from '../../src/kernel/netlink/qdisc-message.js'
 import { NETLINK_ROUTE, type NetlinkRequest, openNetlinkSocket } from '../../src/kernel/netlink/socket.js'
-import { loadSyscalls } from '../../src/kernel/syscall.js'
+import { littleEndian, viewOf } from '../../src/lib/byte-order.js'
+import { loadSyscalls } from '../../src/lib/syscall.js'
 import type { FrameSocket } from './frame-socket.js'
 import { findLink } from './links.js'
 import type { Namespace } from './namespace.js'

@@ -1,4 +1,4 @@
-import { endianness } from 'node:os'
+import { littleEndian, viewOf } from '../../lib/byte-order.js'
 
 /** One attribute, `struct nlattr` (netlink(7), `<linux/netlink.h>`): a type and its bytes, in host order. */
 export interface Attribute {
@@ -9,9 +9,6 @@ export interface Attribute {
 /** Attributes by type. Of several of one type the last counts, as in the kernel's nla_parse. */
 export type Attributes = ReadonlyMap<number, Uint8Array>
 
-/** Netlink speaks the byte order of the host. */
-export const littleEndian = endianness() === 'LE'
-
 const headerBytes = 4
 /** The upper two bits say nested and network byte order (NLA_F_NESTED, NLA_F_NET_BYTEORDER). */
 const NLA_TYPE_MASK = 0x3fff
@@ -20,10 +17,6 @@ const NLA_F_NESTED = 0x8000
 /** Headers and attributes begin at multiples of 4 (NLA_ALIGNTO, NLMSG_ALIGNTO). */
 export function align(bytes: number): number {
   return (bytes + 3) & ~3
-}
-
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
 export function u8(type: number, value: number): Attribute {

@@ -1,3 +1,4 @@
+import { littleEndian, viewOf } from '../../lib/byte-order.js'
 import type { Link, LinkStatistics, TunFacts } from '../link.js'
 import {
   type Attribute,
@@ -5,7 +6,6 @@ import {
   bytes,
   decodeAttributes,
   encodeAttributes,
-  littleEndian,
   nested,
   readNested,
   readText,
@@ -14,7 +14,6 @@ import {
   text,
   u8,
   u32,
-  viewOf,
 } from './attribute.js'
 import { concatenate } from './message.js'
 

@@ -1,4 +1,5 @@
-import { align, decodeAttributes, littleEndian, readText, viewOf } from './attribute.js'
+import { littleEndian, viewOf } from '../../lib/byte-order.js'
+import { align, decodeAttributes, readText } from './attribute.js'
 
 /** One netlink message, `struct nlmsghdr` and what follows it (netlink(7)). */
 export interface NetlinkMessage {

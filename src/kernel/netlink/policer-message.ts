@@ -1,15 +1,6 @@
+import { littleEndian, viewOf } from '../../lib/byte-order.js'
 import type { Policer } from '../link.js'
-import {
-  type Attributes,
-  decodeAttributes,
-  encodeAttributes,
-  littleEndian,
-  nested,
-  readNested,
-  readText,
-  text,
-  viewOf,
-} from './attribute.js'
+import { type Attributes, decodeAttributes, encodeAttributes, nested, readNested, readText, text } from './attribute.js'
 import { concatenate } from './message.js'
 import { afterTcHeader, decodeTcHeader, encodeTcHeader, TC_H_INGRESS, TCA_KIND, TCA_OPTIONS } from './tc-message.js'
 

@@ -1,3 +1,4 @@
+import { littleEndian, viewOf } from '../../lib/byte-order.js'
 import type { Qdisc, QdiscSpec } from '../link.js'
 import {
   type Attribute,
@@ -5,11 +6,9 @@ import {
   bytes,
   decodeAttributes,
   encodeAttributes,
-  littleEndian,
   readText,
   text,
   u32,
-  viewOf,
 } from './attribute.js'
 import { concatenate } from './message.js'
 import { afterTcHeader, decodeTcHeader, encodeTcHeader, TC_H_ROOT, TCA_KIND, TCA_OPTIONS } from './tc-message.js'

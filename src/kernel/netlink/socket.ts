@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
-import type { Syscalls } from '../syscall.js'
-import { littleEndian, viewOf } from './attribute.js'
+import { littleEndian, viewOf } from '../../lib/byte-order.js'
+import type { Syscalls } from '../../lib/syscall.js'
 import {
   type Acknowledgement,
   decodeAcknowledgement,

@@ -1,4 +1,4 @@
-import { littleEndian, viewOf } from './attribute.js'
+import { littleEndian, viewOf } from '../../lib/byte-order.js'
 
 // rtnetlink(7), <linux/rtnetlink.h>
 export const TCA_KIND = 1

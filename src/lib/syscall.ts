@@ -1,34 +1,35 @@
 import { constants } from 'node:os'
 import koffi, { type LibraryHandle } from 'koffi'
-import { littleEndian, viewOf } from './netlink/attribute.js'
+import { PollSet } from './poll-set.js'
 
 /**
- * The system calls of this room, from the C library, on the calling thread. Most of them can block: they belong in a worker.
- * As inside the kernel, a result below zero is −errno. None throws.
+ * System calls that Node.js does not offer, from the C library, on the calling thread. Most of them can block: they belong in
+ * a worker. As inside the kernel, a result below zero is −errno. None throws.
  */
 export interface Syscalls {
   socket(family: number, type: number, protocol: number): number
   bind(fd: number, address: Uint8Array): number
   setsockopt(fd: number, level: number, option: number, value: Uint8Array): number
+  /** Fills `value`, whose length the kernel knows. */
+  getsockopt(fd: number, level: number, option: number, value: Uint8Array): number
   send(fd: number, datagram: Uint8Array): number
   /** One datagram into `buffer`; with MSG_TRUNC the result is its full length. */
   recv(fd: number, buffer: Uint8Array, flags: number): number
+  /** Fills the first of `count` `struct mmsghdr` as far as there are messages; never waits. */
+  recvmmsg(fd: number, headers: Uint8Array, count: number): number
   open(path: string, flags: number): number
   close(fd: number): number
   ioctl(fd: number, request: number, argument: Uint8Array | number): number
   /** Fills a `struct statfs`. */
   fstatfs(fd: number, buffer: Uint8Array): number
   eventfd(initial: number, flags: number): number
-  /** Waits until one of the descriptors has input, an error or its end. `ready[i]` belongs to `fds[i]`. */
-  poll(fds: readonly number[], timeoutMs: number): { readonly result: number; readonly ready: readonly boolean[] }
+  /** For poll(2). */
+  newPollSet(): PollSet
 }
 
 export const EFD_CLOEXEC = 0o2000000
 
-/** Without an end: for poll(2). */
-export const foreverMs = -1
-
-const POLLIN = 0x1
+const MSG_DONTWAIT = 0x40
 
 type NativeFunction = ReturnType<LibraryHandle['func']>
 
@@ -37,8 +38,10 @@ export function loadSyscalls(): Syscalls {
   const socket = libc.func('int socket(int, int, int)')
   const bind = libc.func('int bind(int, const void *, uint32_t)')
   const setsockopt = libc.func('int setsockopt(int, int, int, const void *, uint32_t)')
+  const getsockopt = libc.func('int getsockopt(int, int, int, void *, void *)')
   const send = libc.func('intptr_t send(int, const void *, size_t, int)')
   const recv = libc.func('intptr_t recv(int, void *, size_t, int)')
+  const recvmmsg = libc.func('int recvmmsg(int, void *, unsigned int, int, void *)')
   const open = libc.func('int open(const char *, int)')
   const close = libc.func('int close(int)')
   const ioctlPointer = libc.func('int ioctl(int, unsigned long, void *)')
@@ -51,8 +54,11 @@ export function loadSyscalls(): Syscalls {
     socket: (family, type, protocol) => call(socket, family, type, protocol),
     bind: (fd, address) => call(bind, fd, address, address.length),
     setsockopt: (fd, level, option, value) => call(setsockopt, fd, level, option, value, value.length),
+    getsockopt: (fd, level, option, value) =>
+      call(getsockopt, fd, level, option, value, new Uint32Array([value.length])),
     send: (fd, datagram) => call(send, fd, datagram, datagram.length, 0),
     recv: (fd, buffer, flags) => call(recv, fd, buffer, buffer.length, flags),
+    recvmmsg: (fd, headers, count) => call(recvmmsg, fd, headers, count, MSG_DONTWAIT, null),
     open: (path, flags) => call(open, path, flags),
     // The descriptor is gone even when close(2) says EINTR.
     close: fd => once(close, fd),
@@ -62,20 +68,21 @@ export function loadSyscalls(): Syscalls {
         : call(ioctlPointer, fd, request, argument),
     fstatfs: (fd, buffer) => call(fstatfs, fd, buffer),
     eventfd: (initial, flags) => call(eventfd, initial, flags),
-    poll: (fds, timeoutMs) => pollInput(poll, fds, timeoutMs),
+    newPollSet: () => new PollSet((structs, count, timeoutMs) => call(poll, structs, count, timeoutMs)),
   }
 }
 
-/** `struct pollfd` is { int fd; short events; short revents }. */
-function pollInput(poll: NativeFunction, fds: readonly number[], timeoutMs: number) {
-  const structs = new Uint8Array(fds.length * 8)
-  const view = viewOf(structs)
-  fds.forEach((fd, i) => {
-    view.setInt32(i * 8, fd, littleEndian)
-    view.setInt16(i * 8 + 4, POLLIN, littleEndian)
-  })
-  const result = call(poll, structs, fds.length, timeoutMs)
-  return { result, ready: fds.map((_, i) => result > 0 && view.getInt16(i * 8 + 6, littleEndian) !== 0) }
+/** Where a buffer is; it stays there as long as it is referred to, if it is not from a pool. */
+export function addressOf(buffer: Uint8Array): bigint {
+  return koffi.address(buffer)
+}
+
+/** Name of a positive errno, `ENOSPC`. */
+export function errnoName(errno: number): string {
+  // Not among Node's constants.
+  if (errno === 95) return 'EOPNOTSUPP'
+  const found = Object.entries(constants.errno).find(([, value]) => value === errno)
+  return found?.[0] ?? `errno ${errno}`
 }
 
 /** Node's signal handlers interrupt any thread: a call that was only interrupted is made again. */

@@ -3,20 +3,25 @@ export type Readiness = 'idle' | 'readable' | 'failing'
 
 const POLLIN = 0x1
 
+/** Without an end. */
+export const foreverMs = -1
+
+/** poll(2), over so many of the structures. Below zero is −errno. */
+type Poll = (structs: Int32Array, count: number, timeoutMs: number) => number
+
 /**
  * Descriptors to wait for, which are added anew each time. Its memory stays: a loop that waits some thousand times a second
  * makes no garbage, whose collection would hold it up for longer than the kernel can keep packets.
  */
 export class PollSet {
-  readonly #poll: (...args: readonly unknown[]) => number
+  readonly #poll: Poll
   /** Of `struct pollfd`, { int fd; short events; short revents }. */
   #words = new Int32Array(16)
   #halves = new Int16Array(this.#words.buffer)
   #count = 0
   #anyReady = false
 
-  /** `poll` is poll(2). */
-  constructor(poll: (...args: readonly unknown[]) => number) {
+  constructor(poll: Poll) {
     this.#poll = poll
   }
 
@@ -32,9 +37,11 @@ export class PollSet {
     this.#halves[2 * at + 2] = POLLIN
   }
 
-  /** Until one of them has input, an error or its end. Below 0: no limit. */
-  wait(timeoutMs: number): void {
-    this.#anyReady = this.#poll(this.#words, this.#count, timeoutMs) > 0
+  /** Until one of them has input, an error or its end; how many have, or −errno. */
+  wait(timeoutMs: number): number {
+    const result = this.#poll(this.#words, this.#count, timeoutMs)
+    this.#anyReady = result > 0
+    return result
   }
 
   /** As it was when the last wait ended. */
