@@ -12,10 +12,11 @@ import {
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
 import { linksNamed } from './device.js'
+import { hasWrongBondVlans } from './drift.js'
 import type { Host } from './host.js'
 import { holderOf, managedBridge } from './inventory.js'
 import { refuseMirrored } from './mirror-row.js'
-import type { BridgeName, PortName, VlanId } from './names.js'
+import { type BridgeName, type PortName, parsePortName, type VlanId } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
 import { type BondRecord, bondQinQMark, idOf, portMarks, randomId, writeBondRecord } from './ownership.js'
 import { movePorts, portVlans } from './placement.js'
@@ -213,6 +214,17 @@ export async function deleteBond(host: Host, bridge: BridgeName, name: PortName,
   const receipt = await host.committer.commit(part, call)
   await host.committer.applied(receipt, call)
   return receipt.result
+}
+
+/** Puts bonds back on the VLANs of their records that somebody has put on others; their names. */
+export async function restoreBonds(host: Host, call: Call): Promise<string[]> {
+  const { replica } = host.ovsdb
+  const wrong = [...replica.rows('Port')].filter(port => isBond(host, port) && hasWrongBondVlans(replica, port))
+  for (const port of wrong) {
+    const name = parsePortName(port.name)
+    if (name.ok) await setBondQinQ(host, name.value, recordOfBond(replica, port).qinqOuterVlan, call)
+  }
+  return wrong.map(port => port.name)
 }
 
 /**

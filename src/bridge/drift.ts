@@ -5,8 +5,8 @@ import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
 import { isMirror, mirrorsTo } from './mirror-row.js'
 import type { BridgeName } from './names.js'
-import { bridgeOf, type OvsRows, portOfInterface } from './ovs.js'
-import { ownerOf, uplinkRoleOf } from './ownership.js'
+import { bridgeOf, type OvsReplica, type OvsRows, portOfInterface } from './ovs.js'
+import { ownerOf, roleOf, uplinkRoleOf } from './ownership.js'
 import type { TapRecord } from './ownership-tap.js'
 import { type PortVlans, portVlans } from './placement.js'
 import { formatQos } from './qos-parse.js'
@@ -88,10 +88,16 @@ export function hasWrongVlans(host: Host, record: TapRecord, port: OvsRows['Port
 /** What is wrong with its members is told of these. */
 function* bondDrifts(host: Host, port: OvsRows['Port']): Iterable<Drift> {
   const { replica } = host.ovsdb
-  if (!isBond(host, port)) return
+  if (!isBond(host, port) || !hasWrongBondVlans(replica, port)) return
   const [intended, actual] = [describeVlans(portVlans(recordOfBond(replica, port))), describeVlans(port)]
-  if (intended === actual) return
   yield { port: port.name, bridge: bridgeOf(replica, port)?.name, kind: 'wrong-tag', intended, actual }
+}
+
+/** Whether a bond of ours is in another VLAN than its record says, if it still has one. */
+export function hasWrongBondVlans(replica: OvsReplica, port: OvsRows['Port']): boolean {
+  const row = port.qos === undefined ? undefined : replica.get('QoS', port.qos)
+  if (row === undefined || roleOf(row.external_ids) !== 'bond') return false
+  return describeVlans(portVlans(recordOfBond(replica, port))) !== describeVlans(port)
 }
 
 /** Trunks and tunnels. */

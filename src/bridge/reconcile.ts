@@ -1,5 +1,6 @@
 import { isBornFor, type Link } from '../kernel/index.js'
 import { abortScope } from '../lib/abort.js'
+import { restoreBonds } from './bond.js'
 import { markBridgeDevices } from './bridge-device.js'
 import type { Call } from './call.js'
 import { type CapturePorts, isCaptureDevice, removeLeftCapturePorts } from './capture-port.js'
@@ -98,6 +99,7 @@ const put: Readonly<Record<Repair, Step>> = {
   defunct_tap: (host, _on, call) => whole(reapTaps(host, call)),
   lost_row: (host, _on, call) => whole(removeLostRows(host, call)),
   tap_device: (host, { sight }, call) => restoreTaps(host, sight, call),
+  bond_vlan: (host, _on, call) => whole(restoreBonds(host, call)),
   host_tap: afterRestart(reopenHostTaps),
   bridge_device: afterRestart((host, call) => whole(markBridgeDevices(host, call))),
   capture_port: (host, { capturePorts }, call) => whole(removeLeftCapturePorts(host, capturePorts, call)),

@@ -8,6 +8,7 @@ export const repairs = [
   'defunct_tap',
   'lost_row',
   'tap_device',
+  'bond_vlan',
   'host_tap',
   'bridge_device',
   'capture_port',

@@ -124,7 +124,6 @@ laneTest(
       ])
       return true
     })
-    await ovs.configure({ op: 'update', table: 'Port', where: [['name', '==', 'bond0']], row: { tag: 7 } })
     const { alias, index = 0 } = findLink('br0') ?? {}
     await ovs.vswitchd.kill()
     deleteLink(index)

@@ -45,7 +45,14 @@ export async function settledOn(beliefs: readonly Belief[], api: Api, ovs: Priva
 }
 
 /** Kinds of repair that a call which was acknowledged leaves nothing for. */
-const ofUnfinished: ReadonlySet<string> = new Set(['orphan_device', 'lost_row', 'tap_device', 'host_tap', 'tap_qos'])
+const ofUnfinished: ReadonlySet<string> = new Set([
+  'orphan_device',
+  'lost_row',
+  'tap_device',
+  'bond_vlan',
+  'host_tap',
+  'tap_qos',
+])
 
 /**
  * What a daemon has put right at its start is of the calls that were not acknowledged: what the others had made was whole
@@ -70,7 +77,7 @@ function touched({ caller, possible: [after, before] }: Belief): readonly string
     ...(bridge?.bond?.members ?? []),
     ...(bridge?.mirror ?? []),
   ])
-  return [...names, ...held, bridgeNameOf(caller)]
+  return [...names, ...held, bridgeNameOf(caller), bondNameOf(caller)]
 }
 
 export async function allTaps(api: Api): Promise<readonly Tap[]> {
