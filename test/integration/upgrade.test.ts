@@ -26,7 +26,7 @@ async function settleFormer(bed: Testbed): Promise<void> {
   await restoreDatabase(bed.ovs, 'database-1', { '/run/netns/lab': lab.path, netdev: bed.ovs.datapathType })
 }
 
-laneTest('a daemon goes on from the database that an earlier one left', {}, async context => {
+laneTest('a daemon goes on from the database that an earlier one left', { only: 'userspace' }, async context => {
   await using bed = await startTestbed(context.signal)
   await settleFormer(bed)
   const former = findLink('two')?.index
