@@ -1,5 +1,10 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect, constants } from 'node:http2'
+import { createConnection } from 'node:net'
 import { test } from 'node:test'
+import { setImmediate as immediate, setTimeout as wait } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { Metadata, status } from '@grpc/grpc-js'
 import { BridgeError, invalid } from '../../src/bridge/problem.js'
 import { BadRequest, ErrorInfo } from '../../src/gen/google/rpc/error_details.js'
@@ -176,13 +181,42 @@ test("a client's cancel ends the handler", async () => {
 test("a client's deadline ends the handler, as a deadline and not as a cancel", async () => {
   const { handler, ended } = waitForSignal()
   await using rig = await serveEcho(handler)
-  const { code } = await echo(rig.client, 'x', Date.now() + 80).reply
+  const { code } = await echo(rig.client, 'x', Date.now() + 400).reply
   assert.equal(code, status.DEADLINE_EXCEEDED)
   const error = await ended
   assert(error instanceof Aborted)
   assert.equal(error.why, 'deadline')
   await until('the call is recorded', () => rig.records.length === 1)
   assert.equal(rig.records[0]?.code, status.DEADLINE_EXCEEDED)
+})
+
+test('a deadline counts as one though the service was busy when the call came, and a cancel as a cancel', async () => {
+  await using rig = await serveEcho(waitForSignal().handler)
+  const session = connect('http://localhost', { createConnection: () => createConnection(rig.socket) })
+  await once(session, 'connect')
+  // Nothing else is on its way then.
+  await promisify(session.ping.bind(session))()
+  const request = async (timeoutMs: number) => {
+    const headers = { ':method': 'POST', ':path': echoService.echo.path, 'content-type': 'application/grpc' }
+    const stream = session.request({ ...headers, te: 'trailers', 'grpc-timeout': `${timeoutMs}m` })
+    stream.on('error', () => {}).end(Buffer.from('\0\0\0\0\x01x'))
+    const startedMs = Date.now()
+    // Sent by then, and not read yet.
+    await immediate()
+    while (Date.now() < startedMs + 60);
+    await until('it runs', () => rig.calls.inFlight === 1)
+    await wait(startedMs + 200 - Date.now())
+    stream.close(constants.NGHTTP2_CANCEL)
+    await until('it is over', () => rig.calls.inFlight === 0)
+  }
+  await request(200)
+  await request(2_000)
+  await until('both are recorded', () => rig.records.length === 2)
+  assert.deepEqual(
+    rig.records.map(({ code }) => code),
+    [status.DEADLINE_EXCEEDED, status.CANCELLED],
+  )
+  session.destroy()
 })
 
 test('a call without a deadline gets the default one, with the reason', async () => {
@@ -242,7 +276,6 @@ test('an outcome that is unknown at the deadline is not told as a deadline', asy
 })
 
 test("Node's own AbortError is told as what fired the signal", async () => {
-  const { setTimeout: wait } = await import('node:timers/promises')
   await using rig = await serveEcho(async (_request, call) => wait(60_000, 'late', { signal: call.signal }), {
     defaultTimeoutMs: 20,
   })
