@@ -133,6 +133,13 @@ export function countTaps(host: Host): { kind: TapBacking['kind']; state: TapSta
   return counts
 }
 
+/** How many taps are recorded of which that is true, defunct ones included. */
+export function countRecords(host: Host, which: (record: TapRecord) => boolean): number {
+  let count = 0
+  for (const { record } of host.records.all()) if (which(record)) count++
+  return count
+}
+
 export function isWithin(scope: TapScope, tap: Pick<TapRecord, 'name' | 'bridge' | 'vlan' | 'backing'>): boolean {
   const { bridge, kind, vlan, taps } = scope
   return (

@@ -68,21 +68,18 @@ export interface CallsOptions {
   readonly isAudited?: (path: string) => boolean
   /** Told of every call once, when it is answered. */
   readonly onCall?: (record: CallRecord) => void
-  /** Deadline of a unary call whose client set none. */
+  /** Deadline of a unary call whose client set none; 30 s if absent. */
   readonly defaultTimeoutMs?: number
   /** How long a handler may still run, undoing things, once its signal fired; then the call is answered without it. */
   readonly unwindMs?: number
 }
 
 export interface UnaryOptions<Request> {
-  /** Deadline of a call whose client set none, where 30 s may not be enough for what it asks. */
-  readonly timeoutMs?: (request: Request) => number
+  /** How many taps a call is about, where these may be thousands: one without a deadline has 20 ms more for each. */
+  readonly taps?: (request: Request) => number
 }
 
-/** A bulk call without a deadline gets 30 s and 20 ms for each tap. */
-export function bulkTimeoutMs(taps: number): number {
-  return 30_000 + 20 * taps
-}
+const perTapMs = 20
 
 type Surface = ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>
 
@@ -152,7 +149,7 @@ export class Calls {
     options: UnaryOptions<Request> = {},
   ): handleUnaryCall<Request, Response> {
     return async (surface, respond) => {
-      const timeoutMs = options.timeoutMs?.(surface.request) ?? this.#defaultTimeoutMs
+      const timeoutMs = this.#defaultTimeoutMs + perTapMs * (options.taps?.(surface.request) ?? 0)
       const outcome = await this.#run('unary', surface, timeoutMs, call => handler(surface.request, call))
       if (outcome.ok) respond(null, outcome.value)
       else respond(grpcError(outcome.failure))

@@ -1,5 +1,6 @@
 import type { Captures } from '../bridge/capture.js'
 import type { Host } from '../bridge/host.js'
+import { countRecords } from '../bridge/inventory.js'
 import type { BridgeServiceServer } from '../gen/ovs/bridge/v1/service.js'
 import { addBondOn, deleteBondOn } from './bond.js'
 import {
@@ -11,7 +12,7 @@ import {
   listBridgesOn,
   setBridgeConfigOn,
 } from './bridge.js'
-import { bulkTimeoutMs, type Calls } from './call.js'
+import type { Calls } from './call.js'
 import { listCapturesOn, startCaptureOn, stopAllCapturesOn, stopCaptureOn, streamCaptureOn } from './capture.js'
 import { checkOvsOn } from './check.js'
 import { reportDriftOn } from './drift.js'
@@ -58,12 +59,16 @@ export function bridgeService(
     ensureBridge: calls.unary(ensureBridgeOn(host)),
     getBridge: calls.unary(getBridgeOn(host)),
     listBridges: calls.unary(listBridgesOn(host)),
-    destroyBridge: calls.unary(destroyBridgeOn(host)),
-    destroyAllBridges: calls.unary(destroyAllBridgesOn(host)),
+    destroyBridge: calls.unary(destroyBridgeOn(host), {
+      taps: ({ bridge }) => countRecords(host, tap => tap.bridge === bridge),
+    }),
+    destroyAllBridges: calls.unary(destroyAllBridgesOn(host), {
+      taps: () => countRecords(host, tap => tap.bridge !== undefined),
+    }),
     destroyUnmanagedBridge: calls.unary(destroyUnmanagedBridgeOn(host)),
     setBridgeConfig: calls.unary(setBridgeConfigOn(host)),
     createTap: calls.unary(createTapOn(host)),
-    createTaps: calls.unary(createTapsOn(host), { timeoutMs: ({ taps }) => bulkTimeoutMs(taps.length) }),
+    createTaps: calls.unary(createTapsOn(host), { taps: ({ taps }) => taps.length }),
     createContainerTap: calls.unary(createContainerTapOn(host)),
     createHostTap: calls.unary(createHostTapOn(host)),
     reserveTapName: calls.unary(reserveTapNameOn(host)),
@@ -79,7 +84,7 @@ export function bridgeService(
     getBandwidth: calls.unary(getBandwidthOn(stats)),
     destroyTap: calls.unary(destroyTapOn(host)),
     destroyUnmanagedTap: calls.unary(destroyUnmanagedTapOn(host)),
-    reapTaps: calls.unary(reapTapsOn(host)),
+    reapTaps: calls.unary(reapTapsOn(host), { taps: () => countRecords(host, tap => tap.defunct) }),
     addBond: calls.unary(addBondOn(host)),
     deleteBond: calls.unary(deleteBondOn(host)),
     createMirror: calls.unary(createMirrorOn(host)),

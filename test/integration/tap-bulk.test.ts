@@ -1,10 +1,28 @@
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Captures } from '../../src/bridge/capture.js'
+import { openTapFeed } from '../../src/bridge/events.js'
+import type { Host } from '../../src/bridge/host.js'
+import { countRecords } from '../../src/bridge/inventory.js'
+import { Stats } from '../../src/bridge/stats.js'
+import { openCaptureEngine } from '../../src/capture/index.js'
+import { BridgeServiceService } from '../../src/gen/ovs/bridge/v1/service.js'
+import { Disposables } from '../../src/lib/disposables.js'
+import type { SocketPath } from '../../src/lib/socket-address.js'
+import { createLog } from '../../src/log/index.js'
+import { type CallRecord, Calls } from '../../src/server/call.js'
+import { listen } from '../../src/server/listen.js'
+import { bridgeService } from '../../src/server/service.js'
 import { insertPort } from '../support/foreign-port.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
 import { addForeignBridge } from '../support/ovs.js'
 import { refusalOf, stateOf } from '../support/refusal.js'
+import { connectTo } from '../support/rpc.js'
 import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+import { until } from '../support/until.js'
 
 const count = 200
 
@@ -174,3 +192,53 @@ laneTest(
     )
   },
 )
+
+laneTest(
+  'calls that remove many taps have 20 ms more for each of them',
+  { only: 'userspace', looksInside: true },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { host } = bed.service.daemon
+    await using hasty = await serveHastily(host)
+    await bed.api.createTaps({ taps: requests.slice(0, 50) })
+    const destroyed = requests.slice(0, 25).map(({ tap }) => bed.api.destroyTap({ tap }))
+    await until('half of them are defunct', () => countRecords(host, tap => tap.defunct) === 25)
+    bed.ovs.ovsdbServer.stop()
+    for (const method of ['reapTaps', 'destroyBridge', 'destroyAllBridges'] as const) {
+      const refused = hasty.api[method]({ bridge: 'br0' }, { timeoutMs: Number.POSITIVE_INFINITY })
+      await assert.rejects(refused, { code: /^(DEADLINE_EXCEEDED|UNKNOWN)$/ }, method)
+    }
+    bed.ovs.ovsdbServer.continue()
+    await Promise.all(destroyed)
+    await until('all are recorded', () => hasty.durationsMs.length === 3)
+    const [reap = 0, ...destroy] = hasty.durationsMs
+    assert(reap > 500 && Math.min(...destroy) > 1_000, `${hasty.durationsMs.join(', ')} ms`)
+  },
+)
+
+/** The service on a socket of its own, with 50 ms for a call that says nothing of a deadline. */
+async function serveHastily(host: Host) {
+  const directory = mkdtempSync(join(tmpdir(), 'hasty-'))
+  const durationsMs: number[] = []
+  const parts = new Disposables()
+  const log = createLog('silent')
+  const store = { directory, quotaBytes: undefined }
+  const captures = parts.use(new Captures(host, parts.use(openCaptureEngine(store)), store, 1))
+  const watched = { feed: parts.use(openTapFeed(host)), stats: parts.use(new Stats(host)) }
+  const onCall = ({ durationMs }: CallRecord) => durationsMs.push(durationMs)
+  const calls = new Calls({ log, defaultTimeoutMs: 50, onCall })
+  const door = { kind: 'unix', path: join(directory, 'api.sock') as SocketPath, role: 'admin', mode: 0o600 } as const
+  parts.use(
+    await listen({
+      doors: [{ ...door, group: undefined }],
+      register: server => server.addService(BridgeServiceService, bridgeService(host, calls, watched, captures)),
+      roleOf: () => 'admin',
+      calls,
+      drainTimeoutMs: 0,
+      log,
+    }),
+  )
+  const { api } = parts.use(connectTo(`unix:${door.path}`))
+  parts.defer(() => rmSync(directory, { recursive: true }))
+  return { api, durationsMs, [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose]() }
+}
