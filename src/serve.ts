@@ -3,7 +3,7 @@ import { banner } from './banner.js'
 import type { Config } from './config.js'
 import { type Daemon, startDaemon } from './daemon.js'
 import { abortScope, shuttingDown, whenAborted } from './lib/abort.js'
-import { createLog } from './log/index.js'
+import { createLog, tellEnd } from './log/index.js'
 import { openNotifier } from './systemd/index.js'
 
 /** Runs the daemon until a signal tells it to stop, and resolves to the exit code. */
@@ -12,9 +12,7 @@ export async function serve(config: Config, version: string): Promise<number> {
   // However often: a terminal and npm each pass Ctrl-C on, and a second one must not cut the first one's work short.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort(shuttingDown()))
   const log = createLog(config.logLevel)
-  process.on('exit', () => log.flush())
-  // What nobody catches ends the process with a status of its own, but not without a line in the log.
-  process.on('uncaughtExceptionMonitor', (error, origin) => log.fatal({ err: error, origin }, 'crash'))
+  tellEnd(log)
   using notifier = openNotifier(process.env, process.pid)
   let daemon: Daemon
   try {

@@ -7,7 +7,7 @@ export type LogLevel = (typeof logLevels)[number]
 
 /**
  * The log: one JSON object a line on standard error; standard output is left to what the user reads. All of it is ASCII, so that
- * no name that a caller gives can do anything to a terminal. `flush` is for the end of the process.
+ * no name that a caller gives can do anything to a terminal. `flush` is for the end of the process: see {@link tellEnd}.
  */
 export function createLog(level: LogLevel): Logger {
   const lines = openLines(2, lost => `${JSON.stringify({ level: 'warn', time: now(), lost, msg: 'lines lost' })}\n`)
@@ -19,6 +19,15 @@ export function createLog(level: LogLevel): Logger {
   }
   const formatters = { level: (label: string) => ({ level: label }) }
   return pino({ level, base: null, timestamp: () => `,"time":"${now()}"`, formatters }, stream)
+}
+
+/**
+ * Has the end of the process wait for who reads the log, two seconds at most. What nobody catches ends the process with a status
+ * of its own, but not without a line.
+ */
+export function tellEnd(log: Logger): void {
+  process.on('exit', () => log.flush())
+  process.on('uncaughtExceptionMonitor', (error, origin) => log.fatal({ err: error, origin }, 'crash'))
 }
 
 function now(): string {

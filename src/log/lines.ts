@@ -1,10 +1,13 @@
 import { writeSync } from 'node:fs'
 import koffi from 'koffi'
 
-/** A descriptor that lines are written to. Nothing waits for who reads it but `flush`, for a second. */
+/** A descriptor that lines are written to. Nothing waits for who reads it but `flush`, for two seconds at most. */
 export interface Lines {
   write(line: string): void
-  /** Writes what has not been taken yet, as far as it is taken now. */
+  /**
+   * For the end of the process: writes what has not been taken yet, for a second. What is left then is left out but for the
+   * last line, which has another, with how many they were.
+   */
   flush(): void
 }
 
@@ -19,14 +22,14 @@ const flushMs = 1_000
 /**
  * A reader that is stuck must not stop the daemon, and O_NONBLOCK would be that of every process that has the same standard error.
  * So each write asks poll(2) first, and a mebibyte waits at most. Further lines are left out until all of that is written;
- * `tellLost` makes a line of how many they were.
+ * `tellLost` makes a line of how many they were. A full disk and a pipe without a reader are like a reader that is stuck.
  */
 export function openLines(fd: number, tellLost: (lost: number) => string): Lines {
   const isReady = readiness(fd)
-  const waiting: Buffer[] = []
+  let waiting: Buffer[] = []
   let waitingBytes = 0
   let lost = 0
-  let isOver = false
+  let last = ''
   let timer: NodeJS.Timeout | undefined
 
   const writePiece = () => {
@@ -44,28 +47,45 @@ export function openLines(fd: number, tellLost: (lost: number) => string): Lines
   const writeOut = (waitMs: number) => {
     clearTimeout(timer)
     timer = undefined
+    const untilMs = performance.now() + waitMs
     try {
-      while (waiting.length > 0 && isReady(waitMs)) {
+      while (waiting.length > 0 && isReady(Math.max(0, Math.ceil(untilMs - performance.now())))) {
         writePiece()
         if (waiting.length > 0 || lost === 0) continue
         add(tellLost(lost))
         lost = 0
       }
     } catch {
-      // There is no reader any more, and nobody to tell.
-      isOver = true
-      waiting.length = 0
+      // There is nobody else to tell, and it may pass.
     }
     if (waiting.length > 0) timer = setTimeout(writeOut, lookEveryMs, 0).unref()
   }
+  // In one piece if they fit, since that is what a pipe has room for. A line that is begun stays first.
+  const keepEnds = () => {
+    const [begun = Buffer.alloc(0), ...others] = waiting
+    lost += others.length
+    if (lost === 0) return
+    const ends = Buffer.from((lost > 1 ? tellLost(lost - 1) : '') + last)
+    waiting = [Buffer.concat([begun, ends])]
+    waitingBytes = begun.length + ends.length
+    lost = 0
+  }
   return {
     write: line => {
-      if (isOver) return
-      if (lost > 0 || waitingBytes + line.length > mostWaitingBytes) lost++
+      last = line
+      if (lost > 0 || (waiting.length > 0 && waitingBytes + line.length > mostWaitingBytes)) lost++
       else add(line)
       if (timer === undefined) writeOut(0)
     },
-    flush: () => writeOut(flushMs),
+    flush: () => {
+      writeOut(flushMs)
+      if (waiting.length === 0) return
+      keepEnds()
+      writeOut(flushMs)
+      // A second flush is not to wait as long again.
+      if (waiting.length > 0) waiting = []
+      waitingBytes = 0
+    },
   }
 }
 

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { test } from 'node:test'
+import { setTimeout as wait } from 'node:timers/promises'
 import { logOf } from '../support/log.js'
 import { until, within } from '../support/until.js'
 
@@ -14,9 +15,9 @@ const log = new URL('../../src/log/index.js', import.meta.url).href
 
 /** Logs 10,000 lines, says so, and logs another when it is told to go on. */
 const talker = `
-import { createLog } from '${log}'
+import { createLog, tellEnd } from '${log}'
 const log = createLog('info')
-process.on('exit', () => log.flush())
+tellEnd(log)
 for (let i = 0; i < 10_000; i++) log.info({ i, of: 'x'.repeat(300) }, 'line')
 process.stdout.write('logged')
 process.stdin.once('data', () => {
@@ -30,15 +31,36 @@ function start(program: string, stderr: 'pipe' | number) {
   return { child, ended: once(child, 'close') }
 }
 
+/** Bytes that were there; undefined: none yet, 0: nobody writes any more. */
+function take(fd: number, into: Buffer): number | undefined {
+  try {
+    return readSync(fd, into)
+  } catch {
+    return undefined
+  }
+}
+
 /** A named pipe, and its reader, who has not read yet. */
 function namedPipe() {
   const directory = mkdtempSync(join(tmpdir(), 'log-'))
   const path = join(directory, 'pipe')
   execFileSync('mkfifo', [path])
-  const reading = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  const open = () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  const reading = open()
   return {
+    reading,
+    open,
     writing: openSync(path, constants.O_WRONLY),
-    read: () => new Socket({ fd: reading, readable: true, writable: false }),
+    read: (fd = reading) => new Socket({ fd, readable: true, writable: false }),
+    /** All that comes until nobody writes any more, no faster than that. */
+    readSlowly: async (bytes: number, everyMs: number) => {
+      const piece = Buffer.alloc(bytes)
+      for (let said = ''; ; await wait(everyMs)) {
+        const got = take(reading, piece)
+        if (got === 0 && said !== '') return said
+        if (got !== undefined) said += piece.toString('latin1', 0, got)
+      }
+    },
     [Symbol.dispose]: () => rmSync(directory, { recursive: true }),
   }
 }
@@ -78,6 +100,34 @@ test('who reads it from a pipe neither', async () => {
   const { child, ended } = start(talker, pipe.writing)
   closeSync(pipe.writing)
   await isNotHeldUp(child, ended, () => pipe.read())
+})
+
+test('who leaves the pipe and comes back reads on', async () => {
+  using pipe = namedPipe()
+  const { child, ended } = start(talker, pipe.writing)
+  closeSync(pipe.writing)
+  closeSync(pipe.reading)
+  await isNotHeldUp(child, ended, () => pipe.read(pipe.open()))
+})
+
+/** Logs 10,000 lines and crashes. */
+const crasher = talker.replace(/process\.stdout[^]*/, `throw new Error('boom')`)
+
+test('who reads it slowly learns of a crash, and how much was lost before', async () => {
+  using pipe = namedPipe()
+  const { child, ended } = start(crasher, pipe.writing)
+  closeSync(pipe.writing)
+  const stopped = once(child, 'exit')
+  const reading = pipe.readSlowly(4_096, 50)
+  const startedMs = Date.now()
+  assert.deepEqual(await stopped, [1, null])
+  const lines = logOf(await reading)
+  await ended
+  assert.match(JSON.stringify(lines.at(-1)), /"level":"fatal".*"boom"/)
+  const told = lines.filter(({ msg }) => msg === 'line').length
+  const lost = lines.reduce((sum, line) => sum + Number(line['lost'] ?? 0), 0)
+  assert.equal(told + lost, 10_000)
+  assert(Date.now() - startedMs < 9_000, `${Date.now() - startedMs} ms`)
 })
 
 test('a log nobody reads any more is written no further', async () => {
