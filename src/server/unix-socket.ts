@@ -29,7 +29,9 @@ export async function bindUnix(
   const address = `unix:${path}`
   const directory = dirname(path)
   const own = options.ownDirectories.find(one => one.path === directory)
-  if (own !== undefined) await mkdir(directory, { recursive: true, mode: own.mode })
+  // As with the socket, umask is not to say who may enter.
+  const isNew = own !== undefined && (await mkdir(directory, { recursive: true, mode: 0o700 })) !== undefined
+  if (isNew) await chmod(directory, own.mode)
   await refuseUnlessSafe(directory, address)
   await refuseUnlessFree(path)
   const inner = await mkdtemp(join(directory, '.new-')).catch((cause: unknown) => {

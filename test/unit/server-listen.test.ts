@@ -201,6 +201,16 @@ test('our own directory is made, closed to others', async () => {
   assert.equal((await stat(run)).mode & 0o7777, 0o750)
 })
 
+test('a directory of ours has its mode, whatever umask says', async () => {
+  await using directory = await makeDirectory()
+  const run = join(directory.path, 'run')
+  const before = process.umask(0o077)
+  await using _listening = await listenOn([`unix:${run}/view.sock`], {
+    ownDirectories: [{ path: run, mode: 0o755 }],
+  }).finally(() => process.umask(before))
+  assert.equal((await stat(run)).mode & 0o7777, 0o755)
+})
+
 test("somebody else's directory is not made", async () => {
   await using directory = await makeDirectory()
   const error: unknown = await listenOn([`unix:${directory.path}/run/api.sock`]).catch((thrown: unknown) => thrown)
