@@ -33,7 +33,7 @@ export interface ListenOptions {
   /** For doors of kind `tls`. */
   readonly certificates?: CertificateFiles | undefined
   /** Descriptors of listening sockets that systemd passed, by name. */
-  readonly inherited?: ReadonlyMap<string, number>
+  readonly inherited?: ReadonlyMap<string, readonly number[]>
   /** The process behind a connected unix socket, by the descriptor of ours. */
   readonly identify?: (fd: number) => ProcessIdentity | undefined
 }
@@ -72,6 +72,7 @@ export async function listen(options: ListenOptions): Promise<Listening> {
     for (const { close } of opened) await close()
     throw error
   }
+  tellUnserved(options)
   let stopped: Promise<void> | undefined
   return {
     addresses: opened.map(({ address }) => address),
@@ -113,21 +114,8 @@ async function open(door: Door, gate: Gate, options: ListenOptions): Promise<Ope
       })
       return { address, close: () => closed(server).then(remove) }
     }
-    case 'inherited': {
-      const fd = options.inherited?.get(door.name)
-      const address = `systemd:${door.name}`
-      if (fd === undefined) {
-        throw new ListenError({ kind: 'cannot-bind', address, message: `systemd passed no socket named ${door.name}` })
-      }
-      const server = unixServer(door, gate, options)
-      await bound(server, { fd }, address)
-      // Only TCP has an address of its own to tell.
-      if (server.address() !== null) {
-        server.close()
-        throw new ListenError({ kind: 'cannot-bind', address, message: `${address} is not a unix socket` })
-      }
-      return { address, close: () => closed(server) }
-    }
+    case 'inherited':
+      return await openInherited(door, gate, options)
     case 'loopback': {
       const server = createServer({ noDelay: true }, socket => gate.admit(socket, loopbackCaller(door, peerOf(socket))))
       return await openTcp(server, door.endpoint, () => {})
@@ -136,6 +124,37 @@ async function open(door: Door, gate: Gate, options: ListenOptions): Promise<Ope
       return await openTls(door, gate, options)
     default:
       return assertNever(door)
+  }
+}
+
+async function openInherited(
+  door: Extract<Door, { kind: 'inherited' }>,
+  gate: Gate,
+  options: ListenOptions,
+): Promise<OpenDoor> {
+  const address = `systemd:${door.name}`
+  const servers = (options.inherited?.get(door.name) ?? []).map(fd => ({ fd, server: unixServer(door, gate, options) }))
+  const close = async () => void (await Promise.all(servers.map(({ server }) => closed(server))))
+  const refusal = (message: string) => new ListenError({ kind: 'cannot-bind', address, message })
+  try {
+    if (servers.length === 0) throw refusal(`systemd passed no socket named ${door.name}`)
+    for (const { fd, server } of servers) {
+      await bound(server, { fd }, address)
+      // Only TCP has an address of its own to tell.
+      if (server.address() !== null) throw refusal(`${address} is not a unix socket`)
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+  return { address, close }
+}
+
+/** Who connects to a socket that nobody serves waits for ever: its name is in the log at least. */
+function tellUnserved({ doors, inherited, log }: ListenOptions): void {
+  for (const name of inherited?.keys() ?? []) {
+    const isServed = doors.some(door => door.kind === 'inherited' && door.name === name)
+    if (!isServed) log.warn({ address: `systemd:${name}` }, 'systemd passed a socket that no --listen names')
   }
 }
 

@@ -99,7 +99,7 @@ async function openDoors() {
   const server = authority.issue('server')
   const log = pino({ level: 'silent' })
   const calls = new Calls({ log })
-  const inherited = new Map(roles.map(role => [role, listeningSocket(join(directory, `passed-${role}`))]))
+  const inherited = new Map(roles.map(role => [role, [listeningSocket(join(directory, `passed-${role}`))]]))
   const doors = roles.flatMap(role => [
     door(`unix:${directory}/${role},role=${role}`),
     door(`127.0.0.1:0,role=${role}`),

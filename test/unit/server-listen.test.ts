@@ -11,6 +11,8 @@ import { pino } from 'pino'
 import { Calls } from '../../src/server/call.js'
 import { type Listening, type ListenOptions, listen } from '../../src/server/listen.js'
 import { ListenError } from '../../src/server/listen-error.js'
+import { inheritedSockets } from '../../src/systemd/index.js'
+import { listeningSocket } from '../support/listening-socket.js'
 import { door, echo, echoService } from './server-rig.js'
 
 interface Directory extends AsyncDisposable {
@@ -216,6 +218,23 @@ test("somebody else's directory is not made", async () => {
   const error: unknown = await listenOn([`unix:${directory.path}/run/api.sock`]).catch((thrown: unknown) => thrown)
   assert.equal(problemOf(error).kind, 'cannot-bind')
   assert.deepEqual(await readdir(directory.path), [])
+})
+
+test('all sockets that systemd passes under one name are served, and one that no door names is told', async () => {
+  await using directory = await makeDirectory()
+  const [one = '', other = '', third = ''] = ['one', 'other', 'third'].map(name => join(directory.path, name))
+  const fds = [one, other, third].map(listeningSocket)
+  const lines: string[] = []
+  // The numbers that systemd would have given them.
+  const passed = inheritedSockets({ LISTEN_PID: '1', LISTEN_FDS: '3', LISTEN_FDNAMES: 'api:api:forgotten' }, 1)
+  const inherited = new Map([...passed].map(([name, numbers]) => [name, numbers.map(number => fds[number - 3] ?? -1)]))
+  await using _listening = await listenOn(['systemd:api'], {
+    inherited,
+    log: pino({}, { write: line => lines.push(line) }),
+  })
+  assert(await answers(`unix:${one}`))
+  assert(await answers(`unix:${other}`))
+  assert.match(lines.join(''), /"address":"systemd:forgotten","msg":"systemd passed a socket that no --listen names"/)
 })
 
 test('TCP on the loopback answers, with the port that was chosen', async () => {
