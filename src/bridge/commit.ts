@@ -44,6 +44,8 @@ export class Committer {
   /** Neither settled nor taken back yet. */
   readonly #open = new Set<Job>()
   #sending = false
+  /** What is being sent is for ovs-vswitchd to act on. */
+  #reconfiguring = false
   #scheduled = false
   #transactions = 0
 
@@ -55,7 +57,7 @@ export class Committer {
     this.#lifetime = lifetime
     this.#epochs = new Epochs(ovsdb, lifetime, () => this.#goOn())
     this.#waves = new Waves(
-      () => this.#sending || this.#isEpochPending,
+      () => this.#isUnderWay,
       () => this.#schedule(),
     )
     // Without a connection nobody waits for ovs-vswitchd: what is queued is told so at once.
@@ -136,7 +138,6 @@ export class Committer {
     } finally {
       this.#sending = false
     }
-    if (!this.#isEpochPending) this.#waves.proceed()
   }
 
   /** Those of the queue that may go together now. */
@@ -145,7 +146,13 @@ export class Committer {
     if (!isEarly) this.#waves.depart()
     const { batch, rest } = takeBatch(this.#queue, isEarly)
     this.#queue = [...rest]
+    this.#reconfiguring = batch.some(({ part }) => part.reconfigures)
+    if (!this.#isUnderWay) this.#waves.proceed()
     return batch
+  }
+
+  get #isUnderWay(): boolean {
+    return this.#reconfiguring || this.#isEpochPending
   }
 
   get #isEpochPending(): boolean {

@@ -113,6 +113,29 @@ laneTest('callers that come together share transactions', { looksInside: true },
   assert.deepEqual(taps.map(({ name }) => name).sort(), ['first', ...names].sort())
 })
 
+laneTest(
+  'who makes a tap does not wait for changes that ovs-vswitchd need not act on',
+  { looksInside: true },
+  async context => {
+    await using bed = await startTestbed(context.signal)
+    const socket = bed.use(await openHeldSocket(bed.ovs.endpoint.slice('unix:'.length)))
+    const ovs = { ...bed.ovs, endpoint: `unix:${socket.path}` }
+    const { api, daemon } = bed.use(await startService({ ...bed, ovs }))
+    await api.ensureBridge()
+    await api.createTap({ tap: 'detached' })
+    await api.removeTap({ tap: 'detached' })
+    const { committer } = daemon.host
+    const sent = committer.transactions
+    socket.hold()
+    const changed = api.setTapQinQ({ tap: 'detached', outerVlan: 100 })
+    await until('the change is on its way', () => committer.transactions > sent)
+    const made = api.createTap({ tap: 'made' })
+    await until('its device is made', () => findLink('made'))
+    socket.release()
+    await Promise.all([changed, made])
+  },
+)
+
 laneTest('changes of one tap at a time are all kept', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   await bed.api.ensureBridge({ bridge: 'br1' })
