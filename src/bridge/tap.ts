@@ -62,7 +62,12 @@ async function createNamed(host: Host, wanted: readonly PlacedRecord[], call: Ca
     undo(async () => release())
     await clearDefunct(host, names, call)
     using place = await host.committer.join(names, call)
-    const placements = await makeDevices(host, names, () => wanted, call, undo)
+    // Much may have happened while it waited, and a device that is in vain costs ovs-vswitchd a walk.
+    const read = () => {
+      refuse()
+      return wanted
+    }
+    const placements = await makeDevices(host, names, read, call, undo)
     const part = { ...placing(host, placements, refuse), place }
     const receipt = await committing(host, part, call, undo, withdrawal(host, placements))
     release()

@@ -136,6 +136,29 @@ laneTest(
   },
 )
 
+laneTest('a call whose bridge is gone when its turn comes makes no device', { looksInside: true }, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.ensureBridge({ bridge: 'br1' })
+  const { kernel, inTheMaking } = bed.service.daemon.host
+  const createTaps = kernel.createTaps.bind(kernel)
+  const made: string[] = []
+  kernel.createTaps = async (specs, signal) => {
+    made.push(...specs.map(({ name }) => name))
+    return await createTaps(specs, signal)
+  }
+  const first = halfway(bed, 'first')
+  await until('the first is told', () => bed.api.getTap({ tap: 'first' }))
+  const late = bed.api.createTap({ tap: 'late', bridge: 'br1' })
+  const refused = assert.rejects(late, { code: 'NOT_FOUND', reason: 'BRIDGE_NOT_FOUND' })
+  await until('it waits', () => inTheMaking.size === 1)
+  const [bridge] = await bed.ovs.select('Bridge', [['name', '==', 'br1']])
+  const mutations = [['bridges', 'delete', bridge?.['_uuid']]]
+  await bed.ovs.transact({ op: 'mutate', table: 'Open_vSwitch', where: [], mutations })
+  bed.ovs.vswitchd.continue()
+  await Promise.all([first, refused])
+  assert.deepEqual(made, ['first'])
+})
+
 laneTest('changes of one tap at a time are all kept', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   await bed.api.ensureBridge({ bridge: 'br1' })
