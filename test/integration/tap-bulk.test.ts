@@ -16,12 +16,14 @@ import { type CallRecord, Calls } from '../../src/server/call.js'
 import { listen } from '../../src/server/listen.js'
 import { bridgeService } from '../../src/server/service.js'
 import { insertPort } from '../support/foreign-port.js'
+import { openHeldSocket } from '../support/held-socket.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
 import { addForeignBridge } from '../support/ovs.js'
 import { refusalOf, stateOf } from '../support/refusal.js'
 import { connectTo } from '../support/rpc.js'
-import { type ServedTestbed, startServedTestbed } from '../support/service.js'
+import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
+import { startTestbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
 
 const count = 200
@@ -81,6 +83,32 @@ laneTest('two hundred taps of which one is refused change nothing', {}, async co
   const elsewhere = bed.api.createTaps({ taps: requests.with(150, { ...request(150), bridge: 'foreign' }) })
   await assert.rejects(elsewhere, { code: 'NOT_FOUND', reason: 'BRIDGE_NOT_FOUND' })
   assert.deepEqual(await stateOf(bed), before)
+})
+
+laneTest('many taps of which one is refused by the database leave nothing', { looksInside: true }, async context => {
+  await using bed = await startTestbed(context.signal)
+  await addForeignBridge(bed.ovs, 'foreign', [])
+  const socket = bed.use(await openHeldSocket(bed.ovs.endpoint.slice('unix:'.length)))
+  const { api, daemon } = bed.use(await startService({ ...bed, ovs: { ...bed.ovs, endpoint: `unix:${socket.path}` } }))
+  await api.ensureBridge()
+  const { committer } = daemon.host
+  const sent = committer.transactions
+  socket.hold()
+  const made = api.createTaps({ taps: requests.slice(0, 20) })
+  const refused = assert.rejects(made, { code: 'ALREADY_EXISTS', reason: 'NAME_TAKEN' })
+  await until('the transaction is on its way', () => committer.transactions > sent)
+  await bed.ovs.transact(...insertPort('foreign', 'bulk7'))
+  socket.release()
+  await refused
+  const bulk = (name: unknown) => typeof name === 'string' && name.startsWith('bulk')
+  assert.deepEqual(
+    listLinks()
+      .map(({ name }) => name)
+      .filter(bulk),
+    [],
+  )
+  assert.deepEqual((await bed.ovs.select('Port')).map(({ name }) => name).filter(bulk), ['bulk7'])
+  assert.deepEqual(await bed.ovs.select('QoS'), [])
 })
 
 laneTest('each bad field among many taps is named with the place of its tap', {}, async context => {
