@@ -38,7 +38,10 @@ export class Waves {
   readonly #gatherMs: number
   #wave: Wave | undefined
 
-  /** `isUnderWay`: a change for ovs-vswitchd is sent or being applied. `onGathered` is called when the next transaction need not wait any more. */
+  /**
+   * `isUnderWay`: a change that ovs-vswitchd must act on is sent or being applied. `onGathered` is called when the next transaction
+   * need not wait any more.
+   */
   constructor(isUnderWay: () => boolean, onGathered: () => void, gatherMs = defaultGatherMs) {
     this.#gatherMs = gatherMs
     this.#isUnderWay = isUnderWay
