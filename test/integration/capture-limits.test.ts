@@ -258,7 +258,17 @@ const refusals: Readonly<Record<string, Refusal>> = {
   'a filter that would take minutes, and the stack': {
     request: { ...ofTap('one'), filter: `port 1${'||2'.repeat(128)}` },
     ...invalid,
-    field: ['filter', /has 258 words; the most is 256/],
+    field: ['filter', /has 258 words and operators; the most is 256/],
+  },
+  'ranges of ports, which take twice as long': {
+    request: { ...ofTap('one'), filter: `portrange 1-2${'||3-4'.repeat(64)}` },
+    ...invalid,
+    field: ['filter', /^has 260 words and operators/],
+  },
+  'signs upon signs': {
+    request: { ...ofTap('one'), filter: `${'-'.repeat(8_000)}len < 0` },
+    ...invalid,
+    field: ['filter', /^has 8003 words and operators/],
   },
   'a directory upwards': { request: { ...ofTap('one'), fileName: '../x' }, ...invalid, field: ['file_name', /"\.\."/] },
   'a directory upwards within': {
