@@ -159,7 +159,9 @@ class Loop {
     entry.more = step === 'more'
     if (step === 'more' || step === 'waiting') return
     this.#entries.delete(entry.id)
-    this.#post({ type: 'ended', id: entry.id, end: closed(entry.running) ?? step })
+    const unclosed = closed(entry.running)
+    if (step.kind === 'refused') this.#post({ type: 'refused', id: entry.id, problem: step.problem })
+    else this.#post({ type: 'ended', id: entry.id, end: unclosed ?? step })
   }
 }
 

@@ -201,7 +201,10 @@ class CaptureThread {
       started: () => {},
       refused: error => reader.settle({ error }),
       chunk: chunk => reader.push(chunk),
-      ended: end => reader.settle({ end }),
+      ended: end =>
+        reader.settle(
+          end.kind === 'failed' ? { error: new CaptureError({ kind: 'unexpected', detail: end.detail }) } : { end },
+        ),
     })
     this.#post({ type: 'start-stream', id, request, boards, unread })
     const unheard = gone.map((one, index) => {

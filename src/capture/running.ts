@@ -1,8 +1,9 @@
+import type { CaptureProblem } from './errors.js'
 import type { LiveHandle } from './live-handle.js'
 import type { CaptureEnd } from './messages.js'
 
-/** What a step came to: there may be more at once, or nothing is there now, or it was the last. */
-export type Step = 'more' | 'waiting' | CaptureEnd
+/** What a step came to: there may be more at once, or nothing is there now, or it was the last, or it cannot begin. */
+export type Step = 'more' | 'waiting' | CaptureEnd | { readonly kind: 'refused'; readonly problem: CaptureProblem }
 
 /** A capture in the worker. */
 export interface Running {

@@ -1,4 +1,5 @@
 import { releaseDump } from './dump-file.js'
+import { CaptureError } from './errors.js'
 import { companyMs, LiveHandle, type Natives } from './live-handle.js'
 import { type Board, type StreamChunk, type StreamRequest, writeBoard } from './messages.js'
 import type { Pointer } from './native.js'
@@ -31,14 +32,18 @@ interface Part {
 export class StreamCapture implements Running {
   readonly #natives: Natives
   readonly #request: StreamRequest
+  readonly #boards: readonly Board[]
   readonly #unread: Int32Array
   readonly #emit: (chunk: StreamChunk) => void
+  /** As many of the sources as are open. */
   readonly #parts: Part[] = []
+  /** Places of sources that ended before they were opened. */
+  readonly #goneBefore = new Set<number>()
   #packets = 0
   #stopped = false
   dueMs = Number.POSITIVE_INFINITY
 
-  /** Throws CaptureError. `unread` is what the reader has not read, in bytes, counted by both sides. */
+  /** Opens nothing yet. `unread` is what the reader has not read, in bytes, counted by both sides. */
   constructor(
     natives: Natives,
     request: StreamRequest,
@@ -48,25 +53,20 @@ export class StreamCapture implements Running {
   ) {
     this.#natives = natives
     this.#request = request
+    this.#boards = boards
     this.#unread = unread
     this.#emit = emit
-    try {
-      for (const [index, source] of request.sources.entries()) this.#open(source, boards[index])
-    } catch (error) {
-      this.close()
-      throw error
-    }
-    this.#send([sectionOf(request.sources, 'ovs-bridged')])
   }
 
   get watched(): readonly LiveHandle[] {
-    if (this.#isBehind()) return []
+    if (this.#isOpening || this.#isBehind()) return []
     return this.#parts.filter(part => !part.ended && part.lostUntilMs === undefined).map(part => part.live)
   }
 
   step(nowMs: number): Step {
     this.dueMs = Number.POSITIVE_INFINITY
     if (this.#stopped) return { kind: 'told' }
+    if (this.#isOpening) return this.#openNext(nowMs)
     if (this.#isBehind()) {
       this.dueMs = nowMs + retryMs
       return 'waiting'
@@ -88,6 +88,7 @@ export class StreamCapture implements Running {
 
   endSource(index: number, nowMs: number): void {
     const part = this.#parts[index]
+    if (part === undefined) this.#goneBefore.add(index)
     if (part === undefined || part.ended) return
     part.live.shut()
     part.lostUntilMs ??= nowMs + 2 * companyMs
@@ -99,8 +100,26 @@ export class StreamCapture implements Running {
     this.#parts.length = 0
   }
 
-  #open(source: StreamSource, board: Board | undefined): void {
-    if (board === undefined) throw new Error('a source without a board')
+  get #isOpening(): boolean {
+    return this.#parts.length < this.#request.sources.length
+  }
+
+  /** One device a step: it takes 10 to 30 ms, in which the others' packets wait. */
+  #openNext(nowMs: number): Step {
+    const index = this.#parts.length
+    try {
+      this.#open(this.#request.sources[index], this.#boards[index])
+    } catch (error) {
+      if (error instanceof CaptureError) return { kind: 'refused', problem: error.problem }
+      throw error
+    }
+    if (this.#goneBefore.has(index)) this.endSource(index, nowMs)
+    if (!this.#isOpening) this.#send([sectionOf(this.#request.sources, 'ovs-bridged')])
+    return 'more'
+  }
+
+  #open(source: StreamSource | undefined, board: Board | undefined): void {
+    if (source === undefined || board === undefined) throw new Error('a source without a board')
     const live = new LiveHandle(this.#natives, source, board)
     const memory = new Memory(this.#natives, live.pcap, source.snapLenBytes, board)
     this.#parts.push({ source, live, memory, toldDropped: 0, lostUntilMs: undefined, ended: false })

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { StreamCaptureResponse } from '../../src/gen/ovs/bridge/v1/capture.js'
-import { capinfos, startCapturing, tcpdumpHex, testFrame } from '../support/captured.js'
+import { capinfos, captureOf, ofTap, startCapture, startCapturing, tcpdumpHex, testFrame } from '../support/captured.js'
 import { command, mainProgram, output } from '../support/command.js'
 import { type FrameSocket, openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
@@ -13,7 +13,7 @@ import { createVethPair } from '../support/links.js'
 import { linkNames } from '../support/namespace.js'
 import { checkout } from '../support/readme.js'
 import { refusalOf } from '../support/refusal.js'
-import type { RpcStream } from '../support/rpc.js'
+import { blankTap, type RpcStream } from '../support/rpc.js'
 import { repeating, until } from '../support/until.js'
 
 // How a stream waits and ends, and what programs make of it, does not depend on the datapath; in user-mode Linux each takes seconds
@@ -151,6 +151,34 @@ function dropsTold(stream: Buffer): { readonly beforePackets: number; readonly a
   }
   return told
 }
+
+laneTest('a stream that opens many taps holds up no other capture', userspace, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api } = bed
+  const taps = Array.from({ length: 32 }, (_, i) => `t${i}`)
+  await api.createTaps({ taps: taps.map(tap => ({ ...blankTap, tap })) })
+  const sender = bed.use(openTap('t0'))
+  const id = await startCapture(api, ofTap('t0'))
+  const beganAt = performance.now()
+  let [seen, seenAt, longestMs] = [0n, beganAt, 0]
+  let isOpen = false
+  const opening = bed
+    .use(api.streamCapture({ taps }))
+    .next('the headers')
+    .finally(() => (isOpen = true))
+  const sendAndSee = async () => {
+    sender.send(testFrame(0, 100))
+    const { packets } = await captureOf(api, id)
+    if (packets === seen) return isOpen
+    longestMs = Math.max(longestMs, performance.now() - seenAt)
+    ;[seen, seenAt] = [packets, performance.now()]
+    return isOpen
+  }
+  await Promise.all([until('the stream is open', sendAndSee, { everyMs: 0 }), opening])
+  const endedAt = performance.now()
+  longestMs = Math.max(longestMs, endedAt - seenAt)
+  assert(longestMs < (endedAt - beganAt) / 2, `no packet for ${longestMs} of ${endedAt - beganAt} ms`)
+})
 
 laneTest('streams end with their taps or their reader, and leave nothing', userspace, async context => {
   await using bed = await startCapturing(context.signal)
