@@ -11,6 +11,7 @@ import {
 } from '../support/captured.js'
 import { openDescriptors, packetSockets, withoutDescriptors } from '../support/descriptors.js'
 import { laneTest } from '../support/lane.js'
+import { createVethPair } from '../support/links.js'
 import { refusalOf } from '../support/refusal.js'
 import { blankTap } from '../support/rpc.js'
 import { until, within } from '../support/until.js'
@@ -99,6 +100,26 @@ laneTest('what a thread was opening when it died is given back', inside, async c
   assert.equal((await second).code, 'ABORTED')
   await until('no socket is left', () => packetSockets() === before)
   await startCapture(api, ofTap('t0'))
+})
+
+laneTest('a stream ends also without a tap that went while it was being opened', inside, async context => {
+  await using bed = await startCapturing(context.signal)
+  const { api } = bed
+  const taps = Array.from({ length: 16 }, (_, i) => `t${i}`)
+  await api.createTaps({ taps: taps.map(tap => ({ ...blankTap, tap })) })
+  // Its device stays.
+  createVethPair({ name: 'theirs' }, { name: 'eth0' }, bed.createContainer())
+  await api.addTap({ tap: 'theirs' })
+  const before = packetSockets()
+  const stream = bed.use(api.streamCapture({ taps: [...taps, 'theirs'] }))
+  const first = stream.next('the headers')
+  await until('its devices are being opened', () => packetSockets() > before, { everyMs: 0 })
+  await api.destroyTap({ tap: 'theirs' })
+  await first
+  await api.destroyBridge({ bridge: 'br0' })
+  await assert.rejects(async () => {
+    for (;;) await stream.next('more, or the end')
+  }, /the server ended the stream/)
 })
 
 laneTest('where no descriptor is to be had nothing is captured, and later it is', inside, async context => {
