@@ -80,7 +80,7 @@ function insertion(host: Host, bridge: BridgeName, name: PortName, id: string): 
         external_ids: portMarks(host.instance, 'capture'),
       })
       insertMirror(transaction, row, {
-        name: `capture-${name}`,
+        name: mirrorPrefix + name,
         select_all: true,
         output_port: port,
         external_ids: mirrorMarks(host.instance, 'capture', id),
@@ -119,10 +119,17 @@ async function removePortsNamed(host: Host, names: readonly string[], call: Call
 
 function removeCapture(host: Host, transaction: OvsTransaction, replica: OvsReplica, name: string): void {
   const port = replica.find('Port', 'name', name)
-  const isOf = (mirror: OvsRows['Mirror']) =>
-    mirror.name === `capture-${name}` && isMirrorFor(host.instance, 'capture', mirror.external_ids)
+  const isOf = (mirror: OvsRows['Mirror']) => portOfMirror(host, mirror) === name
   removeMirrors(transaction, replica, [...replica.rows('Mirror')].filter(isOf))
   if (port !== undefined && isCapturePort(host, port)) removePorts(transaction, replica, [port])
+}
+
+const mirrorPrefix = 'capture-'
+
+/** Name of the port that a mirror hands a capture its frames by, as long as it is there; undefined for every other mirror. */
+function portOfMirror(host: Host, { name, external_ids }: OvsRows['Mirror']): string | undefined {
+  if (!isMirrorFor(host.instance, 'capture', external_ids) || !name.startsWith(mirrorPrefix)) return undefined
+  return name.slice(mirrorPrefix.length)
 }
 
 /** Whether a port is one by which we capture a bridge. */
@@ -130,10 +137,15 @@ export function isCapturePort(host: Host, port: OvsRows['Port']): boolean {
   return ownerOf(port.external_ids) === host.instance && roleOf(port.external_ids) === 'capture'
 }
 
-/** Removes the ports of captures that have ended, with an earlier run or without the database; their names. */
+/**
+ * Removes the ports and mirrors of captures that have ended, with an earlier run or without the database; the names of the
+ * ports. Somebody may have removed the port alone.
+ */
 export async function removeLeftCapturePorts(host: Host, ports: CapturePorts, call: Call): Promise<string[]> {
-  const left = [...host.ovsdb.replica.rows('Port')].filter(port => isCapturePort(host, port) && !ports.has(port.name))
-  const names = left.map(port => port.name)
-  await removePortsNamed(host, names, call)
-  return names
+  const { replica } = host.ovsdb
+  const there = [...replica.rows('Port')].filter(port => isCapturePort(host, port)).map(port => port.name)
+  const mirrored = [...replica.rows('Mirror')].flatMap(mirror => portOfMirror(host, mirror) ?? [])
+  const left = [...new Set([...there, ...mirrored])].filter(name => !ports.has(name))
+  await removePortsNamed(host, left, call)
+  return left
 }

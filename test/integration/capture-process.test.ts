@@ -71,3 +71,27 @@ laneTest(
     assert.equal(await startCapture(third.api, ofTap('one')), 5)
   },
 )
+
+laneTest(
+  'a capture that was killed leaves no mirror when somebody has removed its port meanwhile',
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startTestbed(context.signal)
+    const { ovs } = bed
+    const daemon = bed.use(await spawnDaemon(ovs, { flags: ['--default-bridge', 'br0'] }))
+    const { api } = bed.use(connectTo(daemon.address))
+    await api.ensureBridge()
+    await api.startCapture(ofBridge('br0'))
+    await daemon.end('SIGKILL')
+    const port = (await ovs.select('Port')).find(({ name }) => String(name).startsWith('cap-'))
+    await ovs.configure({
+      op: 'mutate',
+      table: 'Bridge',
+      where: [],
+      mutations: [['ports', 'delete', port?.['_uuid']]],
+    })
+    const before = await ovs.select('Mirror')
+    bed.use(await spawnDaemon(ovs))
+    assert.deepEqual([before.length, await ovs.select('Mirror')], [1, []])
+  },
+)
