@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { devicesOf, lendingBridge, type Owned, sharedBridge, strayBridgeOf } from './crash-owned.js'
-import { isRecord, items, textOf } from './crash-rows.js'
+import { isRecord, items, mapOf, textOf } from './crash-rows.js'
 import { insertPort } from './foreign-port.js'
 import { createVethPair, findLink } from './links.js'
 import type { Namespace } from './namespace.js'
@@ -104,8 +104,9 @@ function foreignBridge(row: Readonly<Record<string, unknown>>): readonly object[
   const name = textOf(row['name'])
   if (name !== sharedBridge && name !== lendingBridge) return []
   const { ports, external_ids, ...columns } = row
-  const isForeign = (item: unknown) => JSON.stringify(item).includes('foreign')
-  return [{ ...columns, ports: items(ports).filter(isForeign), external_ids: items(external_ids).filter(isForeign) }]
+  const isForeign = (port: unknown) => String(port).includes('foreign')
+  const marks = [...mapOf(external_ids)].filter(([key]) => !key.startsWith('ovs-bridged:'))
+  return [{ ...columns, ports: items(ports).filter(isForeign), external_ids: marks }]
 }
 
 /** Has each caller find the port again that it may take over, unless it is a tap, and the bridge that it may destroy. */

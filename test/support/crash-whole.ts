@@ -9,6 +9,7 @@ import {
   type Caller,
   devicesOf,
   lendingBridge,
+  namesOf,
   type Owned,
   type OwnedTap,
   remoteIpOf,
@@ -248,9 +249,12 @@ async function assertDevices(holdings: readonly Holding[], ovs: PrivateOvs): Pro
       if (Object.keys(tap.qos).length > 0) shaped.add(name)
     }
   }
+  const callersOwn = new Set(holdings.flatMap(({ caller }) => namesOfDevices(caller)))
   const stray = [...links.values()].flatMap(({ name, alias, index }) => {
     const { root, hasIngress } = queueing.get(index) ?? {}
     return [
+      // It may be without its mark.
+      ...(callersOwn.has(name) && !devices.has(name) ? [`the device ${name} of nobody`] : []),
       ...(alias.startsWith('ovs-bridged:') && !devices.has(name) ? [`the device ${name}`] : []),
       ...(alias.startsWith('ovs-bridged-bridge:') && !devices.has(name) ? [`the device of the bridge ${name}`] : []),
       ...(/^(cap-|v-)/.test(name) ? [`the device ${name} of a capture or a veth`] : []),
@@ -259,6 +263,12 @@ async function assertDevices(holdings: readonly Holding[], ovs: PrivateOvs): Pro
     ]
   })
   assert.deepEqual(stray, [], 'what nobody owns')
+}
+
+/** Devices that nobody makes but for this caller. */
+function namesOfDevices(caller: Caller): readonly string[] {
+  const { tuntap, host, container } = namesOf(caller)
+  return [bridgeNameOf(caller), ...tuntap, ...host, ...container]
 }
 
 /** What the kernel has of a qdisc, its burst and its queue apart. */
