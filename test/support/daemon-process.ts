@@ -89,7 +89,6 @@ export async function spawnDaemon(ovs: PrivateOvs | 'embedded', options: DaemonO
   }
 }
 
-/** The daemon as it was compiled with the tests; dist/ may be of another day, or not be there. */
 /** A state directory and a socket of the test's own. */
 function arrange(
   parts: Disposables,
