@@ -28,17 +28,24 @@ export interface World {
   readonly connection: Connection
   /** Kills the daemon, and starts one on what it left. */
   replaceDaemon(): Promise<void>
+  /** The same, and the first that is started is killed after `share` of the time that starts take. */
+  replaceDaemonTwice(share: number): Promise<void>
 }
 
 interface Fault {
   readonly title: string
   /** Strikes, and returns when what it took down is there again. */
-  strike(world: World): Promise<void>
+  strike(world: World, choices: Choices): Promise<void>
 }
 
 /** What befalls a script in the middle of its calls. */
 const faults = {
-  daemonKilled: { title: 'the daemon was killed', strike: world => world.replaceDaemon() },
+  daemonKilled: {
+    title: 'the daemon was killed',
+    // What was left is put right at the end of a start, before it serves.
+    strike: (world, choices) =>
+      choices.chance(0.3) ? world.replaceDaemonTwice(0.6 + choices.below(50) / 100) : world.replaceDaemon(),
+  },
   vswitchdKilled: { title: 'ovs-vswitchd was killed', strike: ({ bed }) => bed.ovs.vswitchd.restart() },
   ovsdbKilled: { title: 'ovsdb-server was killed', strike: ({ bed }) => bed.ovs.ovsdbServer.restart() },
   bothStopped: {
@@ -204,11 +211,19 @@ async function openWorld(bed: Testbed): Promise<World> {
   const stateDir = mkdtempSync(join(tmpdir(), 'crash-'))
   const captures = join(stateDir, 'captures')
   bed.use({ [Symbol.dispose]: () => rmSync(stateDir, { recursive: true }) })
+  const options = { stateDir, flags: ['--default-bridge', sharedBridge, '--capture-dir', captures] }
+  let startMs = 0
   const start = async () => {
-    const daemon = bed.use(
-      await spawnDaemon(bed.ovs, { stateDir, flags: ['--default-bridge', sharedBridge, '--capture-dir', captures] }),
-    )
+    const began = performance.now()
+    const daemon = bed.use(await spawnDaemon(bed.ovs, options))
+    startMs = performance.now() - began
     return { daemon, connection: bed.use(connectTo(daemon.address)) }
+  }
+  /** Starts a daemon that has so long to live, whether it comes to serve or not. */
+  const startInVain = async (ms: number) => {
+    const through = ['timeout', '--signal=KILL', String(ms / 1_000)]
+    const served = await spawnDaemon(bed.ovs, { ...options, through }).catch(killedUnheard)
+    await served?.ended
   }
   let current = await start()
   return {
@@ -223,7 +238,18 @@ async function openWorld(bed: Testbed): Promise<World> {
       await current.daemon.end('SIGKILL')
       current = await start()
     },
+    replaceDaemonTwice: async share => {
+      await current.daemon.end('SIGKILL')
+      await startInVain(share * startMs)
+      current = await start()
+    },
   }
+}
+
+/** Throws what is not the end of a daemon that was killed before it served. */
+function killedUnheard(error: unknown): undefined {
+  if (error instanceof Error && /^the daemon ended with (137|SIGKILL) before/.test(error.message)) return undefined
+  throw error
 }
 
 interface Called {
@@ -269,7 +295,7 @@ async function callUntil(
     if (fault !== end) await delay(choices.below(callMs))
     if (progress.isOver) return
     progress.isStruck = true
-    await fault.strike(world)
+    await fault.strike(world, choices)
     progress.isOver = true
   }
   const [held] = await Promise.all([callers, strike()])
