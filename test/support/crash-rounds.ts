@@ -42,9 +42,11 @@ interface Fault {
 const faults = {
   daemonKilled: {
     title: 'the daemon was killed',
-    // What was left is put right at the end of a start, before it serves.
+    // What was left is put right at the end of a start, before it serves. A start takes long in a user-mode kernel.
     strike: (world, choices) =>
-      choices.chance(0.3) ? world.replaceDaemonTwice(0.6 + choices.below(50) / 100) : world.replaceDaemon(),
+      choices.chance(lane === 'userspace' ? 0.3 : 0.1)
+        ? world.replaceDaemonTwice(0.6 + choices.below(50) / 100)
+        : world.replaceDaemon(),
   },
   vswitchdKilled: { title: 'ovs-vswitchd was killed', strike: ({ bed }) => bed.ovs.vswitchd.restart() },
   ovsdbKilled: { title: 'ovsdb-server was killed', strike: ({ bed }) => bed.ovs.ovsdbServer.restart() },
