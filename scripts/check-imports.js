@@ -39,7 +39,7 @@ const reserved = {
   'grpc-health-check': ['server', 'cli'],
   'node:child_process': ['embedded'],
   child_process: ['embedded'],
-  koffi: ['lib', 'capture', 'log', 'systemd'],
+  koffi: ['lib', 'capture', 'systemd'],
   'prom-client': ['metrics'],
 }
 

@@ -1,7 +1,9 @@
 /** What poll(2) says of a descriptor. */
 export type Readiness = 'idle' | 'readable' | 'failing'
 
-const POLLIN = 0x1
+/** Input, which is what a set waits for unless it is told otherwise, and room for output: <poll.h>. */
+export const POLLIN = 0x1
+export const POLLOUT = 0x4
 
 /** Without an end. */
 export const foreverMs = -1
@@ -30,14 +32,14 @@ export class PollSet {
   }
 
   /** The first has place 0, and so on. */
-  add(fd: number): void {
+  add(fd: number, events = POLLIN): void {
     const at = 2 * this.#count++
     if (at === this.#words.length) this.#grow()
     this.#words[at] = fd
-    this.#halves[2 * at + 2] = POLLIN
+    this.#halves[2 * at + 2] = events
   }
 
-  /** Until one of them has input, an error or its end; how many have, or −errno. */
+  /** Until one of them has what it is there for, an error or its end; how many have, or −errno. */
   wait(timeoutMs: number): number {
     const result = this.#poll(this.#words, this.#count, timeoutMs)
     this.#anyReady = result > 0

@@ -1,5 +1,6 @@
 import { writeSync } from 'node:fs'
-import koffi from 'koffi'
+import { POLLOUT } from '../lib/poll-set.js'
+import { loadSyscalls } from '../lib/syscall.js'
 
 /** A descriptor that lines are written to. Nothing waits for who reads it but `flush`, for two seconds at most. */
 export interface Lines {
@@ -11,8 +12,7 @@ export interface Lines {
   flush(): void
 }
 
-/** <poll.h>, and what is taken at once by a pipe that is ready for more (pipe(7), PIPE_BUF). */
-const POLLOUT = 4
+/** What is taken at once by a pipe that is ready for more: pipe(7), PIPE_BUF. */
 const pieceBytes = 4_096
 
 const mostWaitingBytes = 2 ** 20
@@ -89,12 +89,9 @@ export function openLines(fd: number, tellLost: (lost: number) => string): Lines
   }
 }
 
-/** Whether a descriptor takes a piece without waiting, or has nobody who reads it, within so many milliseconds (poll(2)). */
+/** Whether a descriptor takes a piece without waiting, or has nobody who reads it, within so many milliseconds. */
 function readiness(fd: number): (waitMs: number) => boolean {
-  const poll = koffi.load('libc.so.6').func('int poll(void *, unsigned long, int)')
-  // struct pollfd: int fd; short events; short revents.
-  const entry = Buffer.alloc(8)
-  new Int32Array(entry.buffer, entry.byteOffset, 1)[0] = fd
-  new Int16Array(entry.buffer, entry.byteOffset + 4, 1)[0] = POLLOUT
-  return waitMs => Number(poll(entry, 1, waitMs)) > 0
+  const set = loadSyscalls().newPollSet()
+  set.add(fd, POLLOUT)
+  return waitMs => set.wait(waitMs) > 0
 }
