@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { bareBridge } from '../support/crash-bridges.js'
 import { settledOn } from '../support/crash-check.js'
 import { foreignState, lendAgain, settleForeigners } from '../support/crash-foreign.js'
 import { bridgeNameOf, type Caller, devicesOf, lendingBridge, nothing, type Owned } from '../support/crash-owned.js'
@@ -117,16 +118,8 @@ async function settle(bed: Testbed) {
   await api.ensureBridge({ bridge: own })
   await api.createTap({ tap: 'p0', bridge: own, vlan: 1 })
   const caller: Caller = { number: 0, choices: choicesFrom(0), netns: container.path, streams: new Set() }
-  const bare = {
-    config: '',
-    trunk: undefined,
-    tunnel: undefined,
-    bond: undefined,
-    mirror: undefined,
-    netflow: undefined,
-  }
   const p0 = { kind: 'tuntap', bridge: own, vlan: 1, qinq: undefined, qos: {}, policed: '' } as const
-  const owned: Owned = { ...nothing, bridge: bare, taps: { p0 } }
+  const owned: Owned = { ...nothing, bridge: bareBridge, taps: { p0 } }
   return { look: () => settledOn([{ caller, possible: [owned], pending: '' }], api, bed.ovs) }
 }
 

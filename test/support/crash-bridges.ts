@@ -19,7 +19,7 @@ import { openStream, startCapture } from './crash-taps.js'
 import { seconds } from './netflow.js'
 import type { Api } from './rpc.js'
 
-const bare: OwnedBridge = {
+export const bareBridge: OwnedBridge = {
   config: '',
   trunk: undefined,
   tunnel: undefined,
@@ -32,7 +32,7 @@ const bare: OwnedBridge = {
 export const bridgePlans: Readonly<Record<string, Plan>> = {
   ensureBridge: (caller, owned) => {
     if (owned.bridge !== undefined) return undefined
-    return { call: api => api.ensureBridge({ bridge: bridgeNameOf(caller) }), after: { ...owned, bridge: bare } }
+    return { call: api => api.ensureBridge({ bridge: bridgeNameOf(caller) }), after: { ...owned, bridge: bareBridge } }
   },
   destroyBridge: (caller, owned) => {
     const name = bridgeNameOf(caller)
