@@ -176,6 +176,7 @@ export class Captures implements AsyncDisposable {
       ring: ring && { ...ring, baseName: baseNameOf(fileName) },
     })
     undo(async () => {
+      // One that did not begin has told its caller why, who may be gone.
       const begun = await starting.catch(() => undefined)
       begun?.stop()
       await begun?.ended
