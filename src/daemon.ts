@@ -29,6 +29,7 @@ import { schema } from './gen/vswitch.js'
 import { claimName, type Kernel, openKernel, openPeerLookup } from './kernel/index.js'
 import { abortScope, shuttingDown, sleep } from './lib/abort.js'
 import { Disposables } from './lib/disposables.js'
+import { OneAtATime } from './lib/one-at-a-time.js'
 import { type Door, newTally, type Present, serveMetrics, type Tally } from './metrics/index.js'
 import { openOvsdb, ovsdbStates } from './ovsdb/index.js'
 import { keepRecovered, type Recovery } from './recovery.js'
@@ -233,6 +234,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables, sig
     bondNames: new NameSeries(config.bondNameFormat),
     tunnelNames: newTunnelNames(),
     removals: new DeviceRemovals(kernel, lifetime),
+    reapings: new OneAtATime(),
     inTheMaking: new Set(),
     demolitions: new Map(),
     qos: parts.use(new QosUpkeep({ ...kept, kernel, onRestored })),

@@ -1,4 +1,5 @@
 import type { Kernel } from '../kernel/index.js'
+import type { OneAtATime } from '../lib/one-at-a-time.js'
 import type { Addresses } from './addresses.js'
 import type { Committer } from './commit.js'
 import type { NameSeries } from './name-series.js'
@@ -27,6 +28,8 @@ export interface Host {
   readonly bondNames: NameSeries
   readonly tunnelNames: TunnelNames
   readonly removals: DeviceRemovals
+  /** One reaping at a time, so that no two take away the same taps. */
+  readonly reapings: OneAtATime
   /** Taps that a call is making: of two that make one name, the later would find or remove the device of the other. */
   readonly inTheMaking: Set<PortName>
   /** Bridges that the database has let go of, and whose destruction is not at its end. */

@@ -14,6 +14,16 @@ import { leaveBonds, portOfTap, removePorts, removeTaps } from './remove-ports.j
 import type { KeptRecord } from './tap-records.js'
 
 const reapIntervalMs = 5_000
+const reapLookMs = 250
+const reapTimeoutMs = 30_000
+/** What a call about many taps has for each of them, beside the time of any call. */
+export const perTapMs = 20
+
+/**
+ * Ports that go in one epoch. On the userspace datapath ovs-vswitchd waits for a grace period of RCU as it closes each, ten
+ * milliseconds or more, and whoever creates a tap meanwhile waits for all of them.
+ */
+const portsPerEpoch = 64
 
 /**
  * Marks a tap defunct in OVSDB, then removes its device. Its port goes with the next reaping; at once that of a host
@@ -54,31 +64,52 @@ export function markDefunct(transaction: OvsTransaction, taps: readonly KeptReco
   for (const { uuid } of taps) transaction.setKeys('QoS', uuid, 'external_ids', defunctMark())
 }
 
-/** Removes all that defunct taps left, in one transaction; answers with their names, sorted. */
+/** Removes all that defunct taps left; answers with their names, sorted. Errors: as {@link reap}. */
 export async function reapTaps(host: Host, call: Call): Promise<PortName[]> {
-  const names: PortName[] = []
-  for (const { record } of host.records.all()) if (record.defunct) names.push(record.name)
-  return await reap(host, names.sort(), call)
+  return await reap(host, [...host.records.defunct].sort(), call)
 }
 
 /**
- * Removes what is left of those of the taps that are defunct, and returns when ovs-vswitchd has dropped their ports.
+ * Removes what is left of those of the taps that are defunct, a group of ports at a time, and returns when ovs-vswitchd has
+ * dropped them; answers with the names of those that are gone.
+ *
  * Errors: `device-refused` when a device cannot be removed, once the others are gone; its tap then stays defunct.
  */
 export async function reap(host: Host, names: readonly PortName[], call: Call): Promise<PortName[]> {
-  const doomed = names.flatMap(name => host.records.get(name) ?? []).filter(({ record }) => record.defunct)
+  const isDefunct = (name: PortName) => host.records.defunct.has(name)
+  const doomed = names.filter(isDefunct)
   if (doomed.length === 0) return []
-  const records = doomed.map(({ record }) => record)
+  const records = doomed.flatMap(name => host.records.get(name)?.record ?? [])
   const failed = await deleteDevices(host, records, call)
-  const gone = records.map(({ name }) => name).filter(name => failed.every(({ name: left }) => left !== name))
-  const hasPorts = gone.some(name => portOfInterface(host.ovsdb.replica, name) !== undefined)
-  const receipt = await host.committer.commit(removal(host, gone, hasPorts), call)
-  await host.committer.applied(receipt, call)
+  const gone = doomed.filter(name => failed.every(({ name: left }) => left !== name))
+  for (const group of groups(host, gone)) {
+    await host.reapings.run('ports', call.signal, async () => {
+      const left = group.filter(isDefunct)
+      if (left.length > 0) await reapGroup(host, left, call)
+    })
+  }
   if (failed[0] !== undefined) throw deviceRefused(failed[0])
-  return receipt.result
+  return gone.filter(name => !isDefunct(name))
 }
 
-function removal(host: Host, names: readonly PortName[], reconfigures: boolean): Part<PortName[]> {
+/** So many with a port to each, and all without one to the first. */
+function groups(host: Host, names: readonly PortName[]): PortName[][] {
+  const ports = names.filter(name => hasPort(host, name))
+  const parted = [[...names.filter(name => !hasPort(host, name)), ...ports.slice(0, portsPerEpoch)]]
+  for (let i = portsPerEpoch; i < ports.length; i += portsPerEpoch) parted.push(ports.slice(i, i + portsPerEpoch))
+  return parted
+}
+
+function hasPort(host: Host, name: PortName): boolean {
+  return portOfInterface(host.ovsdb.replica, name) !== undefined
+}
+
+async function reapGroup(host: Host, names: readonly PortName[], call: Call): Promise<void> {
+  const reconfigures = names.some(name => hasPort(host, name))
+  await host.committer.applied(await host.committer.commit(removal(host, names, reconfigures), call), call)
+}
+
+function removal(host: Host, names: readonly PortName[], reconfigures: boolean): Part<void> {
   return {
     owns: [...names, ...bondsOf(host, names)],
     needs: [],
@@ -86,20 +117,37 @@ function removal(host: Host, names: readonly PortName[], reconfigures: boolean):
     write: (transaction, replica) => {
       const doomed = names.flatMap(name => host.records.get(name) ?? []).filter(({ record }) => record.defunct)
       removeTaps(host, transaction, replica, doomed)
-      return () => doomed.map(({ record }) => record.name)
+      return () => {}
     },
   }
 }
 
-/** Reaps every 5 s until the daemon ends. What fails is told and tried again. */
+/** Reaps every 5 s, and as soon as a group of taps waits for it, until the daemon ends. What fails is told and tried again. */
 export async function runReaper(host: Host): Promise<void> {
+  let failed = false
   while (!host.lifetime.aborted) {
     try {
-      await sleep(reapIntervalMs, host.lifetime)
-      using scope = abortScope({ deadline: Date.now() + 30_000, parents: [host.lifetime] })
-      if (host.ovsdb.status.state === 'ready') await reapTaps(host, { signal: scope.signal, caller: 'reaper' })
+      await untilDue(host, !failed)
+      failed = false
+      if (host.ovsdb.status.state !== 'ready') continue
+      const deadline = Date.now() + reapTimeoutMs + perTapMs * host.records.defunct.size
+      using scope = abortScope({ deadline, parents: [host.lifetime] })
+      await reapTaps(host, { signal: scope.signal, caller: 'reaper' })
     } catch (error) {
+      failed = true
       if (!host.lifetime.aborted) host.notice('warn', 'reaping failed; trying again', { error })
     }
   }
+}
+
+/** Resolves after 5 s, or earlier once a group of taps waits for it, if it is to be eager. */
+async function untilDue(host: Host, isEager: boolean): Promise<void> {
+  for (let sleptMs = 0; sleptMs < reapIntervalMs; sleptMs += reapLookMs) {
+    if (isEager && isGroupWaiting(host)) return
+    await sleep(reapLookMs, host.lifetime)
+  }
+}
+
+function isGroupWaiting(host: Host): boolean {
+  return host.records.defunct.size >= portsPerEpoch && host.ovsdb.status.state === 'ready'
 }

@@ -1,4 +1,5 @@
 import type { Change, Uuid } from '../ovsdb/index.js'
+import type { PortName } from './names.js'
 import type { OvsClient, OvsRows } from './ovs.js'
 import { readTapRecord, recordedTap, type TapRecord } from './ownership-tap.js'
 
@@ -12,6 +13,7 @@ export interface KeptRecord {
 export class TapRecords implements Disposable {
   readonly #instance: string
   readonly #byName = new Map<string, KeptRecord>()
+  readonly #defunct = new Set<PortName>()
   readonly #subscription: Disposable
 
   constructor(ovsdb: OvsClient, instance: string) {
@@ -27,6 +29,11 @@ export class TapRecords implements Disposable {
   /** In no order. */
   all(): Iterable<KeptRecord> {
     return this.#byName.values()
+  }
+
+  /** Names of those that wait for the reaper, in no order. */
+  get defunct(): ReadonlySet<PortName> {
+    return this.#defunct
   }
 
   get size(): number {
@@ -46,11 +53,17 @@ export class TapRecords implements Disposable {
   #keep(row: OvsRows['QoS']): void {
     if (recordedTap(this.#instance, row.external_ids) === undefined) return
     const record = readTapRecord(row.external_ids)
-    if (record !== undefined) this.#byName.set(record.name, { uuid: row._uuid, record })
+    if (record === undefined) return
+    this.#byName.set(record.name, { uuid: row._uuid, record })
+    if (record.defunct) this.#defunct.add(record.name)
+    else this.#defunct.delete(record.name)
   }
 
   #drop(row: OvsRows['QoS']): void {
     const name = recordedTap(this.#instance, row.external_ids)
-    if (name !== undefined && this.#byName.get(name)?.uuid === row._uuid) this.#byName.delete(name)
+    const kept = name === undefined ? undefined : this.#byName.get(name)
+    if (kept?.uuid !== row._uuid) return
+    this.#byName.delete(kept.record.name)
+    this.#defunct.delete(kept.record.name)
   }
 }

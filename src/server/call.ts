@@ -9,6 +9,7 @@ import {
 import type { Logger } from 'pino'
 import { BridgeError } from '../bridge/problem.js'
 import { problemOf } from '../bridge/problem-of.js'
+import { perTapMs } from '../bridge/reap.js'
 import {
   type AbortScope,
   abortedBy,
@@ -78,8 +79,6 @@ export interface UnaryOptions<Request> {
   /** How many taps a call is about, where these may be thousands: one without a deadline has 20 ms more for each. */
   readonly taps?: (request: Request) => number
 }
-
-const perTapMs = 20
 
 type Surface = ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>
 

@@ -222,6 +222,25 @@ laneTest(
 )
 
 laneTest(
+  'once sixty-four taps are defunct their ports go by themselves, no more than that many at a time',
+  { looksInside: true },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const taps = requests.slice(0, 100)
+    await bed.api.createTaps({ taps })
+    const portsGone: number[] = []
+    using _ = bed.service.daemon.host.ovsdb.subscribe(changes => {
+      portsGone.push(changes.filter(({ table, kind }) => table === 'Port' && kind === 'delete').length)
+    })
+    await Promise.all(taps.map(({ tap }) => bed.api.destroyTap({ tap })))
+    await until('fewer are left', async () => (await bed.ovs.select('Port')).length - 1 < 64)
+    await bed.api.reapTaps()
+    assert.equal((await bed.ovs.select('Port')).length, 1)
+    assert.equal(Math.max(...portsGone), 64)
+  },
+)
+
+laneTest(
   'calls that remove many taps have 20 ms more for each of them',
   { only: 'userspace', looksInside: true },
   async context => {
