@@ -1,4 +1,4 @@
-import { BridgeError } from './problem.js'
+import { exhausted } from './problem.js'
 
 /** How many taps and bridges are captured at the same time, to files and by streams: each takes memory of the kernel. */
 export class CapturePlaces {
@@ -12,8 +12,9 @@ export class CapturePlaces {
   /** Takes places for so many until the result is disposed of. Throws `exhausted`. */
   take(count: number): Disposable {
     if (this.#taken + count > this.#most) {
-      const message = `${this.#taken} of the ${this.#most} taps and bridges that --max-captures allows are being captured`
-      throw new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
+      throw exhausted(
+        `${this.#taken} of the ${this.#most} taps and bridges that --max-captures allows are being captured`,
+      )
     }
     this.#taken += count
     let left = count

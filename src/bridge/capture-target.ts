@@ -5,7 +5,7 @@ import type { Host } from './host.js'
 import { managedBridge } from './inventory.js'
 import type { BridgeName, PortName } from './names.js'
 import { ownerOf } from './ownership.js'
-import { BridgeError, tapNotFound } from './problem.js'
+import { busy, tapNotFound } from './problem.js'
 import { problemOf } from './problem-of.js'
 import type { UndoStep } from './undo.js'
 
@@ -77,5 +77,5 @@ export function whyNotBegun(error: unknown, targets: readonly FoundTarget[]): un
   const kind = problemOf(error)?.kind
   const isOfDevice = kind === 'busy' || kind === 'device-refused' || kind === 'not-realised'
   if (why === undefined || !isOfDevice) return error
-  return new BridgeError({ kind: 'busy', reason: 'CONFLICT', message: why }, { cause: error })
+  return busy(why, { cause: error })
 }

@@ -31,7 +31,7 @@ import {
 } from './capture-target.js'
 import type { Host } from './host.js'
 import type { PortName } from './names.js'
-import { BridgeError, captureNotFound, fileRefused, invalid } from './problem.js'
+import { captureNotFound, exhausted, fileRefused, invalid } from './problem.js'
 import { type UndoStep, undoingOnFailure } from './undo.js'
 
 export { defaultSnapLen, parseSnapLen, type SnapLen } from '../capture/index.js'
@@ -233,8 +233,7 @@ export class Captures implements AsyncDisposable {
   async #refuseOverQuota(): Promise<void> {
     const { directory, quotaBytes } = this.#store
     if (await this.#engine.hasRoom()) return
-    const message = `the files in ${directory} have reached --capture-quota, ${quotaBytes} bytes`
-    throw new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
+    throw exhausted(`the files in ${directory} have reached --capture-quota, ${quotaBytes} bytes`)
   }
 }
 

@@ -2,7 +2,7 @@ import type { OvsTransaction } from './commit.js'
 import type { Host } from './host.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
 import { isMirrorFor } from './ownership.js'
-import { BridgeError, inUse } from './problem.js'
+import { exhausted, inUse } from './problem.js'
 
 const namePrefix = 'mirror-'
 
@@ -32,8 +32,9 @@ export function insertMirror(
   columns: Parameters<typeof transaction.insert<'Mirror'>>[1],
 ): void {
   if (mirrorsAfter(transaction, bridge) >= maxMirrors) {
-    const message = `${bridge.name} has ${maxMirrors} mirrors, one of them for each capture; Open vSwitch takes no more`
-    throw new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
+    throw exhausted(
+      `${bridge.name} has ${maxMirrors} mirrors, one of them for each capture; Open vSwitch takes no more`,
+    )
   }
   const mirror = transaction.insert('Mirror', columns)
   transaction.mutate('Bridge', bridge._uuid, 'mirrors', 'insert', [mirror])

@@ -1,5 +1,5 @@
 import { formatName, type NameFormat, type PortName } from './names.js'
-import { BridgeError } from './problem.js'
+import { exhausted } from './problem.js'
 
 /** Gives out names of one format, each once: two callers never get the same, whatever becomes of it. */
 export class NameSeries {
@@ -17,10 +17,7 @@ export class NameSeries {
   take(isTaken: (name: PortName) => boolean): PortName {
     for (;;) {
       const name = formatName(this.#format, this.#next++)
-      if (!name.ok) {
-        const message = `no names of the form ${this.#format.prefix}%v${this.#format.suffix} are left`
-        throw new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
-      }
+      if (!name.ok) throw exhausted(`no names of the form ${this.#format.prefix}%v${this.#format.suffix} are left`)
       if (!isTaken(name.value)) return name.value
     }
   }

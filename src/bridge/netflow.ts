@@ -14,7 +14,7 @@ import type { BridgeName } from './names.js'
 import { freeEngine, type KeptNetflow, keptNetflow, netflowOf, refuseNetflow } from './netflow-row.js'
 import type { OvsRows } from './ovs.js'
 import { netflowMarks, ownerOf, randomId, writerKeys, writerMarks } from './ownership.js'
-import { BridgeError, noNetflow, writerExists, writerNotFound } from './problem.js'
+import { busy, exhausted, noNetflow, writerExists, writerNotFound } from './problem.js'
 import { committing, undoingOnFailure } from './undo.js'
 
 export { formatIpv4, parseWriterTarget, type WriterFormat, writerName } from '../netflow/index.js'
@@ -195,16 +195,14 @@ export async function addNetflowWriter(host: Host, bridge: BridgeName, spec: Wri
 function collectorOf(host: Host, bridge: string, id: string): Collector {
   const collector = host.netflows.get(id)
   if (collector !== undefined) return collector
-  const message = `the NetFlow of bridge ${bridge} is not collecting yet; try again`
-  throw new BridgeError({ kind: 'busy', reason: 'CONFLICT', message })
+  throw busy(`the NetFlow of bridge ${bridge} is not collecting yet; try again`)
 }
 
 function refuseWriter(host: Host, bridge: string, name: string): KeptNetflow {
   const kept = keptNetflow(host, bridge)
   if (kept.record.writers.has(name)) throw writerExists(name, bridge)
   if (kept.record.writers.size >= maxWriters) {
-    const message = `the NetFlow of bridge ${bridge} has ${maxWriters} writers, which is all it may have`
-    throw new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
+    throw exhausted(`the NetFlow of bridge ${bridge} has ${maxWriters} writers, which is all it may have`)
   }
   return kept
 }

@@ -150,6 +150,16 @@ export function unsupported(message: string, remedy: string): BridgeError {
   return new BridgeError({ kind: 'unsupported', reason: 'UNSUPPORTED', message, metadata: { remedy } })
 }
 
+/** A limit of the service, of Open vSwitch or of this host is reached. */
+export function exhausted(message: string): BridgeError {
+  return new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
+}
+
+/** Somebody else has changed the same thing, or is about to. */
+export function busy(message: string, options?: { readonly cause?: unknown }): BridgeError {
+  return new BridgeError({ kind: 'busy', reason: 'CONFLICT', message }, options)
+}
+
 /** `why` goes on from the name: “is a port of the instance other”. */
 export function notOwned(name: string, why: string): BridgeError {
   return new BridgeError({ kind: 'not-owned', reason: 'NOT_OWNED', message: `${name} ${why}` })

@@ -12,7 +12,7 @@ import { CounterBases, type Measured, Meter, type Moment, now, type Rate, type R
 import type { BridgeName, PortName } from './names.js'
 import { type OvsRows, rootOf } from './ovs.js'
 import { countedMark, type TapRecord } from './ownership-tap.js'
-import { BridgeError, tapNotFound } from './problem.js'
+import { type BridgeError, exhausted, tapNotFound } from './problem.js'
 import { readLink, readReplica } from './tap-readings.js'
 
 export interface TapStats extends Measured {
@@ -256,8 +256,9 @@ interface OtherInterval {
 
 function tooManyIntervals(servedMs: number[]): BridgeError {
   const served = servedMs.sort((a, b) => a - b).join(', ')
-  const message = `statistics are served at ${maxOtherIntervals} intervals beside that of 5 s already; take one of ${served} ms, or try again later`
-  return new BridgeError({ kind: 'exhausted', reason: 'EXHAUSTED', message })
+  return exhausted(
+    `statistics are served at ${maxOtherIntervals} intervals beside that of 5 s already; take one of ${served} ms, or try again later`,
+  )
 }
 
 /** Whether a transaction is ovs-vswitchd's report: counters and nothing else, and not only first ones of ports that it has made. */

@@ -2,7 +2,7 @@ import { bondOf } from './bond-port.js'
 import type { Host } from './host.js'
 import type { PortName } from './names.js'
 import type { TapRecord } from './ownership-tap.js'
-import { BridgeError, tapNotFound } from './problem.js'
+import { busy, tapNotFound } from './problem.js'
 
 // What other calls have made of a tap, since a call has looked at it or placed it.
 
@@ -15,9 +15,7 @@ export function recordOf(host: Host, name: PortName): TapRecord {
 
 /** Throws `busy` when another call has changed the tap since this one looked at it. */
 export function refuseChanged(host: Host, before: TapRecord): void {
-  if (isSame(recordOf(host, before.name), before)) return
-  const message = `${before.name} was changed by another call meanwhile`
-  throw new BridgeError({ kind: 'busy', reason: 'CONFLICT', message })
+  if (!isSame(recordOf(host, before.name), before)) throw busy(`${before.name} was changed by another call meanwhile`)
 }
 
 /** Whether a tap is what and where it was. */

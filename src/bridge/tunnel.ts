@@ -12,7 +12,7 @@ import {
   type TunnelKey,
 } from './names.js'
 import type { OvsRows } from './ovs.js'
-import { BridgeError, tunnelExists, tunnelNotFound } from './problem.js'
+import { tunnelExists, tunnelNotFound, unsupported } from './problem.js'
 import type { TunnelType } from './tunnel-names.js'
 import { tunnelWarning } from './tunnel-route.js'
 import { addUplink, removeUplink } from './uplink.js'
@@ -111,9 +111,10 @@ function identity({ type, remoteIp, key, dstPort }: Wrapping): string {
 /** The kernel's datapath has GRE over IPv4 alone; Open vSwitch opens such a tunnel without an error, and sends nothing. */
 function refuseUnsupported({ name, datapath_type }: OvsRows['Bridge'], { type, remoteIp }: Wrapping): void {
   if (datapath_type === 'netdev' || type !== 'gre' || !isIPv6(remoteIp)) return
-  const message = `bridge ${name} is on the kernel's datapath, which has no GRE over IPv6`
-  const metadata = { remedy: 'use a VXLAN or Geneve tunnel' }
-  throw new BridgeError({ kind: 'unsupported', reason: 'UNSUPPORTED', message, metadata })
+  throw unsupported(
+    `bridge ${name} is on the kernel's datapath, which has no GRE over IPv6`,
+    'use a VXLAN or Geneve tunnel',
+  )
 }
 
 /** Open vSwitch has one tunnel of a kind on all bridges; a second one it would only log as “File exists”. */
