@@ -10,7 +10,7 @@ import { type Bridge, foreignPorts, getBridge, holderOf, listBridges } from './i
 import { removeMirrors } from './mirror.js'
 import { type BridgeName, parseBridgeName } from './names.js'
 import { netflowOf } from './netflow-row.js'
-import { bridgeOf, type OvsReplica, type OvsRows, portsOf, rootOf } from './ovs.js'
+import { bridgeOf, type OvsReplica, type OvsRows, portsOf, requireRoot } from './ovs.js'
 import { adoptedBridgeMarks, idOf, madeMarks, ourKeys, ownerOf, portMarks, preExisted, randomId } from './ownership.js'
 import type { TapRecord } from './ownership-tap.js'
 import { BridgeError, bridgeNotFound, nameTaken, notOwned } from './problem.js'
@@ -130,15 +130,6 @@ function withdrawal(name: BridgeName, id: string): TakeBack {
 /** Bridge is no root table: what nothing refers to goes, and its ports and interfaces with it. */
 export function deleteBridgeRow(transaction: OvsTransaction, replica: OvsReplica, row: OvsRows['Bridge']): void {
   transaction.mutate('Open_vSwitch', requireRoot(replica)._uuid, 'bridges', 'delete', [row._uuid])
-}
-
-function requireRoot(replica: OvsReplica): OvsRows['Open_vSwitch'] {
-  const root = rootOf(replica)
-  if (root === undefined) {
-    const message = 'the database has no Open_vSwitch row: it is not initialised'
-    throw new BridgeError({ kind: 'backend-unavailable', reason: 'OVSDB_UNAVAILABLE', message })
-  }
-  return root
 }
 
 /** What became of a destroyed bridge. */

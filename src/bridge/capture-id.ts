@@ -1,9 +1,8 @@
 import type { Call } from './call.js'
 import type { Part } from './commit.js'
 import type { Host } from './host.js'
-import { rootOf } from './ovs.js'
+import { requireRoot } from './ovs.js'
 import { nextCaptureId, nextCaptureIdMark } from './ownership.js'
-import { BridgeError } from './problem.js'
 
 /** Ids that no capture had before, in this run or an earlier one. ovs-vswitchd is not troubled with them. */
 export class CaptureIds {
@@ -23,11 +22,7 @@ export class CaptureIds {
       needs: [],
       reconfigures: false,
       write: (transaction, replica) => {
-        const root = rootOf(replica)
-        if (root === undefined) {
-          const message = 'the database has no Open_vSwitch row: it is not initialised'
-          throw new BridgeError({ kind: 'backend-unavailable', reason: 'OVSDB_UNAVAILABLE', message })
-        }
+        const root = requireRoot(replica)
         const id = Math.max(this.#next, nextCaptureId(instance, root.external_ids))
         this.#next = id + 1
         transaction.setKeys('Open_vSwitch', root._uuid, 'external_ids', nextCaptureIdMark(instance, id + 1))

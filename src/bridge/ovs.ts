@@ -1,5 +1,6 @@
 import type { Tables } from '../gen/vswitch.js'
 import type { Monitored, OvsdbClient, Replica, Replicated } from '../ovsdb/index.js'
+import { BridgeError } from './problem.js'
 
 /** What the domain reads of the database, and so all that is replicated. */
 export const monitored = {
@@ -63,6 +64,16 @@ export type DatapathType = 'system' | 'netdev'
 export function rootOf(replica: OvsReplica): OvsRows['Open_vSwitch'] | undefined {
   for (const row of replica.rows('Open_vSwitch')) return row
   return undefined
+}
+
+/** As {@link rootOf}. Throws `backend-unavailable` while there is none. */
+export function requireRoot(replica: OvsReplica): OvsRows['Open_vSwitch'] {
+  const root = rootOf(replica)
+  if (root === undefined) {
+    const message = 'the database has no Open_vSwitch row: it is not initialised'
+    throw new BridgeError({ kind: 'backend-unavailable', reason: 'OVSDB_UNAVAILABLE', message })
+  }
+  return root
 }
 
 /** The bridge that a port is on. */
