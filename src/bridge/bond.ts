@@ -14,13 +14,13 @@ import type { OvsTransaction, Part } from './commit.js'
 import { linksNamed } from './device.js'
 import { hasWrongBondVlans } from './drift.js'
 import type { Host } from './host.js'
-import { holderOf, managedBridge } from './inventory.js'
+import { managedBridge, refuseTaken } from './inventory.js'
 import { refuseMirrored } from './mirror-row.js'
 import { type BridgeName, type PortName, parsePortName, type VlanId } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows } from './ovs.js'
 import { type BondRecord, bondQinQMark, idOf, portMarks, randomId, writeBondRecord } from './ownership.js'
 import { movePorts, portVlans } from './placement.js'
-import { bondNotFound, deviceNotFound, invalid, nameTaken, type Violation } from './problem.js'
+import { bondNotFound, deviceNotFound, invalid, type Violation } from './problem.js'
 import { type Expected, realised } from './realise.js'
 import { removeBonds } from './remove-ports.js'
 import { clearDefunct, nextName } from './tap.js'
@@ -104,8 +104,7 @@ async function clearEmpty(host: Host, name: PortName, call: Call): Promise<void>
       call,
     )
   }
-  const holder = holderOf(host, name)
-  if (holder !== undefined) throw nameTaken(name, holder)
+  refuseTaken(host, name)
 }
 
 function bonding(host: Host, bond: NamedBond): Part<void> {
@@ -114,8 +113,7 @@ function bonding(host: Host, bond: NamedBond): Part<void> {
     needs: [bond.bridge],
     reconfigures: true,
     write: (transaction, replica) => {
-      const holder = holderOf(host, bond.name)
-      if (holder !== undefined) throw nameTaken(bond.name, holder)
+      refuseTaken(host, bond.name)
       const ports = bond.members.map(tap => memberPort(host, bond.bridge, tap))
       insertBond(host, transaction, replica, bond, ports)
       return () => undefined

@@ -6,7 +6,7 @@ import type { BridgeName, MacAddress, PortName, VlanId } from './names.js'
 import { bridgeOf, type OvsRows, portsOf } from './ovs.js'
 import { configOf, ownerOf, preExisted, uplinkRoleOf } from './ownership.js'
 import type { TapBacking, TapRecord } from './ownership-tap.js'
-import { bridgeNotFound, tapNotFound } from './problem.js'
+import { bridgeNotFound, nameTaken, tapNotFound } from './problem.js'
 import type { Qos } from './qos-parse.js'
 import { tunnelWarning } from './tunnel-route.js'
 
@@ -225,6 +225,12 @@ export function holderOf(host: Host, name: string): string | undefined {
   const port = replica.find('Port', 'name', name)
   if (port !== undefined) return `a port of bridge ${bridgeOf(replica, port)?.name ?? '(none)'}`
   return replica.find('Interface', 'name', name) === undefined ? undefined : 'an interface of Open vSwitch'
+}
+
+/** Throws `already-exists` for a name that {@link holderOf} knows. */
+export function refuseTaken(host: Host, name: string): void {
+  const holder = holderOf(host, name)
+  if (holder !== undefined) throw nameTaken(name, holder)
 }
 
 /** Ports on a bridge that neither we nor the bridge itself put there. */

@@ -1,11 +1,11 @@
 import type { Call } from './call.js'
 import type { Host } from './host.js'
-import { type Bridge, getBridge, managedBridge } from './inventory.js'
+import { type Bridge, getBridge, managedBridge, refuseTaken } from './inventory.js'
 import type { BridgeName, PortName, VlanId } from './names.js'
 import { deviceAlias } from './ownership.js'
 import { deviceNotFound, nameTaken, trunkNotFound } from './problem.js'
 import { clearDefunct } from './tap.js'
-import { addUplink, refuseTaken, removeUplink } from './uplink.js'
+import { addUplink, removeUplink } from './uplink.js'
 
 /** A device that carries VLANs of a bridge, tagged. */
 export interface Trunk {

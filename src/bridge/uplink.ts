@@ -1,11 +1,11 @@
 import type { Call } from './call.js'
 import type { Part } from './commit.js'
 import type { Host } from './host.js'
-import { holderOf, managedBridge } from './inventory.js'
+import { managedBridge, refuseTaken } from './inventory.js'
 import type { BridgeName, PortName } from './names.js'
 import { bridgeOf, type OvsRows } from './ovs.js'
 import { idOf, randomId, type UplinkRole, uplinkMarks, uplinkRoleOf } from './ownership.js'
-import { type BridgeError, nameTaken } from './problem.js'
+import type { BridgeError } from './problem.js'
 import { realised } from './realise.js'
 import { removePorts } from './remove-ports.js'
 import { committing, undoingOnFailure } from './undo.js'
@@ -62,12 +62,6 @@ function insertion(host: Host, uplink: Uplink, terms: UplinkTerms, id: string): 
       return () => undefined
     },
   }
-}
-
-/** Errors: `already-exists` when the name is that of a port, a bridge, or a tap of ours. */
-export function refuseTaken(host: Host, name: PortName): void {
-  const holder = holderOf(host, name)
-  if (holder !== undefined) throw nameTaken(name, holder)
 }
 
 /**
