@@ -31,7 +31,7 @@ export async function restoreTaps(host: Host, sight: Sight, call: Call): Promise
   const placed = await restoreEach(host, lacking, call, ({ name }) =>
     moveTap(host, name, { bridge: undefined, vlan: undefined }, call),
   )
-  if (made.repaired.length + placed.repaired.length > 0) sight.isOver()
+  if (made.repaired.length + placed.repaired.length > 0) sight.forget()
   const raised = await bringUp(host, own, sight, call)
   const all = (which: keyof Attempt) => [...new Set([made, placed, raised].flatMap(attempt => attempt[which]))].sort()
   return { repaired: all('repaired'), left: all('left') }

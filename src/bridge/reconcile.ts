@@ -56,7 +56,7 @@ export async function recover(
   const sight = new Sight(host)
   for (const repair of kinds) {
     const attempt = await attemptOne(host, repair, { ...remains, occasion, sight }, withinMs)
-    if (attempt === undefined) sight.isOver()
+    if (attempt === undefined) sight.forget()
     if (attempt === undefined || attempt.left.length > 0) {
       failed.push(repair)
       host.outstanding.set(repair, attempt?.left ?? [])
@@ -75,7 +75,7 @@ export async function recover(
 async function attemptOne(host: Host, repair: Repair, on: Seen, withinMs: number): Promise<Attempt | undefined> {
   using scope = abortScope({ deadline: Date.now() + withinMs, parents: [host.lifetime] })
   try {
-    return await put[repair](host, on, { signal: scope.signal, caller: 'recover' })
+    return await steps[repair](host, on, { signal: scope.signal, caller: 'recover' })
   } catch (error) {
     if (!host.lifetime.aborted) host.notice('warn', 'could not put everything right', { repair, error })
     return undefined
@@ -93,7 +93,7 @@ interface Seen extends Remains {
 type Step = (host: Host, on: Seen, call: Call) => Promise<Attempt>
 
 /** In the order of `repairs`: NetFlow needs no answer of ovs-vswitchd, and flows are being told all the while; QoS needs the devices. */
-const put: Readonly<Record<Repair, Step>> = {
+const steps: Readonly<Record<Repair, Step>> = {
   netflow: (host, _on, call) => whole(restoreNetflows(host, call)),
   orphan_device: removeOrphans,
   defunct_tap: (host, _on, call) => whole(reapTaps(host, call)),
@@ -135,7 +135,7 @@ async function removeOrphans(host: Host, { marked, capturePorts, sight }: Seen, 
   // An ovs-vswitchd that has not heard yet that a port is gone lets go of its device first.
   if (strays.length > 0) await reconfigure(host, call)
   const { deleted, failed } = await host.removals.remove([...marked, ...strays].filter(isOrphan))
-  if (deleted.length > 0) sight.isOver()
+  if (deleted.length > 0) sight.forget()
   return { repaired: deleted, left: failed.map(({ name }) => name) }
 }
 

@@ -17,7 +17,7 @@ export class Sight {
   }
 
   /** They have changed since, or could not be listed: who asks next looks again. */
-  isOver(): void {
+  forget(): void {
     this.#links = undefined
   }
 }
