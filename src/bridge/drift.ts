@@ -6,7 +6,7 @@ import { managedBridge } from './inventory.js'
 import { isMirror, mirrorsTo } from './mirror-row.js'
 import type { BridgeName } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows, portOfInterface } from './ovs.js'
-import { ownerOf, roleOf, uplinkRoleOf } from './ownership.js'
+import { roleOf, uplinkRoleOf } from './ownership.js'
 import type { TapRecord } from './ownership-tap.js'
 import { type PortVlans, portVlans } from './placement.js'
 import { formatQos } from './qos-parse.js'
@@ -101,11 +101,10 @@ export function hasWrongBondVlans(replica: OvsReplica, port: OvsRows['Port']): b
 }
 
 /** Trunks and tunnels. */
-function* uplinkDrifts(host: Host, { name, external_ids }: OvsRows['Port'], { links }: Actual): Iterable<Drift> {
-  if (ownerOf(external_ids) !== host.instance) return
+function* uplinkDrifts(host: Host, port: OvsRows['Port'], { links }: Actual): Iterable<Drift> {
+  const { name, external_ids } = port
   const role = uplinkRoleOf(host.instance, external_ids)
-  const row = host.ovsdb.replica.find('Port', 'name', name)
-  const bridge = row && bridgeOf(host.ovsdb.replica, row)?.name
+  const bridge = bridgeOf(host.ovsdb.replica, port)?.name
   if (role === undefined || bridge === undefined) return
   const link = links.get(name)
   if (role === 'trunk' && link === undefined) {
