@@ -1,25 +1,22 @@
 import {
   baseNameOf,
-  type CaptureEnd,
   type CaptureEngine,
   type CaptureFile,
   type CaptureStore,
   closeFile,
   createCaptureFile,
   faultOfFilter,
-  type RunningCapture,
   removeCaptureFile,
   ringFileName,
-  type SnapLen,
   type StreamChunk,
 } from '../capture/index.js'
 import { abortScope, raceAbort } from '../lib/abort.js'
-import { assertNever } from '../lib/assert-never.js'
 import { type PathBelow, parsePathBelow } from '../lib/safe-file.js'
 import type { Call } from './call.js'
 import { CaptureIds } from './capture-id.js'
 import { CapturePlaces } from './capture-places.js'
 import { type CapturePorts, removeCapturePort } from './capture-port.js'
+import { type Capture, CaptureRun, type CaptureSpec } from './capture-run.js'
 import { type StreamSpec, streamCapture } from './capture-stream.js'
 import {
   type CaptureTarget,
@@ -34,36 +31,6 @@ import type { PortName } from './names.js'
 import { captureNotFound, exhausted, fileRefused, invalid } from './problem.js'
 import { type UndoStep, undoingOnFailure } from './undo.js'
 
-export { defaultSnapLen, parseSnapLen, type SnapLen } from '../capture/index.js'
-
-export interface CaptureSpec {
-  readonly target: CaptureTarget
-  /** undefined: generated. */
-  readonly fileName: PathBelow | undefined
-  /** pcap-filter(7); empty: all. */
-  readonly filter: string
-  readonly snapLen: SnapLen
-  /** undefined: no limit; so are the next two. */
-  readonly maxPackets: number | undefined
-  readonly maxBytes: number | undefined
-  readonly maxDurationMs: number | undefined
-  readonly ring: { readonly files: number; readonly fileBytes: number } | undefined
-}
-
-/** A capture as it is now. */
-export interface Capture extends Omit<CaptureSpec, 'fileName'> {
-  readonly id: number
-  readonly fileName: PathBelow
-  readonly state: 'running' | 'stopped' | 'failed'
-  /** A sentence; empty while it runs. */
-  readonly endReason: string
-  readonly packets: bigint
-  readonly fileBytes: bigint
-  readonly dropped: bigint
-  readonly startMs: number
-  readonly endMs: number | undefined
-}
-
 /** As many captures are still told of when they have ended. */
 const maxEnded = 1_000
 
@@ -77,7 +44,7 @@ export class Captures implements AsyncDisposable {
   readonly #ids: CaptureIds
   readonly #store: CaptureStore
   readonly #places: CapturePlaces
-  readonly #running = new Map<number, Running>()
+  readonly #running = new Map<number, CaptureRun>()
   readonly #ended = new Map<number, Capture>()
   /** Of captures and of streams. */
   readonly ports: CapturePorts = new Set()
@@ -182,7 +149,7 @@ export class Captures implements AsyncDisposable {
       await begun?.ended
     })
     const engineRun = await raceAbort(starting, call.signal)
-    const running = new Running({ id, spec: { ...spec, fileName }, found, file, port, place, engineRun })
+    const running = new CaptureRun({ id, spec: { ...spec, fileName }, found, file, port, place, engineRun })
     this.#running.set(id, running)
     void this.#follow(running)
     // It may have gone while the capture began.
@@ -198,7 +165,7 @@ export class Captures implements AsyncDisposable {
   }
 
   /** Sees a capture to its end. */
-  async #follow(running: Running): Promise<void> {
+  async #follow(running: CaptureRun): Promise<void> {
     running.conclude(await running.engineRun.ended)
     running.place[Symbol.dispose]()
     try {
@@ -234,107 +201,6 @@ export class Captures implements AsyncDisposable {
     const { directory, quotaBytes } = this.#store
     if (await this.#engine.hasRoom()) return
     throw exhausted(`the files in ${directory} have reached --capture-quota, ${quotaBytes} bytes`)
-  }
-}
-
-/** Of a capture that was begun. */
-interface Begun {
-  readonly id: number
-  readonly spec: CaptureSpec & { readonly fileName: PathBelow }
-  readonly found: FoundTarget
-  readonly file: CaptureFile
-  /** Made for it. */
-  readonly port: PortName | undefined
-  readonly place: Disposable
-  readonly engineRun: RunningCapture
-}
-
-const byItself = 'end of a capture'
-
-/** A capture from its start to its end. */
-class Running {
-  readonly id: number
-  readonly found: FoundTarget
-  readonly file: CaptureFile
-  readonly port: PortName | undefined
-  readonly place: Disposable
-  readonly engineRun: RunningCapture
-  /** When it has ended and nothing of it is left but its files. */
-  readonly settled: Promise<void>
-  readonly #spec: Begun['spec']
-  readonly #startMs = Date.now()
-  readonly #timer: NodeJS.Timeout | undefined
-  #settle: () => void = () => {}
-  /** Why it was told to end, and by whom. */
-  #told: { readonly why: string; readonly by: string } | undefined
-  #end: { readonly state: 'stopped' | 'failed'; readonly reason: string; readonly atMs: number } | undefined
-
-  constructor({ id, spec, found, file, port, place, engineRun }: Begun) {
-    this.id = id
-    this.#spec = spec
-    this.found = found
-    this.file = file
-    this.port = port
-    this.place = place
-    this.engineRun = engineRun
-    this.settled = new Promise(resolve => (this.#settle = resolve))
-    const { maxDurationMs } = spec
-    if (maxDurationMs !== undefined) this.#timer = setTimeout(() => this.end('max_duration has passed'), maxDurationMs)
-  }
-
-  /** Who had it end, for the comment of a transaction. */
-  get endedBy(): string {
-    return this.#told?.by ?? byItself
-  }
-
-  /** Tells it to end; only the first reason counts. */
-  end(why: string, by = byItself): void {
-    if (this.#told !== undefined) return
-    this.#told = { why, by }
-    this.engineRun.stop()
-  }
-
-  conclude(end: CaptureEnd): void {
-    clearTimeout(this.#timer)
-    const why = this.#told?.why ?? this.found.whyGone() ?? 'its device was removed'
-    this.#end = { ...outcomeOf(end, why), atMs: Date.now() }
-  }
-
-  settle(): void {
-    this.#settle()
-  }
-
-  view(): Capture {
-    const counters = this.engineRun.counters()
-    return {
-      ...this.#spec,
-      id: this.id,
-      ...counters,
-      state: this.#end?.state ?? 'running',
-      endReason: this.#end?.reason ?? '',
-      startMs: this.#startMs,
-      endMs: this.#end?.atMs,
-    }
-  }
-}
-
-/** What a capture's end means; `why` it was told to, or its device went. */
-function outcomeOf(end: CaptureEnd, why: string): { readonly state: 'stopped' | 'failed'; readonly reason: string } {
-  switch (end.kind) {
-    case 'told':
-      return { state: 'stopped', reason: why }
-    case 'packet-limit':
-      return { state: 'stopped', reason: 'max_packets is reached' }
-    case 'byte-limit':
-      return { state: 'stopped', reason: 'max_bytes is reached' }
-    case 'device-gone':
-      return { state: 'stopped', reason: why }
-    case 'quota':
-      return { state: 'failed', reason: 'the files in the capture directory have reached --capture-quota' }
-    case 'failed':
-      return { state: 'failed', reason: end.detail }
-    default:
-      return assertNever(end)
   }
 }
 

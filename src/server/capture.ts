@@ -1,11 +1,5 @@
-import {
-  type Capture,
-  type CaptureSpec,
-  type Captures,
-  defaultSnapLen,
-  parseSnapLen,
-  type SnapLen,
-} from '../bridge/capture.js'
+import type { Captures } from '../bridge/capture.js'
+import { type Capture, type CaptureSpec, defaultSnapLen, parseSnapLen, type SnapLen } from '../bridge/capture-run.js'
 import type { CaptureTarget } from '../bridge/capture-target.js'
 import { type PortName, parseBridgeName, parsePortName } from '../bridge/names.js'
 import type { Duration } from '../gen/google/protobuf/duration.js'
