@@ -5,7 +5,8 @@ export {
   createCaptureFile,
   removeCaptureFile,
 } from './capture-file.js'
-export { type CaptureEngine, type Counters, openCaptureEngine, type RunningCapture } from './engine.js'
+export type { Counters, RunningCapture } from './capture-thread.js'
+export { type CaptureEngine, openCaptureEngine } from './engine.js'
 export { CaptureError, type CaptureProblem } from './errors.js'
 export { faultOfFilter, libpcapVersion } from './libpcap.js'
 export type { CaptureEnd, FileLimits, StreamChunk } from './messages.js'
