@@ -1,12 +1,11 @@
-import {
-  type handleServerStreamingCall,
-  type handleUnaryCall,
-  type Metadata,
-  type ServerUnaryCall,
-  type ServerWritableStream,
+import type {
+  handleServerStreamingCall,
+  handleUnaryCall,
+  Metadata,
+  ServerUnaryCall,
+  ServerWritableStream,
   status,
 } from '@grpc/grpc-js'
-import type { Logger } from 'pino'
 import { BridgeError } from '../bridge/problem.js'
 import { problemOf } from '../bridge/problem-of.js'
 import { perTapMs } from '../bridge/reap.js'
@@ -21,10 +20,12 @@ import {
   raceAbort,
   shuttingDown,
 } from '../lib/abort.js'
-import { summaryOf } from './audit.js'
-import { type Caller, printable } from './caller.js'
-import { sparingly } from './sparingly.js'
+import { CallLog, type CallLogOptions, type FailedCall, type Refused } from './call-log.js'
+import type { Caller } from './caller.js'
+import { methodOf } from './definition.js'
 import { type Failure, failure } from './status.js'
+
+export type { Refused } from './call-log.js'
 
 /** What a handler learns about its call beside the request. */
 export interface Call {
@@ -42,18 +43,6 @@ export type UnaryHandler<Request, Response> = (request: Request, call: Call) => 
 /** A server-streaming RPC: it ends when the iterable does. */
 export type StreamHandler<Request, Response> = (request: Request, call: Call) => AsyncIterable<Response>
 
-/** A call that is over. */
-export interface CallRecord {
-  readonly kind: 'unary' | 'stream'
-  readonly method: string
-  /** Its name, such as `uid=0 pid=4711`. */
-  readonly caller: string
-  readonly code: status
-  /** ErrorInfo.reason of a call that failed. */
-  readonly reason: string | undefined
-  readonly durationMs: number
-}
-
 /** The open streams of one RPC. */
 export interface OpenStreams {
   readonly open: number
@@ -63,12 +52,7 @@ export interface OpenStreams {
   readonly lagMs: number
 }
 
-export interface CallsOptions {
-  readonly log: Logger
-  /** Whether what calls of a method do is recorded for good, by the method's path. */
-  readonly isAudited?: (path: string) => boolean
-  /** Told of every call once, when it is answered. */
-  readonly onCall?: (record: CallRecord) => void
+export interface CallsOptions extends CallLogOptions {
   /** Deadline of a unary call whose client set none; 30 s if absent. */
   readonly defaultTimeoutMs?: number
   /** How long a handler may still run, undoing things, once its signal fired; then the call is answered without it. */
@@ -98,22 +82,17 @@ const deadlineSlackMs = 200
 
 /** All calls that are running. Makes grpc-js handlers out of ours, and ends them when the service stops. */
 export class Calls {
-  readonly #log: Logger
-  readonly #onCall: (record: CallRecord) => void
-  readonly #isAudited: (path: string) => boolean
+  readonly #log: CallLog
   readonly #callers = new WeakMap<Metadata, Caller>()
   readonly #defaultTimeoutMs: number
   readonly #unwindMs: number
   readonly #running = new Map<AbortScope, 'unary' | 'stream'>()
   readonly #streams = new Set<Stream>()
-  readonly #tellOverload = sparingly((line: object, refused) => this.#log.warn({ ...line, refused }, 'overload'))
   #draining = false
   #onIdle: () => void = () => {}
 
   constructor(options: CallsOptions) {
-    this.#log = options.log
-    this.#onCall = options.onCall ?? (() => {})
-    this.#isAudited = options.isAudited ?? (() => false)
+    this.#log = new CallLog(options)
     this.#defaultTimeoutMs = options.defaultTimeoutMs ?? 30_000
     this.#unwindMs = options.unwindMs ?? 5_000
   }
@@ -138,8 +117,7 @@ export class Calls {
 
   /** Records a call that does not run, and was answered with `failed`. */
   refuse(refused: Refused, failed: Failure): void {
-    if (failed.code === status.RESOURCE_EXHAUSTED) this.#recordOverload(refused, failed)
-    else this.#record({ ...refused, caller: refused.caller.name, durationMs: 0 }, { failure: failed, cause: undefined })
+    this.#log.refused(refused, failed)
   }
 
   /** The grpc-js handler of a unary RPC. */
@@ -230,7 +208,7 @@ export class Calls {
     const path = surface.getPath()
     const method = methodOf(path)
     const call: Call = { signal: scope.signal, caller: `${method} by ${name}`, method }
-    let failed: { readonly failure: Failure; readonly cause: unknown } | undefined
+    let failed: FailedCall | undefined
     try {
       if (this.#draining) throw shuttingDown()
       const value = await raceAbort(this.#track(kind, scope, work(call)), grace.signal)
@@ -241,10 +219,10 @@ export class Calls {
       return { ok: false, failure: failed.failure }
     } finally {
       surface.off('cancelled', onCancelled)
-      const heard = { agent: agentOf(surface), ...(this.#isAudited(path) && { audit: summaryOf(surface.request) }) }
+      const heard = this.#log.heard(path, surface)
       const ended = { kind, path, caller: name, durationMs: performance.now() - startedAt, heard }
       // The answer leaves with the event loop's own immediates, which run before this: no client waits for the log.
-      setImmediate(() => this.#record(ended, failed))
+      setImmediate(() => this.#log.ended(ended, failed))
     }
   }
 
@@ -256,40 +234,6 @@ export class Calls {
       if (this.#running.size === 0) this.#onIdle()
     })
   }
-
-  #recordOverload({ kind, path, caller }: Refused, { code, reason, message }: Failure): void {
-    const method = methodOf(path)
-    this.#onCall({ kind, method, caller: caller.name, code, reason, durationMs: 0 })
-    this.#tellOverload({ method, caller: caller.name, message })
-  }
-
-  /** The one line of a call. */
-  #record(ended: Ended, failed: { readonly failure: Failure; readonly cause: unknown } | undefined): void {
-    const code = failed?.failure.code ?? status.OK
-    const { kind, caller, durationMs } = ended
-    const method = methodOf(ended.path)
-    const record: CallRecord = { kind, method, caller, code, reason: failed?.failure.reason, durationMs }
-    const line = { method, code: status[code], durationMs: Math.round(durationMs * 10) / 10, caller, ...ended.heard }
-    if (failed === undefined) this.#log.info(line, 'call')
-    else {
-      const { incident, badFields, reason, message } = failed.failure
-      if (incident !== undefined) this.#log.error({ ...line, incident, err: failed.cause }, 'call failed by a defect')
-      else this.#log.info({ ...line, reason, ...(badFields ? { badFields } : { message }) }, 'call refused')
-    }
-    this.#onCall(record)
-  }
-}
-
-/** A call that does not run. */
-export type Refused = Pick<Ended, 'kind' | 'path'> & { readonly caller: Caller }
-
-interface Ended {
-  readonly kind: CallRecord['kind']
-  readonly path: string
-  readonly caller: string
-  readonly durationMs: number
-  /** What the client said of itself, and what it asked for where that is recorded for good. */
-  readonly heard?: Readonly<Record<string, unknown>>
 }
 
 /** A call that came in by no door of ours. */
@@ -331,14 +275,4 @@ async function drained(surface: ServerWritableStream<unknown, unknown>, signal: 
 
 function grpcError(failed: Failure): { code: status; details: string; metadata: Failure['metadata'] } {
   return { code: failed.code, details: failed.message, metadata: failed.metadata }
-}
-
-function methodOf(path: string): string {
-  return path.slice(path.lastIndexOf('/') + 1)
-}
-
-/** The client's own word. */
-function agentOf(surface: Surface): string {
-  const [agent] = surface.metadata.get('user-agent')
-  return printable(String(agent ?? ''), 64)
 }

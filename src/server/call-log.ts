@@ -1,0 +1,95 @@
+import { type Metadata, status } from '@grpc/grpc-js'
+import type { Logger } from 'pino'
+import { summaryOf } from './audit.js'
+import { type Caller, printable } from './caller.js'
+import { methodOf } from './definition.js'
+import { sparingly } from './sparingly.js'
+import type { Failure } from './status.js'
+
+/** A call that is over. */
+export interface CallRecord {
+  readonly kind: 'unary' | 'stream'
+  readonly method: string
+  /** Its name, such as `uid=0 pid=4711`. */
+  readonly caller: string
+  readonly code: status
+  /** ErrorInfo.reason of a call that failed. */
+  readonly reason: string | undefined
+  readonly durationMs: number
+}
+
+export interface CallLogOptions {
+  readonly log: Logger
+  /** Whether what calls of a method do is recorded for good, by the method's path. */
+  readonly isAudited?: (path: string) => boolean
+  /** Told of every call once, when it is answered. */
+  readonly onCall?: (record: CallRecord) => void
+}
+
+/** A call that has begun, and is over. */
+export interface EndedCall {
+  readonly kind: CallRecord['kind']
+  readonly path: string
+  readonly caller: string
+  readonly durationMs: number
+  /** As {@link CallLog.heard} tells it. */
+  readonly heard?: Readonly<Record<string, unknown>>
+}
+
+/** What a call came to that was not answered as it asked. */
+export interface FailedCall {
+  readonly failure: Failure
+  readonly cause: unknown
+}
+
+/** A call that does not run. */
+export type Refused = Pick<EndedCall, 'kind' | 'path'> & { readonly caller: Caller }
+
+/** Tells of each call once: a line in the log, and a record for whoever counts. */
+export class CallLog {
+  readonly #log: Logger
+  readonly #isAudited: (path: string) => boolean
+  readonly #onCall: (record: CallRecord) => void
+  readonly #tellOverload = sparingly((line: object, refused) => this.#log.warn({ ...line, refused }, 'overload'))
+
+  constructor({ log, isAudited = () => false, onCall = () => {} }: CallLogOptions) {
+    this.#log = log
+    this.#isAudited = isAudited
+    this.#onCall = onCall
+  }
+
+  /** What a client said of itself, and what it asked for where that is recorded for good. */
+  heard(
+    path: string,
+    { metadata, request }: { readonly metadata: Metadata; readonly request: unknown },
+  ): Readonly<Record<string, unknown>> {
+    const [agent] = metadata.get('user-agent')
+    const said = { agent: printable(String(agent ?? ''), 64) }
+    return this.#isAudited(path) ? { ...said, audit: summaryOf(request) } : said
+  }
+
+  ended({ kind, path, caller, durationMs, heard }: EndedCall, failed: FailedCall | undefined): void {
+    const code = failed?.failure.code ?? status.OK
+    const method = methodOf(path)
+    const line = { method, code: status[code], durationMs: Math.round(durationMs * 10) / 10, caller, ...heard }
+    if (failed === undefined) this.#log.info(line, 'call')
+    else {
+      const { incident, badFields, reason, message } = failed.failure
+      if (incident !== undefined) this.#log.error({ ...line, incident, err: failed.cause }, 'call failed by a defect')
+      else this.#log.info({ ...line, reason, ...(badFields ? { badFields } : { message }) }, 'call refused')
+    }
+    this.#onCall({ kind, method, caller, code, reason: failed?.failure.reason, durationMs })
+  }
+
+  /** Of a call that does not run, and was answered with `failed`. Of overload not each has a line. */
+  refused({ kind, path, caller }: Refused, failed: Failure): void {
+    if (failed.code === status.RESOURCE_EXHAUSTED) this.#overload({ kind, path, caller }, failed)
+    else this.ended({ kind, path, caller: caller.name, durationMs: 0 }, { failure: failed, cause: undefined })
+  }
+
+  #overload({ kind, path, caller }: Refused, { code, reason, message }: Failure): void {
+    const method = methodOf(path)
+    this.#onCall({ kind, method, caller: caller.name, code, reason, durationMs: 0 })
+    this.#tellOverload({ method, caller: caller.name, message })
+  }
+}
