@@ -40,7 +40,7 @@ const reserved = {
   'grpc-health-check': ['server'],
   'node:child_process': ['embedded'],
   child_process: ['embedded'],
-  koffi: ['lib', 'capture', 'systemd'],
+  koffi: ['lib', 'capture'],
   'prom-client': ['metrics'],
 }
 

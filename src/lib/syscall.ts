@@ -1,5 +1,6 @@
 import { constants } from 'node:os'
 import koffi, { type LibraryHandle } from 'koffi'
+import { littleEndian, viewOf } from './byte-order.js'
 import { PollSet } from './poll-set.js'
 
 /**
@@ -13,6 +14,7 @@ export interface Syscalls {
   /** Fills `value`, whose length the kernel knows. */
   getsockopt(fd: number, level: number, option: number, value: Uint8Array): number
   send(fd: number, datagram: Uint8Array): number
+  sendTo(fd: number, datagram: Uint8Array, flags: number, address: Uint8Array): number
   /** One datagram into `buffer`; with MSG_TRUNC the result is its full length. */
   recv(fd: number, buffer: Uint8Array, flags: number): number
   /** Fills the first of `count` `struct mmsghdr` as far as there are messages; never waits. */
@@ -28,8 +30,8 @@ export interface Syscalls {
 }
 
 export const EFD_CLOEXEC = 0o2000000
-
-const MSG_DONTWAIT = 0x40
+export const MSG_DONTWAIT = 0x40
+export const AF_UNIX = 1
 
 type NativeFunction = ReturnType<LibraryHandle['func']>
 
@@ -40,6 +42,7 @@ export function loadSyscalls(): Syscalls {
   const setsockopt = libc.func('int setsockopt(int, int, int, const void *, uint32_t)')
   const getsockopt = libc.func('int getsockopt(int, int, int, void *, void *)')
   const send = libc.func('intptr_t send(int, const void *, size_t, int)')
+  const sendto = libc.func('intptr_t sendto(int, const void *, size_t, int, const void *, uint32_t)')
   const recv = libc.func('intptr_t recv(int, void *, size_t, int)')
   const recvmmsg = libc.func('int recvmmsg(int, void *, unsigned int, int, void *)')
   const open = libc.func('int open(const char *, int)')
@@ -57,6 +60,8 @@ export function loadSyscalls(): Syscalls {
     getsockopt: (fd, level, option, value) =>
       call(getsockopt, fd, level, option, value, new Uint32Array([value.length])),
     send: (fd, datagram) => call(send, fd, datagram, datagram.length, 0),
+    sendTo: (fd, datagram, flags, address) =>
+      call(sendto, fd, datagram, datagram.length, flags, address, address.length),
     recv: (fd, buffer, flags) => call(recv, fd, buffer, buffer.length, flags),
     recvmmsg: (fd, headers, count) => call(recvmmsg, fd, headers, count, MSG_DONTWAIT, null),
     open: (path, flags) => call(open, path, flags),
@@ -75,6 +80,14 @@ export function loadSyscalls(): Syscalls {
 /** Where a buffer is; it stays there as long as it is referred to, if it is not from a pool. */
 export function addressOf(buffer: Uint8Array): bigint {
   return koffi.address(buffer)
+}
+
+/** `struct sockaddr_un`; a leading @ stands for the NUL of an abstract name, whose length is that of the address (unix(7)). */
+export function unixAddress(path: string): Uint8Array {
+  const name = path.startsWith('@') ? `\0${path.slice(1)}` : `${path}\0`
+  const address = Buffer.concat([new Uint8Array(2), Buffer.from(name)])
+  viewOf(address).setUint16(0, AF_UNIX, littleEndian)
+  return address
 }
 
 /** Name of a positive errno, `ENOSPC`. */
