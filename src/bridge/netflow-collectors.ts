@@ -10,6 +10,7 @@ import {
   removeFileBelow,
   reopenFileBelow,
 } from '../lib/safe-file.js'
+import { codeOf } from '../lib/thrown.js'
 import {
   type Collector,
   connectTcp,
@@ -200,8 +201,7 @@ export class NetflowCollectors implements AsyncDisposable {
   /** Goes on with the file that was made, and with no other. */
   async #reopenFile(path: PathBelow, made: FileIdentity | undefined): Promise<FileHandle> {
     const file = await reopenFileBelow(this.#grounds.captureDirectory, path).catch((error: unknown) => {
-      const isGone = error instanceof Error && 'code' in error && error.code === 'ENOENT'
-      throw isGone ? new Error('the file was removed') : fileRefused(path, error)
+      throw codeOf(error) === 'ENOENT' ? new Error('the file was removed') : fileRefused(path, error)
     })
     if (made === undefined || (await identityOf(file)) === made) return file
     await file.close()

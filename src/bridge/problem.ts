@@ -1,3 +1,5 @@
+import { codeOf, messageOf } from '../lib/thrown.js'
+
 /** A stable reason: the names of the proto's ErrorReason without their prefix. */
 export type Reason =
   | 'INVALID_FIELD'
@@ -213,10 +215,9 @@ export function writerExists(name: string, bridge: string): BridgeError {
 /** What open(2) said of a file that was to be made. */
 export function fileRefused(path: string, cause: unknown): BridgeError {
   // Node.js adds the call and the path: by now that of a descriptor.
-  const why = cause instanceof Error ? cause.message.replace(/, \w+ '.*$/s, '') : String(cause)
-  const exists = cause instanceof Error && 'code' in cause && cause.code === 'EEXIST'
+  const why = messageOf(cause).replace(/, \w+ '.*$/s, '')
   return new BridgeError(
-    exists
+    codeOf(cause) === 'EEXIST'
       ? { kind: 'already-exists', reason: 'FILE_EXISTS', message: `there is a file ${path} already` }
       : { kind: 'file-refused', reason: 'FILE_REFUSED', message: `the file ${path} cannot be made: ${why}` },
     { cause },

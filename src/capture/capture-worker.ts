@@ -4,6 +4,7 @@ import { assertNever } from '../lib/assert-never.js'
 import { isRecord } from '../lib/json-rpc.js'
 import { foreverMs, type PollSet } from '../lib/poll-set.js'
 import { loadSyscalls } from '../lib/syscall.js'
+import { messageOf } from '../lib/thrown.js'
 import { CaptureError, type CaptureProblem } from './errors.js'
 import { FileCapture } from './file-capture.js'
 import { loadLibc } from './libc.js'
@@ -185,7 +186,7 @@ function closed(running: Running): CaptureEnd | undefined {
 }
 
 function failure(error: unknown): CaptureEnd {
-  return { kind: 'failed', detail: error instanceof Error ? error.message : String(error) }
+  return { kind: 'failed', detail: messageOf(error) }
 }
 
 function problemOf(error: unknown): CaptureProblem {

@@ -1,4 +1,5 @@
 import type { FileIdentity } from '../lib/safe-file.js'
+import { codeOf } from '../lib/thrown.js'
 import { createBeside, removeBeside } from './capture-file.js'
 import { DumpFile } from './dump-file.js'
 import { fileErrorInWords } from './errors.js'
@@ -199,7 +200,7 @@ export class FileCapture implements Running {
     try {
       made = createBeside(folderFd, next)
     } catch (error) {
-      return { kind: 'failed', detail: fileErrorInWords(`${next} could not be made`, codeOf(error)) }
+      return { kind: 'failed', detail: fileErrorInWords(`${next} could not be made`, codeOf(error) ?? String(error)) }
     }
     this.#full.push({ name: this.#name, identity: this.#identity, bytes: this.#keepBytes })
     this.#fullBytes += this.#keepBytes
@@ -218,8 +219,4 @@ export class FileCapture implements Running {
   #openDump(fd: number): DumpFile {
     return new DumpFile(this.#natives, this.#live.pcap, fd, this.#request.source.snapLenBytes, this.#board)
   }
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : String(error)
 }

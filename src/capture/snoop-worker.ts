@@ -3,6 +3,7 @@ import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_
 import { assertNever } from '../lib/assert-never.js'
 import { foreverMs, type PollSet } from '../lib/poll-set.js'
 import { EFD_CLOEXEC, loadSyscalls, type Syscalls } from '../lib/syscall.js'
+import { messageOf } from '../lib/thrown.js'
 import { filterProgram, maxDevices } from './address-filter.js'
 import type { HeardFrame } from './address-message.js'
 import { decodeFrame } from './decode.js'
@@ -205,7 +206,7 @@ function open(syscalls: Syscalls, post: (reply: SnoopReply) => void): Snooper | 
   try {
     return new Snooper(syscalls, post)
   } catch (error) {
-    return error instanceof Error ? error.message : String(error)
+    return messageOf(error)
   }
 }
 

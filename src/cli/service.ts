@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { type ClientReadableStream, Metadata, type ServiceError, status } from '@grpc/grpc-js'
 import { InvalidArgumentError } from 'commander'
 import { BridgeServiceClient } from '../gen/ovs/bridge/v1/service.js'
+import { messageOf } from '../lib/thrown.js'
 import { channelTo, type ServerOptions } from './server.js'
 import { tellOfWaiting } from './waiting.js'
 
@@ -43,7 +44,7 @@ export async function withService(
   try {
     channel = channelTo(server)
   } catch (error) {
-    return failed(command, `TLS: ${error instanceof Error ? error.message : String(error)}`)
+    return failed(command, `TLS: ${messageOf(error)}`)
   }
   const client = new BridgeServiceClient(...channel)
   let writeError: NodeJS.ErrnoException | undefined

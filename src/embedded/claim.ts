@@ -1,6 +1,7 @@
 import { linkSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { sleep } from '../lib/abort.js'
+import { codeOf } from '../lib/thrown.js'
 import { EmbeddedError, type ProcessName } from './errors.js'
 import type { Layout } from './layout.js'
 
@@ -119,7 +120,7 @@ function succeeds(action: () => void, expected: string): boolean {
     action()
     return true
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === expected) return false
+    if (codeOf(error) === expected) return false
     throw error
   }
 }

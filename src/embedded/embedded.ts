@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync } from 'node:fs'
 import { Disposables } from '../lib/disposables.js'
+import { messageOf } from '../lib/thrown.js'
 import { claimDirectory, datapathHolder, killOrphans } from './claim.js'
 import { createDatabase, prepareDatabase, type Versions } from './database.js'
 import { EmbeddedError } from './errors.js'
@@ -94,7 +95,7 @@ function makeDirectory(layout: Layout): void {
   try {
     mkdirSync(layout.directory, { recursive: true, mode: 0o700 })
   } catch (error) {
-    const detail = error instanceof Error ? error.message : String(error)
+    const detail = messageOf(error)
     throw new EmbeddedError({ kind: 'bad-directory', directory: layout.directory, detail }, { cause: error })
   }
 }

@@ -1,5 +1,6 @@
 import { sleep } from '../lib/abort.js'
 import { callJsonRpc } from '../lib/json-rpc.js'
+import { codeOf } from '../lib/thrown.js'
 import { type Child, startChild, stopChild, whenReady } from './child.js'
 import { epochReached, requestEpoch } from './database.js'
 import type { Layout } from './layout.js'
@@ -62,8 +63,7 @@ async function answers(socketPath: string, method: string, signal: AbortSignal):
       return
     } catch (error) {
       signal.throwIfAborted()
-      const notYet = error instanceof Error && 'code' in error && notYetCodes.has(String(error.code))
-      if (!notYet) throw error
+      if (!notYetCodes.has(codeOf(error) ?? '')) throw error
       await sleep(pauseMs, signal)
     }
   }

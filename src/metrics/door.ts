@@ -5,6 +5,7 @@ import { setImmediate as otherWork } from 'node:timers/promises'
 import { Registry } from 'prom-client'
 import { sharing } from '../lib/sharing.js'
 import { formatAddress, type TcpAddress } from '../lib/socket-address.js'
+import { codeOf } from '../lib/thrown.js'
 import type { Page } from './page.js'
 
 /** Where metrics are served. Disposing it cuts the scrapes that run. */
@@ -52,8 +53,7 @@ async function bind(server: Server, address: TcpAddress): Promise<void> {
     server.listen({ host: address.host, port: address.port })
     await once(server, 'listening')
   } catch (error) {
-    const isTaken = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'
-    const why = isTaken ? 'another process is listening there' : String(error)
+    const why = codeOf(error) === 'EADDRINUSE' ? 'another process is listening there' : String(error)
     throw new Error(
       `cannot serve metrics on ${formatAddress(address)}: ${why}; give --metrics-listen another address, or off`,
       { cause: error },

@@ -1,6 +1,7 @@
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import { type AbortScope, abortReason, abortScope, raceAbort, shuttingDown, sleep } from '../lib/abort.js'
+import { messageOf } from '../lib/thrown.js'
 import { type Datagram, decodeDatagram, formatFlow } from './datagram.js'
 import type { Sink } from './sink.js'
 import type { WriterSpec } from './writer-spec.js'
@@ -140,7 +141,7 @@ export class Writer implements AsyncDisposable {
         return
       } catch (error) {
         wasRefused = sink === undefined
-        if (!signal.aborted) this.#tell(error instanceof Error ? error.message : String(error))
+        if (!signal.aborted) this.#tell(messageOf(error))
       } finally {
         await closed(sink)
       }

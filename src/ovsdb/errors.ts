@@ -1,3 +1,4 @@
+import { messageOf } from '../lib/thrown.js'
 import { shorten } from './json.js'
 import type { Limits } from './limits.js'
 
@@ -87,5 +88,5 @@ export function notConnected(message: string, options?: { readonly cause?: unkno
 /** The problem behind anything thrown on the way to the server. */
 export function problemOf(error: unknown): OvsdbProblem {
   if (error instanceof OvsdbError) return error.problem
-  return { kind: 'not-connected', message: error instanceof Error ? error.message : String(error) }
+  return { kind: 'not-connected', message: messageOf(error) }
 }

@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import { abortScope, raceAbort, shuttingDown } from '../lib/abort.js'
 import { assertNever } from '../lib/assert-never.js'
 import { formatAddress, type TcpAddress } from '../lib/socket-address.js'
+import { codeOf, messageOf } from '../lib/thrown.js'
 import type { Calls } from './call.js'
 import { type Caller, certificateCaller, loopbackCaller, type ProcessIdentity, processCaller } from './caller.js'
 import { type CertificateFiles, followCertificates, mutualTls, readCertificates } from './certificates.js'
@@ -179,7 +180,7 @@ async function openTls(
     })
   }
   const context = await readCertificates(certificates).catch((cause: unknown) => {
-    const message = `cannot serve ${address}: ${cause instanceof Error ? cause.message : String(cause)}`
+    const message = `cannot serve ${address}: ${messageOf(cause)}`
     throw new ListenError({ kind: 'cannot-bind', address, message }, { cause })
   })
   const server: TlsServer = createTlsServer({ ...mutualTls, ...context, noDelay: true })
@@ -230,10 +231,10 @@ async function bound(
     // What goes wrong with one connection later is that connection's own end.
     server.on('error', () => {})
   } catch (cause) {
-    const isInUse = cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE'
+    const isInUse = codeOf(cause) === 'EADDRINUSE'
     const message = isInUse
       ? `another process is listening on ${address}`
-      : `cannot listen on ${address}: ${cause instanceof Error ? cause.message : String(cause)}`
+      : `cannot listen on ${address}: ${messageOf(cause)}`
     throw new ListenError({ kind: isInUse ? 'in-use' : 'cannot-bind', address, message }, { cause })
   }
 }

@@ -2,6 +2,7 @@ import { chmod, chown, lstat, mkdir, mkdtemp, readFile, readlink, rename, rm, rm
 import { connect } from 'node:net'
 import { dirname, isAbsolute, join, parse, resolve } from 'node:path'
 import { maxSocketPathBytes, type SocketPath } from '../lib/socket-address.js'
+import { messageOf } from '../lib/thrown.js'
 import { ListenError } from './listen-error.js'
 
 export interface UnixSocketOptions {
@@ -35,7 +36,10 @@ export async function bindUnix(
   await refuseUnlessSafe(directory, address)
   await refuseUnlessFree(path)
   const inner = await mkdtemp(join(directory, '.new-')).catch((cause: unknown) => {
-    throw new ListenError({ kind: 'cannot-bind', address, message: `cannot make ${path}: ${text(cause)}` }, { cause })
+    throw new ListenError(
+      { kind: 'cannot-bind', address, message: `cannot make ${path}: ${messageOf(cause)}` },
+      { cause },
+    )
   })
   try {
     const fresh = join(inner, 's')
@@ -61,7 +65,7 @@ async function giveToGroup(fresh: string, group: string, address: string): Promi
     throw new ListenError({ kind: 'cannot-bind', address, message: `there is no group ${group} to give ${address} to` })
   }
   await chown(fresh, process.getuid?.() ?? 0, gid).catch((cause: unknown) => {
-    const message = `cannot give ${address} to the group ${group}: ${text(cause)}`
+    const message = `cannot give ${address} to the group ${group}: ${messageOf(cause)}`
     throw new ListenError({ kind: 'cannot-bind', address, message }, { cause })
   })
 }
@@ -83,7 +87,7 @@ async function refuseUnlessSafe(directory: string, address: string): Promise<voi
   let at = root
   for (let links = 0; ; ) {
     const there = await lstat(at).catch((cause: unknown) => {
-      const message = `cannot make ${address}: ${text(cause)}`
+      const message = `cannot make ${address}: ${messageOf(cause)}`
       throw new ListenError({ kind: 'cannot-bind', address, message }, { cause })
     })
     const mayBeReplaced = !there.isSymbolicLink() && (there.mode & 0o022) !== 0 && (there.mode & 0o1000) === 0
@@ -140,8 +144,4 @@ function probe(path: SocketPath): Promise<'answers' | 'stale'> {
 async function removeIfOurs(path: SocketPath, ours: { readonly ino: number; readonly dev: number }): Promise<void> {
   const there = await lstat(path).catch(() => undefined)
   if (there?.ino === ours.ino && there.dev === ours.dev) await unlink(path)
-}
-
-function text(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
