@@ -1,9 +1,7 @@
+export { isRecord } from '../lib/json-rpc.js'
+
 /** What `JSON.parse` makes, plus bigint. */
 export type Json = string | number | bigint | boolean | null | readonly Json[] | { readonly [name: string]: Json }
-
-export function isRecord(json: unknown): json is Readonly<Record<string, unknown>> {
-  return typeof json === 'object' && json !== null && !Array.isArray(json)
-}
 
 export function isArray(json: unknown): json is readonly unknown[] {
   return Array.isArray(json)

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
+import { isRecord } from '../../src/lib/json-rpc.js'
 import { devicesOf, lendingBridge, type Owned, sharedBridge, strayBridgeOf } from './crash-owned.js'
-import { isRecord, items, mapOf, textOf } from './crash-rows.js'
+import { items, mapOf, textOf } from './crash-rows.js'
 import { insertPort } from './foreign-port.js'
 import { createVethPair, findLink } from './links.js'
 import type { Namespace } from './namespace.js'

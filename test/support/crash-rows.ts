@@ -1,11 +1,8 @@
+import { isRecord } from '../../src/lib/json-rpc.js'
 import type { Dump } from './dump.js'
 
 /** A row with the names of those that it refers to. */
 export type Row = Readonly<Record<string, unknown>>
-
-export function isRecord(value: unknown): value is Row {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
 
 export function rowsOf(dump: Dump, table: string): readonly Row[] {
   return (dump[table] ?? []).filter(isRecord)

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { DriftKind } from '../../src/gen/ovs/bridge/v1/drift.js'
 import { TunnelType } from '../../src/gen/ovs/bridge/v1/uplink.js'
 import type { QdiscSpec } from '../../src/kernel/index.js'
+import { isRecord } from '../../src/lib/json-rpc.js'
 import { hasForeignIngress } from './crash-foreign.js'
 import {
   bondNameOf,
@@ -15,7 +16,7 @@ import {
   remoteIpOf,
   strayBridgeOf,
 } from './crash-owned.js'
-import { isRecord, items, mapOf, ourMarks, portRows, rowOf, rowsOf, textOf } from './crash-rows.js'
+import { items, mapOf, ourMarks, portRows, rowOf, rowsOf, textOf } from './crash-rows.js'
 import type { Dump } from './dump.js'
 import { listLinks } from './links.js'
 import type { PrivateOvs } from './ovs.js'
