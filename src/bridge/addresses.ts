@@ -1,4 +1,4 @@
-import type { HeardFrame } from '../capture/snoop.js'
+import type { HeardFrame } from '../capture/index.js'
 import type { Change as LogChange } from '../lib/fanout.js'
 import type { Change } from '../ovsdb/index.js'
 import {

@@ -133,7 +133,7 @@ function portOfMirror(host: Host, { name, external_ids }: OvsRows['Mirror']): st
 }
 
 /** Whether a port is one by which we capture a bridge. */
-export function isCapturePort(host: Host, port: OvsRows['Port']): boolean {
+function isCapturePort(host: Host, port: OvsRows['Port']): boolean {
   return ownerOf(port.external_ids) === host.instance && roleOf(port.external_ids) === 'capture'
 }
 

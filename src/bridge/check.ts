@@ -1,4 +1,4 @@
-import { libpcapVersion } from '../capture/libpcap.js'
+import { libpcapVersion } from '../capture/index.js'
 import type { KernelFacts } from '../kernel/index.js'
 import type { Call } from './call.js'
 import type { Host } from './host.js'

@@ -139,7 +139,7 @@ function setting(name: string, kbps: number): Part<void> {
 }
 
 /** Throws `unsupported` for a tap on the userspace datapath: its packet sockets get the frames before the kernel polices them. */
-export function refuseUserspace(replica: OvsReplica, name: string): void {
+function refuseUserspace(replica: OvsReplica, name: string): void {
   const port = portOfInterface(replica, name)
   if (port === undefined || bridgeOf(replica, port)?.datapath_type !== 'netdev') return
   throw onUserspace(name)

@@ -1,4 +1,4 @@
-import { openSnoop, type Snoop, SnoopError } from '../capture/snoop.js'
+import { openSnoop, type Snoop, SnoopError } from '../capture/index.js'
 import { sleep } from '../lib/abort.js'
 import type { Change } from '../ovsdb/index.js'
 import { affectedTaps } from './events.js'

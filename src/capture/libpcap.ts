@@ -44,11 +44,12 @@ export const programBytes = 16
 /** PCAP_ERRBUF_SIZE */
 export const errorBytes = 256
 
-const soname = 'libpcap.so.0.8'
+/** Of Debian's package libpcap0.8. */
+export const libpcapName = 'libpcap.so.0.8'
 
 function load() {
   try {
-    return koffi.load(soname)
+    return koffi.load(libpcapName)
   } catch (cause) {
     throw new CaptureError({ kind: 'no-libpcap' }, { cause })
   }
@@ -114,7 +115,7 @@ export async function faultOfFilter(filter: string, snapLenBytes: number): Promi
 /** What `pcap_lib_version(3PCAP)` says; undefined where libpcap is not installed. */
 export function libpcapVersion(): string | undefined {
   try {
-    return textual(koffi.load(soname), 'const char *pcap_lib_version()')().replace(/^libpcap version /, '')
+    return textual(koffi.load(libpcapName), 'const char *pcap_lib_version()')().replace(/^libpcap version /, '')
   } catch {
     return undefined
   }

@@ -43,19 +43,6 @@ const SIOCGIFNAME = 0x8910
 export const maxPackets = 64
 const frameBytes = 2048
 
-/** A system call that failed. */
-export class PacketSocketError extends Error {
-  override readonly name = 'PacketSocketError'
-  /** `EPERM`… as errno(3) spells it. */
-  readonly errno: string
-
-  constructor(call: string, result: number) {
-    const errno = errnoName(-result)
-    super(`${call}: ${errno}`)
-    this.errno = errno
-  }
-}
-
 /** Opens one whose queue takes about `queueBytes`, each frame with the kernel's own bookkeeping. */
 export function openPacketSocket(syscalls: Syscalls, program: Uint8Array, queueBytes: number): PacketSocket {
   // Protocol 0 hears nothing before it is bound, so no frame gets past the filter.
@@ -177,6 +164,6 @@ function int(value: number): Uint8Array {
 }
 
 function must(call: string, result: number): number {
-  if (result < 0) throw new PacketSocketError(call, result)
+  if (result < 0) throw new Error(`${call}: ${errnoName(-result)}`)
   return result
 }

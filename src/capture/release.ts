@@ -1,4 +1,5 @@
 import koffi from 'koffi'
+import { libpcapName } from './libpcap.js'
 import { type Board, readBoard } from './messages.js'
 import { pooled } from './native.js'
 
@@ -9,7 +10,7 @@ import { pooled } from './native.js'
  */
 export async function releaseAll(boards: readonly Board[]): Promise<void> {
   if (boards.every(board => readBoard(board, 'pcap') === 0n)) return
-  const libpcap = koffi.load('libpcap.so.0.8')
+  const libpcap = koffi.load(libpcapName)
   const steps = [
     { place: 'dump', release: pooled(libpcap, 'void pcap_dump_close(void *)') },
     { place: 'buffer', release: pooled(koffi.load('libc.so.6'), 'void free(void *)') },

@@ -2,7 +2,7 @@
 export type Readiness = 'idle' | 'readable' | 'failing'
 
 /** Input, which is what a set waits for unless it is told otherwise, and room for output: <poll.h>. */
-export const POLLIN = 0x1
+const POLLIN = 0x1
 export const POLLOUT = 0x4
 
 /** Without an end. */

@@ -8,7 +8,7 @@ import type { Tally } from './tally.js'
 import { tapLines } from './tap-lines.js'
 
 export type { Door } from './door.js'
-export type { Present, StreamsReading } from './present.js'
+export type { Present } from './present.js'
 export { newTally, type Tally } from './tally.js'
 
 export interface MetricsOptions {
