@@ -1,5 +1,6 @@
 import type { HeardFrame } from '../capture/index.js'
 import type { Change as LogChange } from '../lib/fanout.js'
+import { type Moment, now } from '../lib/moment.js'
 import type { Change } from '../ovsdb/index.js'
 import {
   type AddressEntry,
@@ -16,7 +17,6 @@ import { AddressKeeper, type KeeperGrounds } from './address-keeper.js'
 import { type AddressSource, learn, type SeenAddress, seenAfter } from './address-list.js'
 import { AddressWaits, type Wanted } from './address-waits.js'
 import { newChangeLog } from './change-log.js'
-import { type Moment, now } from './meter.js'
 import { type PortName, parseEndpointIp, parseMacAddress, parseVlanId } from './names.js'
 import { type OvsRows, portOfInterface } from './ovs.js'
 import { recordedTap, type TapRecord } from './ownership-tap.js'

@@ -1,6 +1,6 @@
 import type { Link } from '../kernel/index.js'
+import { type Moment, now } from '../lib/moment.js'
 import { sharing } from '../lib/sharing.js'
-import { type Moment, now } from './meter.js'
 
 /** All links with their counters, by name. */
 export interface LinkDump {

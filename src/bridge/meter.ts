@@ -1,15 +1,6 @@
+import type { Moment } from '../lib/moment.js'
 import type { CountedBefore } from './counted.js'
 import { type Counters, hasShrunk, highest, noCounters, sum } from './counters.js'
-
-/** A moment by two clocks: the first never jumps, the second is that of the world. */
-export interface Moment {
-  readonly steadyMs: number
-  readonly epochMs: number
-}
-
-export function now(): Moment {
-  return { steadyMs: performance.now(), epochMs: Date.now() }
-}
 
 /** Bytes in a second, from the endpoint's side. */
 export interface Rate {

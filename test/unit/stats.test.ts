@@ -3,7 +3,8 @@ import { test } from 'node:test'
 import { formatCounted, parseCounted } from '../../src/bridge/counted.js'
 import { countedFrom, noCounters, readStatistics, seenByEndpoint } from '../../src/bridge/counters.js'
 import { newLinkDumps } from '../../src/bridge/link-dumps.js'
-import { average, CounterBases, type DeviceReading, Meter, type Moment } from '../../src/bridge/meter.js'
+import { average, CounterBases, type DeviceReading, Meter } from '../../src/bridge/meter.js'
+import type { Moment } from '../../src/lib/moment.js'
 
 function at(seconds: number): Moment {
   return { steadyMs: seconds * 1_000, epochMs: 1_700_000_000_000 + seconds * 1_000 }
