@@ -15,6 +15,7 @@ import {
   readPcap,
   startCapture,
   startCapturing,
+  startCapturingOne,
   tcpdumpHex,
   testFrame,
 } from '../support/captured.js'
@@ -127,10 +128,8 @@ laneTest('a capture ends with its tap, also where the device stays', userspace, 
 })
 
 laneTest('a capture of a bridge goes on when ovs-vswitchd is started anew', userspace, async context => {
-  await using bed = await startCapturing(context.signal)
-  const { api } = bed
-  await api.createTap({ tap: 'one' })
-  const one = bed.use(openTap('one'))
+  await using bed = await startCapturingOne(context.signal)
+  const { api, one } = bed
   const id = await startCapture(api, ofBridge('br0'))
   await bed.ovs.vswitchd.restart()
   await until('a packet after the restart', async () => {

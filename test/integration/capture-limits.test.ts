@@ -13,10 +13,10 @@ import {
   readPcap,
   startCapture,
   startCapturing,
+  startCapturingOne,
   tcpdumpHex,
   testFrame,
 } from '../support/captured.js'
-import { openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { refusalOf, stateOf } from '../support/refusal.js'
 import { startService } from '../support/service.js'
@@ -29,10 +29,8 @@ const userspace = { only: 'userspace' } as const
 const recordBytes = 116
 
 laneTest('packets, bytes and time end a capture, and its file is never larger than asked', {}, async context => {
-  await using bed = await startCapturing(context.signal)
-  const { api, directory } = bed
-  await api.createTap({ tap: 'one' })
-  const one = bed.use(openTap('one'))
+  await using bed = await startCapturingOne(context.signal)
+  const { api, directory, one } = bed
   const byPackets = await startCapture(api, { ...ofTap('one'), fileName: 'packets', maxPackets: 7n })
   const byBytes = await startCapture(api, {
     ...ofTap('one'),
@@ -74,10 +72,8 @@ laneTest(
   'a ring keeps the newest files, loses no packet on the way, and writes over nothing',
   userspace,
   async context => {
-    await using bed = await startCapturing(context.signal)
-    const { api, directory } = bed
-    await api.createTap({ tap: 'one' })
-    const one = bed.use(openTap('one'))
+    await using bed = await startCapturingOne(context.signal)
+    const { api, directory, one } = bed
     const ring = { files: 3, fileBytes: BigInt(24 + 10 * recordBytes) }
     const id = await startCapture(api, { ...ofTap('one'), fileName: 'ring.pcap', snapLen: 100, ring })
     for (let i = 0; i < 95; i++) one.send(testFrame(i, 100))
@@ -123,10 +119,8 @@ laneTest(
   'a ring gives no file away before the next packet, nor for one that max_bytes forbids',
   userspace,
   async context => {
-    await using bed = await startCapturing(context.signal)
-    const { api, directory } = bed
-    await api.createTap({ tap: 'one' })
-    const one = bed.use(openTap('one'))
+    await using bed = await startCapturingOne(context.signal)
+    const { api, directory, one } = bed
     const fileBytes = BigInt(24 + 10 * recordBytes)
     const ring = { ...ofTap('one'), snapLen: 100, ring: { files: 1, fileBytes } }
     const stopped = await startCapture(api, { ...ring, fileName: 'stopped' })
@@ -143,10 +137,8 @@ laneTest(
 )
 
 laneTest('what was removed meanwhile counts before the quota ends a capture', userspace, async context => {
-  await using bed = await startCapturing(context.signal, '--capture-quota', '64KiB')
-  const { api, directory } = bed
-  await api.createTap({ tap: 'one' })
-  const one = bed.use(openTap('one'))
+  await using bed = await startCapturingOne(context.signal, '--capture-quota', '64KiB')
+  const { api, directory, one } = bed
   mkdirSync(directory)
   writeFileSync(join(directory, 'older'), Buffer.alloc(60 * 1024))
   const id = await startCapture(api, ofTap('one'))
@@ -194,10 +186,8 @@ laneTest('no more is captured at the same time than --max-captures, streams amon
 })
 
 laneTest('the quota ends what would exceed it, and then nothing begins', userspace, async context => {
-  await using bed = await startCapturing(context.signal, '--capture-quota', '64KiB')
-  const { api, directory } = bed
-  await api.createTap({ tap: 'one' })
-  const one = bed.use(openTap('one'))
+  await using bed = await startCapturingOne(context.signal, '--capture-quota', '64KiB')
+  const { api, directory, one } = bed
   mkdirSync(join(directory, 'older'), { recursive: true })
   writeFileSync(join(directory, 'older', 'file'), Buffer.alloc(32 * 1024))
   const first = await startCapture(api, ofTap('one'))

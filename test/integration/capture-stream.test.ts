@@ -5,7 +5,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { StreamCaptureResponse } from '../../src/gen/ovs/bridge/v1/capture.js'
-import { capinfos, captureOf, ofTap, startCapture, startCapturing, tcpdumpHex, testFrame } from '../support/captured.js'
+import {
+  capinfos,
+  captureOf,
+  ofTap,
+  startCapture,
+  startCapturing,
+  startCapturingOne,
+  tcpdumpHex,
+  testFrame,
+} from '../support/captured.js'
 import { command, mainProgram, output } from '../support/command.js'
 import { type FrameSocket, openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
@@ -109,10 +118,8 @@ laneTest('a stream of a bridge has the VLAN of a frame as its tag, and one of a 
 
 laneTest('what a slow reader loses is counted, and told in the stream', userspace, async context => {
   using directory = temporary()
-  await using bed = await startCapturing(context.signal)
-  const { api } = bed
-  await api.createTap({ tap: 'one' })
-  const one = bed.use(openTap('one'))
+  await using bed = await startCapturingOne(context.signal)
+  const { api, one } = bed
   const stream = bed.use(api.streamCapture({ taps: ['one'] }))
   const parts = [await stream.next('the headers')]
   // More than the ring, the worker, the service and gRPC hold together, none of it read.
@@ -236,10 +243,8 @@ laneTest('streams end with their taps or their reader, and leave nothing', users
 })
 
 laneTest('the command line hands packets to tcpdump', userspace, async context => {
-  await using bed = await startCapturing(context.signal)
-  const { api } = bed
-  await api.createTap({ tap: 'one' })
-  const one = bed.use(openTap('one'))
+  await using bed = await startCapturingOne(context.signal)
+  const { one } = bed
   const capture = [...ovsBridged, 'capture', '--server', bed.service.address]
   const line = [...capture, '--tap', 'one', '--filter', "'ether proto 0x88b5'", '-c', '3', '-w', '-'].join(' ')
   const printed = output(context.signal, 'bash', '-euo', 'pipefail', '-c', `${line} | tcpdump -nnxx -r -`)
@@ -252,9 +257,8 @@ laneTest(
   'the command line ends with its reader, refuses an unknown tap, and lists what there is',
   userspace,
   async context => {
-    await using bed = await startCapturing(context.signal)
-    await bed.api.createTap({ tap: 'one' })
-    const one = bed.use(openTap('one'))
+    await using bed = await startCapturingOne(context.signal)
+    const { one } = bed
     const [program, ...args] = [...ovsBridged, 'capture', '--server', bed.service.address]
     const line = `${[program, ...args].join(' ')} --tap one -w - | head -c 400 | wc -c`
     const head = output(context.signal, 'bash', '-c', line)

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Capture, CaptureState, type StartCaptureRequest } from '../../src/gen/ovs/bridge/v1/capture.js'
 import { command, output } from './command.js'
+import { type FrameSocket, openTap } from './frame-socket.js'
 import { linkNames } from './namespace.js'
 import type { Api } from './rpc.js'
 import { type ServedTestbed, startServedTestbed } from './service.js'
@@ -21,6 +22,21 @@ export async function startCapturing(signal: AbortSignal, ...flags: readonly str
   const bed = await startServedTestbed(signal, '--capture-dir', directory, ...flags)
   bed.use({ [Symbol.dispose]: () => rmSync(parent, { recursive: true }) })
   return { ...bed, directory }
+}
+
+/** As {@link startCapturing}, with a tap `one` whose far end the test has. */
+export async function startCapturingOne(
+  signal: AbortSignal,
+  ...flags: readonly string[]
+): Promise<CapturingTestbed & { readonly one: FrameSocket }> {
+  const bed = await startCapturing(signal, ...flags)
+  try {
+    await bed.api.createTap({ tap: 'one' })
+    return { ...bed, one: bed.use(openTap('one')) }
+  } catch (error) {
+    await bed[Symbol.asyncDispose]()
+    throw error
+  }
 }
 
 /** A packet as a pcap file has it. */
