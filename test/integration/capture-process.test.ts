@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { hasPackets, ofBridge, ofTap, startCapture, tcpdumpHex, testFrame } from '../support/captured.js'
 import { spawnDaemon } from '../support/daemon-process.js'
+import { removePort } from '../support/foreign-port.js'
 import { type FrameSocket, openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { linkNames } from '../support/namespace.js'
@@ -84,12 +85,7 @@ laneTest(
     await api.startCapture(ofBridge('br0'))
     await daemon.end('SIGKILL')
     const port = (await ovs.select('Port')).find(({ name }) => String(name).startsWith('cap-'))
-    await ovs.configure({
-      op: 'mutate',
-      table: 'Bridge',
-      where: [],
-      mutations: [['ports', 'delete', port?.['_uuid']]],
-    })
+    await ovs.configure(removePort(port))
     const before = await ovs.select('Mirror')
     bed.use(await spawnDaemon(ovs))
     assert.deepEqual([before.length, await ovs.select('Mirror')], [1, []])

@@ -3,6 +3,7 @@ import { BondMode } from '../../src/gen/ovs/bridge/v1/bond.js'
 import { DriftKind } from '../../src/gen/ovs/bridge/v1/drift.js'
 import { TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { TunnelType } from '../../src/gen/ovs/bridge/v1/uplink.js'
+import { removePort } from '../support/foreign-port.js'
 import { lane, laneTest } from '../support/lane.js'
 import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
 import { createNamespace, createNamespaceAgain } from '../support/namespace.js'
@@ -110,7 +111,7 @@ laneTest(
     await ovs.configure(
       { op: 'update', table: 'Port', where: [['name', '==', 'tagged']], row: { tag: 8 } },
       { op: 'update', table: 'Port', where: [['name', '==', 'bond0']], row: { tag: 9 } },
-      { op: 'mutate', table: 'Bridge', where: [], mutations: [['ports', 'delete', portless?.['_uuid']]] },
+      removePort(portless),
     )
     deleteLink(findLink('deviceless')?.index ?? 0)
     await until('it is told', async () => {

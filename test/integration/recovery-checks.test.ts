@@ -4,7 +4,7 @@ import { bareBridge } from '../support/crash-bridges.js'
 import { settledOn } from '../support/crash-check.js'
 import { foreignState, lendAgain, settleForeigners } from '../support/crash-foreign.js'
 import { bridgeNameOf, type Caller, devicesOf, lendingBridge, nothing, type Owned } from '../support/crash-owned.js'
-import { insertPort } from '../support/foreign-port.js'
+import { insertPort, removePort } from '../support/foreign-port.js'
 import { laneTest } from '../support/lane.js'
 import { changeLink, createVethPair, deleteLink, findLink } from '../support/links.js'
 import type { PrivateOvs } from '../support/ovs.js'
@@ -69,8 +69,7 @@ const left: Readonly<Record<string, Harm>> = {
   'a port': async ({ ovs }) => {
     await ovs.configure(...insertPort(own, 'k0', { external_ids: marks('tap') }))
     const [port] = await ovs.select('Port', [['name', '==', 'k0']])
-    const mutations = [['ports', 'delete', port?.['_uuid']]]
-    return () => ovs.configure({ op: 'mutate', table: 'Bridge', where: [['name', '==', own]], mutations })
+    return () => ovs.configure(removePort(port))
   },
   'the mirror of a capture': ({ ovs }) =>
     insertReferred(ovs, 'Mirror', { name: 'capture-cap-1', external_ids: marks('capture') }, lendingBridge, 'mirrors'),

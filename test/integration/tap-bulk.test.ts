@@ -16,7 +16,7 @@ import { Calls } from '../../src/server/call.js'
 import type { CallRecord } from '../../src/server/call-log.js'
 import { listen } from '../../src/server/listen.js'
 import { bridgeService } from '../../src/server/service.js'
-import { insertPort } from '../support/foreign-port.js'
+import { insertPort, removePort } from '../support/foreign-port.js'
 import { openHeldSocket } from '../support/held-socket.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
@@ -152,7 +152,7 @@ laneTest(
     await bed.ovs.transact(
       { op: 'insert', table: 'QoS', 'uuid-name': 'qos', row: { type: 'linux-noop' } },
       { op: 'update', table: 'Port', where: named('bulk0'), row: { qos: ['named-uuid', 'qos'] } },
-      { op: 'mutate', table: 'Bridge', where: named('br0'), mutations: [['ports', 'delete', port?.['_uuid']]] },
+      removePort(port),
       ...insertPort('foreign', 'bulk1'),
     )
     await bed.api.destroyTap({ tap: 'bulk0' })
@@ -198,13 +198,8 @@ laneTest(
     const taps = requests.slice(0, 20)
     const names = taps.map(({ tap }) => tap).sort()
     await bed.api.createTaps({ taps })
-    const lost = await bed.ovs.select('Port', [['name', '==', 'bulk3']])
-    await bed.ovs.configure({
-      op: 'mutate',
-      table: 'Bridge',
-      where: [],
-      mutations: [['ports', 'delete', ['set', lost.map(row => row['_uuid'])]]],
-    })
+    const [lost] = await bed.ovs.select('Port', [['name', '==', 'bulk3']])
+    await bed.ovs.configure(removePort(lost))
     deleteLink(findLink('bulk5')?.index ?? 0)
     await Promise.all(names.map(tap => bed.api.destroyTap({ tap })))
     assert.deepEqual(

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
+import { removePort, removeRecord } from '../support/foreign-port.js'
 import { laneTest } from '../support/lane.js'
 import { changeLink, createVethPair, findLink } from '../support/links.js'
 import { hasIngressQdisc, setInRecord } from '../support/qos.js'
@@ -20,11 +21,7 @@ laneTest('a start finishes what the last run had begun, and touches nothing else
   await bed.service[Symbol.asyncDispose]()
   // As if the daemon had been killed between the device and its row.
   const [port] = await bed.ovs.select('Port', [['name', '==', 'halfmade']])
-  await bed.ovs.configure(
-    { op: 'mutate', table: 'Bridge', where: [], mutations: [['ports', 'delete', port?.['_uuid']]] },
-    { op: 'update', table: 'Port', where: [['name', '==', 'halfmade']], row: { qos: ['set', []] } },
-    { op: 'delete', table: 'QoS', where: [['_uuid', '==', port?.['qos']]] },
-  )
+  await bed.ovs.configure(removePort(port), ...removeRecord(port))
   assert.notEqual(findLink('halfmade'), undefined)
   // As if it had been killed after the mark on an adopted device, on which ovs-vswitchd leaves the policer.
   await setInRecord(bed, 'lent', 'policed-kbps', '5000')
@@ -123,13 +120,7 @@ laneTest(
     await api.createTap({ tap: 'kept' })
     const ports = await ovs.select('Port')
     const [one, ct] = ['one', 'ct'].map(name => ports.find(port => port['name'] === name))
-    await ovs.configure(
-      ...[one, ct].flatMap(port => [
-        { op: 'mutate', table: 'Bridge', where: [], mutations: [['ports', 'delete', port?.['_uuid']]] },
-        { op: 'update', table: 'Port', where: [['_uuid', '==', port?.['_uuid']]], row: { qos: ['set', []] } },
-        { op: 'delete', table: 'QoS', where: [['_uuid', '==', port?.['qos']]] },
-      ]),
-    )
+    await ovs.configure(...[one, ct].flatMap(port => [removePort(port), ...removeRecord(port)]))
     await ovs.ovsdbServer.restart()
     await until('the devices are gone', () => !findLink('one') && !findLink('ct'))
     await api.createContainerTap({ tap: 'ct', netns, vethIndex: 1 })

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { openKernel, parseLinkName } from '../../src/kernel/index.js'
+import { removeRecord } from '../support/foreign-port.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair, findLink } from '../support/links.js'
 import { addForeignBridge } from '../support/ovs.js'
@@ -48,10 +49,7 @@ laneTest('a tap whose record somebody has deleted can be cleaned up', {}, async 
   await using bed = await startServedTestbed(context.signal)
   await bed.api.createTap({ tap: 'tap0' })
   const [port] = await bed.ovs.select('Port', [['name', '==', 'tap0']])
-  await bed.ovs.transact(
-    { op: 'update', table: 'Port', where: [['name', '==', 'tap0']], row: { qos: ['set', []] } },
-    { op: 'delete', table: 'QoS', where: [['_uuid', '==', port?.['qos']]] },
-  )
+  await bed.ovs.transact(...removeRecord(port))
   await assert.rejects(bed.api.destroyTap({ tap: 'tap0' }), { code: 'NOT_FOUND', reason: 'TAP_NOT_FOUND' })
   await bed.api.destroyUnmanagedTap({ tap: 'tap0' })
   assert.equal(findLink('tap0'), undefined)

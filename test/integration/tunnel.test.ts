@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { TunnelType } from '../../src/gen/ovs/bridge/v1/uplink.js'
+import { removePort } from '../support/foreign-port.js'
 import { laneTest } from '../support/lane.js'
 import { addAddress, changeLink, createVethPair } from '../support/links.js'
 import { addForeignBridge, type PrivateOvs, startPrivateOvs } from '../support/ovs.js'
@@ -38,10 +39,7 @@ type Options = Readonly<Record<string, string>>
 async function setFarTunnel(ovs: PrivateOvs, type: string, options: Options): Promise<void> {
   const iface = { name: 'far-tunnel', type, options: ['map', Object.entries(options)] }
   const [port] = await ovs.select('Port', [['name', '==', 'far-tunnel']])
-  if (port !== undefined) {
-    const mutations = [['ports', 'delete', port['_uuid']]]
-    await ovs.configure({ op: 'mutate', table: 'Bridge', where: [['name', '==', 'br0']], mutations })
-  }
+  if (port !== undefined) await ovs.configure(removePort(port))
   await ovs.configure(
     { op: 'insert', table: 'Interface', 'uuid-name': 'iface', row: iface },
     {
