@@ -1,42 +1,5 @@
 import { codeOf, messageOf } from '../lib/thrown.js'
 
-/** A stable reason: the names of the proto's ErrorReason without their prefix. */
-export type Reason =
-  | 'INVALID_FIELD'
-  | 'BRIDGE_NOT_FOUND'
-  | 'TAP_NOT_FOUND'
-  | 'NETNS_NOT_FOUND'
-  | 'NAME_TAKEN'
-  | 'NOT_OWNED'
-  | 'UNSUPPORTED'
-  | 'CONFLICT'
-  | 'EXHAUSTED'
-  | 'OVSDB_UNAVAILABLE'
-  | 'VSWITCHD_UNAVAILABLE'
-  | 'OUTCOME_UNKNOWN'
-  | 'NOT_REALISED'
-  | 'DEVICE_REFUSED'
-  | 'DEADLINE_EXCEEDED'
-  | 'CANCELLED'
-  | 'SHUTTING_DOWN'
-  | 'DEVICE_NOT_FOUND'
-  | 'BOND_NOT_FOUND'
-  | 'MIRROR_NOT_FOUND'
-  | 'IN_BOND'
-  | 'IN_MIRROR'
-  | 'TRUNK_NOT_FOUND'
-  | 'TUNNEL_NOT_FOUND'
-  | 'TUNNEL_EXISTS'
-  | 'NO_NETFLOW'
-  | 'NETFLOW_EXISTS'
-  | 'WRITER_NOT_FOUND'
-  | 'WRITER_EXISTS'
-  | 'CAPTURE_NOT_FOUND'
-  | 'FILE_EXISTS'
-  | 'FILE_REFUSED'
-  | 'UNAUTHENTICATED'
-  | 'PERMISSION_DENIED'
-
 /** One field of a request that cannot be taken, spelled as a client writes it: `taps[17].mac`. */
 export interface Violation {
   readonly field: string
@@ -76,10 +39,7 @@ export type Problem = Told &
     | { readonly kind: 'unsupported'; readonly reason: 'UNSUPPORTED' }
     | { readonly kind: 'busy'; readonly reason: 'CONFLICT' }
     | { readonly kind: 'exhausted'; readonly reason: 'EXHAUSTED' }
-    | {
-        readonly kind: 'backend-unavailable'
-        readonly reason: 'OVSDB_UNAVAILABLE' | 'VSWITCHD_UNAVAILABLE' | 'SHUTTING_DOWN'
-      }
+    | { readonly kind: 'backend-unavailable'; readonly reason: 'OVSDB_UNAVAILABLE' | 'SHUTTING_DOWN' }
     | { readonly kind: 'outcome-unknown'; readonly reason: 'OUTCOME_UNKNOWN' }
     | { readonly kind: 'not-realised'; readonly reason: 'NOT_REALISED' }
     | { readonly kind: 'device-refused'; readonly reason: 'DEVICE_REFUSED' }
@@ -89,6 +49,9 @@ export type Problem = Told &
     | { readonly kind: 'unauthenticated'; readonly reason: 'UNAUTHENTICATED' }
     | { readonly kind: 'not-permitted'; readonly reason: 'PERMISSION_DENIED' }
   )
+
+/** A stable reason: the names of the proto's ErrorReason without their prefix. */
+export type Reason = Problem['reason']
 
 /** The one error of the domain. */
 export class BridgeError extends Error {
