@@ -34,7 +34,7 @@ export function banner({ version, addresses, plaintext, ovs, metricsUrl }: Servi
     : `${head}
 Ensure a bridge, create a tap, list it: as root, in another terminal, from a checkout of ovs-bridged
 ${calls.map(call => `  ${bufCurl(address, call)}`).join('\n')}
-or with grpcurl, from anywhere
+or with grpcurl 1.9.2 or newer, from anywhere
 ${calls.map(call => `  ${grpcurl(address, call)}`).join('\n')}
 `
 }
@@ -51,8 +51,9 @@ function bufCurl(address: string, { method, request }: Call): string {
 }
 
 function grpcurl(address: string, { method, request }: Call): string {
+  // `-unix PATH` fails in 1.9.2 and 1.9.3.
   const path = socketPath(address)
-  const to = path === undefined ? quoted(address) : `-unix ${quoted(path)}`
+  const to = quoted(path === undefined ? address : `unix://${path}`)
   return `grpcurl -plaintext -d '${request}' ${to} ${service}/${method}`
 }
 

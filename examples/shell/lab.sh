@@ -6,8 +6,8 @@ socket=${1:-/run/ovs-bridged/ovs-bridged.sock}
 buf=$(dirname "$0")/../../node_modules/.bin/buf
 scratch=$(mktemp -d)
 
-# METHOD REQUEST. With grpcurl:
-#   grpcurl -plaintext -d "$2" -unix "$socket" "ovs.bridge.v1.BridgeService/$1"
+# METHOD REQUEST. With grpcurl 1.9.2 or newer:
+#   grpcurl -plaintext -d "$2" "unix://$socket" "ovs.bridge.v1.BridgeService/$1"
 call() {
   "$buf" curl --protocol grpc --http2-prior-knowledge --unix-socket "$socket" \
     -d "$2" "http://localhost/ovs.bridge.v1.BridgeService/$1"

@@ -22,7 +22,7 @@ test('a unix socket is dialled by its path', () => {
   const buf = 'npx buf curl --protocol grpc --http2-prior-knowledge --unix-socket /run/x.sock'
   const service = 'ovs.bridge.v1.BridgeService'
   assert(lines.includes(`  ${buf} -d '{}' http://localhost/${service}/EnsureBridge`))
-  assert(lines.includes(`  grpcurl -plaintext -d '{}' -unix /run/x.sock ${service}/ListTaps`))
+  assert(lines.includes(`  grpcurl -plaintext -d '{}' unix:///run/x.sock ${service}/ListTaps`))
 })
 
 test('a TCP address is dialled as it is', () => {
@@ -34,7 +34,7 @@ test('a TCP address is dialled as it is', () => {
 })
 
 test('a path that a shell would take apart is quoted', () => {
-  assert(said("unix:/tmp/it's one").some(line => line.includes("-unix '/tmp/it'\\''s one' ")))
+  assert(said("unix:/tmp/it's one").some(line => line.includes("--unix-socket '/tmp/it'\\''s one' ")))
 })
 
 test('where all doors take certificates no call is suggested', () => {
