@@ -58,7 +58,10 @@ export interface CaptureDevice {
   readonly port: PortName | undefined
 }
 
-/** Finds a tap's device, or makes a port that is handed all that its bridge forwards. Errors: those of {@link createCapturePort}. */
+/**
+ * Finds a tap's device, or makes a port that is handed all that its bridge forwards. Errors: those of
+ * {@link createCapturePort}.
+ */
 export async function openTarget(
   host: Host,
   ports: CapturePorts,

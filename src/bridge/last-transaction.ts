@@ -9,7 +9,10 @@ export interface Mark {
   readonly before: string | undefined
 }
 
-/** Has `transaction` leave its name, `id`, in the database; ovs-vswitchd is not troubled with it. Undefined without a place for it. */
+/**
+ * Has `transaction` leave its name, `id`, in the database; ovs-vswitchd is not troubled with it. Undefined without a
+ * place for it.
+ */
 export function markTransaction(
   transaction: Transaction<Tables>,
   replica: OvsReplica,

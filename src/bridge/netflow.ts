@@ -131,7 +131,10 @@ export async function setNetflowTimeout(
   })
 }
 
-/** Ends the NetFlow of a bridge; its writers have written what they had, for a second at most. Errors: `not-found`, those of a commit. */
+/**
+ * Ends the NetFlow of a bridge; its writers have written what they had, for a second at most. Errors: `not-found`,
+ * those of a commit.
+ */
 export async function destroyNetflow(host: Host, bridge: BridgeName, call: Call): Promise<Netflow> {
   const kept = keptNetflow(host, bridge)
   const collector = host.netflows.get(kept.record.id)

@@ -92,7 +92,10 @@ interface Seen extends Remains {
 
 type Step = (host: Host, on: Seen, call: Call) => Promise<Attempt>
 
-/** In the order of `repairs`: NetFlow needs no answer of ovs-vswitchd, and flows are being told all the while; QoS needs the devices. */
+/**
+ * In the order of `repairs`: NetFlow needs no answer of ovs-vswitchd, and flows are being told all the while; QoS needs
+ * the devices.
+ */
 const steps: Readonly<Record<Repair, Step>> = {
   netflow: (host, _on, call) => whole(restoreNetflows(host, call)),
   orphan_device: removeOrphans,

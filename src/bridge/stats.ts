@@ -262,7 +262,10 @@ function tooManyIntervals(servedMs: number[]): BridgeError {
   )
 }
 
-/** Whether a transaction is ovs-vswitchd's report: counters and nothing else, and not only first ones of ports that it has made. */
+/**
+ * Whether a transaction is ovs-vswitchd's report: counters and nothing else, and not only first ones of ports that it
+ * has made.
+ */
 export function isReport(changes: readonly Change<OvsRows>[]): boolean {
   let hasCountedBefore = false
   for (const change of changes) {

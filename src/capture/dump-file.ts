@@ -61,7 +61,10 @@ export class DumpFile {
     return this.#flushedBytes
   }
 
-  /** How many packets to take before the next flush: surely no more than the buffer has room for, and likely {@link batchBytes}. */
+  /**
+   * How many packets to take before the next flush: surely no more than the buffer has room for, and likely
+   * {@link batchBytes}.
+   */
   get batchPackets(): number {
     return Math.min(Math.ceil(batchBytes / this.#usualBytes), this.#mostPackets)
   }

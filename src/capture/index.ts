@@ -1,4 +1,7 @@
-/** Packets of network devices: captures to pcap files and as pcapng streams, and what is heard of addresses. Knows no Open vSwitch. */
+/**
+ * Packets of network devices: captures to pcap files and as pcapng streams, and what is heard of addresses. Knows no
+ * Open vSwitch.
+ */
 export {
   type CaptureFile,
   closeFile,

@@ -56,7 +56,10 @@ export async function reopenFileBelow(directory: string, path: PathBelow): Promi
   })
 }
 
-/** Tells a file from a later one in its place: inode number, and time of birth in nanoseconds since the epoch; `12:1700000000000000000`. */
+/**
+ * Tells a file from a later one in its place: inode number, and time of birth in nanoseconds since the epoch;
+ * `12:1700000000000000000`.
+ */
 export type FileIdentity = Brand<string, 'FileIdentity'>
 
 export function parseFileIdentity(text: string): Parsed<FileIdentity> {

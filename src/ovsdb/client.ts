@@ -71,7 +71,10 @@ export interface OvsdbOptions<T, M extends Monitored<T>> {
   readonly monitor: M
   /** Columns that this program cannot do without: a server that lacks one is refused with `schema-mismatch`. */
   readonly required?: Monitored<T>
-  /** A lock to hold (RFC 7047 §4.1.8); its name is an `<id>`: letters, digits and underscores. Every transaction then asserts it, so that it fails once another client holds it. */
+  /**
+   * A lock to hold (RFC 7047 §4.1.8); its name is an `<id>`: letters, digits and underscores. Every transaction then
+   * asserts it, so that it fails once another client holds it.
+   */
   readonly lock?: string
   /** What this or `trace` throws becomes a warning of the process, and nothing else. */
   readonly onEvent?: (event: OvsdbEvent) => void

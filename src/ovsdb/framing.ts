@@ -139,7 +139,10 @@ export function parseJson(text: string): unknown {
   return restoreIntegers(JSON.parse(marked), String(parsedMark))
 }
 
-/** `text` with what is outside its strings changed. Without one regular expression for all: a string may have 100 million escapes. */
+/**
+ * `text` with what is outside its strings changed. Without one regular expression for all: a string may have 100
+ * million escapes.
+ */
 function outsideStrings(text: string, change: (part: string) => string): string {
   const parts: string[] = []
   for (let at = 0; at < text.length; ) {

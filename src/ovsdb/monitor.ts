@@ -69,7 +69,10 @@ function monitorRequests({ columns, where }: MonitorWish, method: MonitorMethod)
   )
 }
 
-/** Changes what rows of a table are followed (ovsdb-server(7), "Monitor Cond Change"). What this adds and removes is told before it resolves. */
+/**
+ * Changes what rows of a table are followed (ovsdb-server(7), "Monitor Cond Change"). What this adds and removes is
+ * told before it resolves.
+ */
 export async function changeConditions(rpc: Rpc, id: string, where: ReadonlyMap<string, readonly Json[]>) {
   const changes = [...where].map(([table, conditions]): [string, Json] => [table, [{ where: conditions }]])
   await rpc.request('monitor_cond_change', [id, id, Object.fromEntries(changes)])

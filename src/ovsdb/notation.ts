@@ -11,7 +11,10 @@ export interface NamedUuid {
   readonly namedUuid: string
 }
 
-/** RFC 7047 §5.1, `<atom>`. An integer beyond 2^53 is a bigint, any other a number. A uuid is a {@link Uuid} or a {@link NamedUuid}. */
+/**
+ * RFC 7047 §5.1, `<atom>`. An integer beyond 2^53 is a bigint, any other a number. A uuid is a {@link Uuid} or a
+ * {@link NamedUuid}.
+ */
 export type Atom = string | number | bigint | boolean | NamedUuid
 
 /** RFC 7047 §5.1, `<value>`: an atom, an optional atom, a set, or a map. */

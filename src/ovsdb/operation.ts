@@ -138,7 +138,10 @@ export interface Outcome {
   readonly selected: ReadonlyMap<number, unknown>
 }
 
-/** Reads the answer to a `transact` (RFC 7047 §4.1.3). Throws what went wrong: then nothing was committed, unless it is `protocol`, which says nothing. */
+/**
+ * Reads the answer to a `transact` (RFC 7047 §4.1.3). Throws what went wrong: then nothing was committed, unless it is
+ * `protocol`, which says nothing.
+ */
 export function readOutcome({ steps }: Plan, result: unknown): Outcome {
   if (!isArray(result)) throw protocolError('the answer to a transaction is not an array')
   const inserted = new Map<NamedUuid, Uuid>()

@@ -23,10 +23,16 @@ export interface Replica<V> {
   /** Grows by one with each applied transaction. */
   readonly revision: number
   get<K extends keyof V & string>(table: K, uuid: Uuid): V[K] | undefined
-  /** By a column that is by itself an index of the schema, such as `Bridge.name`. O(1). Any other column is a defect and throws. */
+  /**
+   * By a column that is by itself an index of the schema, such as `Bridge.name`. O(1). Any other column is a defect and
+   * throws.
+   */
   find<K extends keyof V & string, C extends keyof V[K] & string>(table: K, column: C, value: V[K][C]): V[K] | undefined
   rows<K extends keyof V & string>(table: K): Iterable<V[K]>
-  /** The rows of `table` whose `column` refers to `target`. O(answers). A column that holds no references is a defect and throws. */
+  /**
+   * The rows of `table` whose `column` refers to `target`. O(answers). A column that holds no references is a defect
+   * and throws.
+   */
   referrers<K extends keyof V & string>(table: K, column: keyof V[K] & string, target: Uuid): Iterable<V[K]>
 }
 
@@ -38,7 +44,10 @@ interface RowChange {
   readonly after: Row | undefined
 }
 
-/** A replica that follows a session. Each method that changes it does so as a whole, or throws `protocol` or `limit` and changes nothing. */
+/**
+ * A replica that follows a session. Each method that changes it does so as a whole, or throws `protocol` or `limit` and
+ * changes nothing.
+ */
 export class LiveReplica<V> implements Replica<V> {
   readonly #tables: ReadonlyMap<string, Table>
   readonly #maxRows: number

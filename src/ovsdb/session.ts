@@ -81,7 +81,10 @@ export class Session<T> {
     this.#fail = fail
   }
 
-  /** Resolves once the database is loaded, or known to be absent. Rejects with what the server answered, or when the connection is lost. */
+  /**
+   * Resolves once the database is loaded, or known to be absent. Rejects with what the server answered, or when the
+   * connection is lost.
+   */
   async open(withLock: boolean): Promise<void> {
     await this.#followServer()
     // Before the dump: what is read once the lock is held then shows all that the former holder did.

@@ -27,7 +27,10 @@ export type Written<V> = V extends Uuid
       ? readonly Written<E>[]
       : V
 
-/** Column values for an insert or an update. A column that is left out keeps its value (or takes its default); `undefined` empties an optional one. */
+/**
+ * Column values for an insert or an update. A column that is left out keeps its value (or takes its default);
+ * `undefined` empties an optional one.
+ */
 export type Columns<R> = { readonly [C in Exclude<keyof R, '_uuid'>]?: Written<R[C]> }
 
 /** RFC 7047 §5.1, `<mutator>`, as far as a column of type `V` has it. */
@@ -99,7 +102,10 @@ export interface Transaction<T> {
     entries: ReadonlyMap<MapKey<T[K][C]>, Written<MapValue<T[K][C]>> | undefined>,
   ): void
   delete<K extends keyof T & string>(table: K, row: Uuid): void
-  /** The row must exist and have these values, else the transaction fails with `precondition-failed`. No values: it must exist. */
+  /**
+   * The row must exist and have these values, else the transaction fails with `precondition-failed`. No values: it must
+   * exist.
+   */
   wait<K extends keyof T & string>(table: K, row: Uuid, values: Partial<T[K]>): void
   /** The rows that meet all conditions must (`==`) or must not (`!=`) be exactly `rows`, for at most `timeoutMs`. */
   waitRows<K extends keyof T & string, C extends keyof T[K] & string>(

@@ -12,7 +12,10 @@ export class Waiters {
   readonly #waiting = new Set<Waiter>()
   #closed: Error | undefined
 
-  /** The first answer of `probe` that is not undefined. Rejects with the signal's reason, with what `probe` throws, or once closed. */
+  /**
+   * The first answer of `probe` that is not undefined. Rejects with the signal's reason, with what `probe` throws, or
+   * once closed.
+   */
   waitFor<R>(probe: () => R | undefined, signal: AbortSignal): Promise<R> {
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(signal.reason)

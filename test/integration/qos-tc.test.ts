@@ -173,7 +173,10 @@ async function showRefusalWithoutNetem(bed: ServedTestbed): Promise<void> {
   assert.equal((await netem())?.present, true)
 }
 
-/** What others add to our netem is seen also where the kernel does not show it, such as a distribution, and is gone afterwards. */
+/**
+ * What others add to our netem is seen also where the kernel does not show it, such as a distribution, and is gone
+ * afterwards.
+ */
 async function showPutBack(bed: ServedTestbed): Promise<void> {
   // Whole ticks of the kernel's, so that tc can set the same.
   const qos = { delay: '200us', jitter: '96us' }

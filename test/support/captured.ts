@@ -46,7 +46,10 @@ export interface CapturedPacket {
   readonly originalBytes: number
 }
 
-/** Reads a pcap file of this machine's byte order with nanoseconds (pcap-savefile(5)); throws unless it ends with a whole packet. */
+/**
+ * Reads a pcap file of this machine's byte order with nanoseconds (pcap-savefile(5)); throws unless it ends with a
+ * whole packet.
+ */
 export function readPcap(path: string): readonly CapturedPacket[] {
   const file = readFileSync(path)
   if (file.readUInt32LE(0) !== 0xa1b23c4d) throw new Error(`${path} is no pcap file with nanoseconds`)

@@ -101,7 +101,10 @@ export async function startPrivateOvs(signal: AbortSignal, namespace?: { readonl
   }
 }
 
-/** ovs-vswitchd counts 0 cores, and so handles no upcalls, while the monotonic clock is under 10 s: a user-mode kernel boots in 2. */
+/**
+ * ovs-vswitchd counts 0 cores, and so handles no upcalls, while the monotonic clock is under 10 s: a user-mode kernel
+ * boots in 2.
+ */
 const coresCountedNs = 11_000_000_000n
 
 /** Programs that enter a network namespace before they do anything; nsenter(1) is of the package that has setpriv(1). */

@@ -93,7 +93,10 @@ export async function cutEveryByte(direction: 'out' | 'in', first: number, step:
   }
 }
 
-/** Callers, somebody else, and a server that does everything wrong for a while, as the seed says. Fails with the seed in its message. */
+/**
+ * Callers, somebody else, and a server that does everything wrong for a while, as the seed says. Fails with the seed in
+ * its message.
+ */
 export async function runRandomSchedule(seed: number): Promise<void> {
   const random = choicesFrom(seed)
   const database = new ModelDatabase()

@@ -162,7 +162,10 @@ const integers = [0, 1, -1, 2 ** 53 - 1, -(2n ** 63n), 2n ** 63n - 1n, 900719925
 const strings = ['', 'a', 'set', 'ü€😀', '"\\', '__proto__', '9007199254740993', '\u0001\u2028']
 const atomTypes = ['integer', 'real', 'boolean', 'string', 'uuid'] as const
 
-/** A random value of a random column goes to the wire and back; a random difference between two is applied; random JSON is read or refused. */
+/**
+ * A random value of a random column goes to the wire and back; a random difference between two is applied; random JSON
+ * is read or refused.
+ */
 function checkNotation(random: Choices): boolean {
   const column = randomColumn(random)
   const place = { table: 'T', column: 'c', isInserted: () => false }
