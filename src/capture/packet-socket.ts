@@ -1,4 +1,4 @@
-import { littleEndian } from '../lib/byte-order.js'
+import { littleEndian, viewOf } from '../lib/byte-order.js'
 import { addressOf, errnoName, type Syscalls } from '../lib/syscall.js'
 
 /** A frame as the kernel hands it over; its bytes are valid until the next ones are received. */
@@ -79,7 +79,7 @@ export function openPacketSocket(syscalls: Syscalls, program: Uint8Array, queueB
 export function deviceName(syscalls: Syscalls, fd: number, index: number): string | undefined {
   // struct ifreq: the name, and then a union that begins with the index.
   const request = Buffer.alloc(40)
-  new DataView(request.buffer, request.byteOffset).setInt32(16, index, littleEndian)
+  viewOf(request).setInt32(16, index, littleEndian)
   if (syscalls.ioctl(fd, SIOCGIFNAME, request) < 0) return undefined
   return request.toString('utf8', 0, Math.min(request.indexOf(0), 16))
 }
@@ -121,7 +121,7 @@ function newInbox() {
   const controlsAt = addressesAt + maxPackets * addressBytes
   const framesAt = controlsAt + maxPackets * controlBytes
   const block = Buffer.alloc(framesAt + maxPackets * frameBytes)
-  const view = new DataView(block.buffer, block.byteOffset, block.length)
+  const view = viewOf(block)
   const base = addressOf(block)
   const setLong = (offset: number, value: number | bigint) => view.setBigUint64(offset, BigInt(value), littleEndian)
   const setPointer = (offset: number, target: number) => setLong(offset, base + BigInt(target))

@@ -1,4 +1,4 @@
-import { littleEndian } from '../lib/byte-order.js'
+import { littleEndian, viewOf } from '../lib/byte-order.js'
 
 /** pcap-savefile(5), of the machine's byte order and with nanoseconds, as libpcap writes it. */
 export const fileHeaderBytes = 24
@@ -15,7 +15,7 @@ export interface PcapRecord {
 
 /** The whole records that `bytes` begin with. What follows the last of them is left out. */
 export function* pcapRecords(bytes: Uint8Array): Iterable<PcapRecord> {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const view = viewOf(bytes)
   for (let at = 0; at + recordHeaderBytes <= bytes.length; ) {
     const end = at + recordHeaderBytes + view.getUint32(at + 8, littleEndian)
     if (end > bytes.length) return
