@@ -2,7 +2,7 @@ import { isIPv6 } from 'node:net'
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
 import type { Call } from './call.js'
 import type { Host } from './host.js'
-import { type Bridge, getBridge, holderOf, managedBridge } from './inventory.js'
+import { type Bridge, getBridge, managedBridge } from './inventory.js'
 import {
   type BridgeName,
   type PortName,
@@ -13,6 +13,7 @@ import {
 } from './names.js'
 import type { OvsRows } from './ovs.js'
 import { tunnelExists, tunnelNotFound, unsupported } from './problem.js'
+import { nextName } from './tap.js'
 import type { TunnelType } from './tunnel-names.js'
 import { tunnelWarning } from './tunnel-route.js'
 import { addUplink, removeUplink } from './uplink.js'
@@ -71,7 +72,7 @@ export async function addTunnel(
   refuseUnsupported(managedBridge(host, bridge), wrapping)
   const refuse = () => refuseTwin(host, wrapping)
   refuse()
-  const name = await nextName(host, wrapping.type, call)
+  const name = await nextName(host, host.tunnelNames[wrapping.type], new Set(), call)
   const { type } = wrapping
   const uplink = { name, role: 'tunnel', bridge, port: {}, interface: { type, options: options(wrapping) } } as const
   await addUplink(host, { ...uplink, ifindex: undefined }, { claims: [identity(wrapping)], refuse }, call)
@@ -87,13 +88,6 @@ export async function removeTunnel(
 ): Promise<Bridge> {
   await removeUplink(host, { name, role: 'tunnel', bridge }, () => tunnelNotFound(name, bridge), call)
   return getBridge(host, bridge)
-}
-
-async function nextName(host: Host, type: TunnelType, call: Call): Promise<PortName> {
-  for (;;) {
-    const name = host.tunnelNames[type].take(candidate => holderOf(host, candidate) !== undefined)
-    if ((await host.kernel.getLink(name, call.signal)) === undefined) return name
-  }
 }
 
 function options({ remoteIp, key, dstPort }: Wrapping): Map<string, string> {
