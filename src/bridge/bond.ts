@@ -209,9 +209,7 @@ export async function deleteBond(host: Host, bridge: BridgeName, name: PortName,
       return () => bond
     },
   }
-  const receipt = await host.committer.commit(part, call)
-  await host.committer.applied(receipt, call)
-  return receipt.result
+  return await host.committer.commitApplied(part, call)
 }
 
 /** Puts bonds back on the VLANs of their records that somebody has put on others; their names. */
@@ -249,7 +247,5 @@ export async function setBondQinQ(
       return () => bond
     },
   }
-  const receipt = await host.committer.commit(part, call)
-  await host.committer.applied(receipt, call)
-  return { ...receipt.result, qinqOuterVlan: outerVlan }
+  return { ...(await host.committer.commitApplied(part, call)), qinqOuterVlan: outerVlan }
 }

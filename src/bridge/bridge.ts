@@ -151,9 +151,8 @@ interface Demolition extends Destroyed {
  * Errors: `not-found`; `not-owned` for a bridge that is not managed; those of a commit.
  */
 export async function destroyBridge(host: Host, name: BridgeName, call: Call): Promise<Destroyed> {
-  const receipt = await host.committer.commit(demolition(host, name), call)
-  const { taps, leftInPlace } = receipt.result
-  await host.committer.applied(receipt, call)
+  const begun = await host.committer.commitApplied(demolition(host, name), call)
+  const { taps, leftInPlace } = begun
   await host.netflows.ended(name, call.signal)
   await removeDevices(host, taps, call)
   await reap(
@@ -161,7 +160,7 @@ export async function destroyBridge(host: Host, name: BridgeName, call: Call): P
     taps.map(tap => tap.name),
     call,
   )
-  if (host.demolitions.get(name) === receipt.result) host.demolitions.delete(name)
+  if (host.demolitions.get(name) === begun) host.demolitions.delete(name)
   return { leftInPlace }
 }
 

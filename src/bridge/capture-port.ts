@@ -114,7 +114,7 @@ async function removePortsNamed(host: Host, names: readonly string[], call: Call
       return () => undefined
     },
   }
-  await host.committer.applied(await host.committer.commit(part, call), call)
+  await host.committer.commitApplied(part, call)
 }
 
 function removeCapture(host: Host, transaction: OvsTransaction, replica: OvsReplica, name: string): void {

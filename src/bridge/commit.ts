@@ -94,6 +94,13 @@ export class Committer {
     if (receipt.epoch !== undefined) await this.#epochs.reached(receipt.epoch, call.signal)
   }
 
+  /** The result of a part that is committed and {@link applied}. Errors: those of {@link commit}; the end of the call. */
+  async commitApplied<R>(part: Part<R>, call: Call): Promise<R> {
+    const receipt = await this.commit(part, call)
+    await this.applied(receipt, call)
+    return receipt.result
+  }
+
   /**
    * Resolves when nothing that owns one of the names is on its way, and ovs-vswitchd has applied all that was: it has let go
    * of former ports of theirs. Until then it may open a device that is made anew under such a name, give it the flags that

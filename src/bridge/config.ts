@@ -24,8 +24,7 @@ export async function setBridgeConfig(
   settings: readonly string[],
   call: Call,
 ): Promise<Bridge> {
-  const receipt = await host.committer.commit(configuration(host, name, parseSettings(host, settings)), call)
-  await host.committer.applied(receipt, call)
+  await host.committer.commitApplied(configuration(host, name, parseSettings(host, settings)), call)
   return getBridge(host, name)
 }
 

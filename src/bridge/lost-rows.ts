@@ -60,7 +60,5 @@ export async function removeLostRows(host: Host, call: Call): Promise<string[]> 
       return () => told
     },
   }
-  const receipt = await host.committer.commit(part, call)
-  await host.committer.applied(receipt, call)
-  return receipt.result
+  return await host.committer.commitApplied(part, call)
 }

@@ -112,9 +112,7 @@ export async function destroyMirror(host: Host, destination: PortName, call: Cal
       return () => ({ bridge, source, destination })
     },
   }
-  const receipt = await host.committer.commit(part, call)
-  await host.committer.applied(receipt, call)
-  return receipt.result
+  return await host.committer.commitApplied(part, call)
 }
 
 /** The mirrors of ours that have any of the taps at an end: without it they would copy nothing, or to nobody. */

@@ -199,8 +199,7 @@ export async function removeTap(host: Host, name: PortName, call: Call): Promise
   return await onLatest(host, name, call, async before => {
     if (before.bridge === undefined) return tapOf(host, before)
     const after = { ...before, bridge: undefined }
-    const receipt = await host.committer.commit(detaching(host, { ...before, bridge: before.bridge }), call)
-    await host.committer.applied(receipt, call)
+    await host.committer.commitApplied(detaching(host, { ...before, bridge: before.bridge }), call)
     return tapOf(host, after)
   })
 }

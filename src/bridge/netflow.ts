@@ -142,8 +142,7 @@ export async function destroyNetflow(host: Host, bridge: BridgeName, call: Call)
     keptNetflow(host, bridge)
     endNetflow(transaction, managedBridge(host, bridge))
   })
-  const receipt = await host.committer.commit(part, call)
-  await host.committer.applied(receipt, call)
+  await host.committer.commitApplied(part, call)
   await host.netflows.ended(bridge, call.signal)
   return netflowView(bridge, kept, collector)
 }
@@ -241,9 +240,7 @@ export async function removeNetflowWriter(
         return () => ({ kept: { row: kept.row, record: { ...kept.record, writers } }, ended, collector })
       },
     }
-  const receipt = await host.committer.commit(part, call)
-  await host.committer.applied(receipt, call)
-  const { kept, ended, collector } = receipt.result
+  const { kept, ended, collector } = await host.committer.commitApplied(part, call)
   await raceAbort(Promise.all([collector?.remove(name), host.netflows.ended(bridge, call.signal)]), call.signal)
   return { netflow: netflowView(bridge, kept, collector), ended }
 }

@@ -50,7 +50,7 @@ export async function realised(
  */
 export async function reconfigure(host: Host, call: Call): Promise<void> {
   const nothing: Part<void> = { owns: [], needs: [], reconfigures: true, write: () => () => undefined }
-  await host.committer.applied(await host.committer.commit(nothing, call), call)
+  await host.committer.commitApplied(nothing, call)
 }
 
 /** Waits until all work; false when some have failed and `graceMs` have passed. What is merely not told yet has the call's time. */

@@ -33,10 +33,9 @@ const portsPerEpoch = 64
  * Errors: `not-found`; `device-refused` when the device cannot be removed, the tap then stays defunct for the reaper.
  */
 export async function destroyTap(host: Host, name: PortName, call: Call): Promise<Tap> {
-  const receipt = await host.committer.commit(mark(host, name), call)
-  await host.committer.applied(receipt, call)
-  await removeDevices(host, [receipt.result], call)
-  return tapOf(host, { ...receipt.result, defunct: true })
+  const marked = await host.committer.commitApplied(mark(host, name), call)
+  await removeDevices(host, [marked], call)
+  return tapOf(host, { ...marked, defunct: true })
 }
 
 function mark(host: Host, name: PortName): Part<TapRecord> {
@@ -106,7 +105,7 @@ function hasPort(host: Host, name: PortName): boolean {
 
 async function reapGroup(host: Host, names: readonly PortName[], call: Call): Promise<void> {
   const reconfigures = names.some(name => hasPort(host, name))
-  await host.committer.applied(await host.committer.commit(removal(host, names, reconfigures), call), call)
+  await host.committer.commitApplied(removal(host, names, reconfigures), call)
 }
 
 function removal(host: Host, names: readonly PortName[], reconfigures: boolean): Part<void> {

@@ -31,8 +31,7 @@ export async function destroyUnmanagedTap(host: Host, name: PortName, call: Call
     throw notOwned(name, `is a device of kind ${link.kind || 'hardware'}, not a tap`)
   const maker = link && aliasOwner(link.alias)
   if (maker !== undefined && !isOrphan(host, port)) throw notOwned(name, `is a device that the instance ${maker} made`)
-  const receipt = await host.committer.commit(removal(host, name, port !== undefined), call)
-  await host.committer.applied(receipt, call)
+  await host.committer.commitApplied(removal(host, name, port !== undefined), call)
   // The device may have been there before the database told us whose it is; by now it has.
   refuseManaged(host, name)
   // The device of an internal port has gone with it.
@@ -83,8 +82,7 @@ function removal(host: Host, name: PortName, reconfigures: boolean): Part<void> 
  * an instance.
  */
 export async function destroyUnmanagedBridge(host: Host, name: BridgeName, call: Call): Promise<void> {
-  const receipt = await host.committer.commit(bridgeRemoval(host, name), call)
-  await host.committer.applied(receipt, call)
+  await host.committer.commitApplied(bridgeRemoval(host, name), call)
 }
 
 function bridgeRemoval(host: Host, name: BridgeName): Part<void> {

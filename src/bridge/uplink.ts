@@ -88,5 +88,5 @@ export async function removeUplink(
       return () => undefined
     },
   }
-  await host.committer.applied(await host.committer.commit(part, call), call)
+  await host.committer.commitApplied(part, call)
 }
