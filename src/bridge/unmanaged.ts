@@ -5,7 +5,7 @@ import type { Part } from './commit.js'
 import { deviceRefused, linksNamed } from './device.js'
 import type { Host } from './host.js'
 import type { BridgeName, PortName } from './names.js'
-import { type OvsRows, portsOf } from './ovs.js'
+import { type OvsRows, portOfInterface, portsOf } from './ovs.js'
 import { aliasOwner, ownerOf, roleOf } from './ownership.js'
 import { bridgeNotFound, deviceNotFound, notOwned } from './problem.js'
 import { removePorts } from './remove-ports.js'
@@ -36,9 +36,7 @@ export async function destroyUnmanagedTap(host: Host, name: PortName, call: Call
   refuseManaged(host, name)
   // The device of an internal port has gone with it.
   if (link === undefined || link.kind === 'openvswitch') return
-  const { failed } = await host.removals.remove([link])
-  const [refused] = failed
-  if (refused !== undefined) throw deviceRefused(refused)
+  await removeLinks(host, [link])
 }
 
 function isDisposable(link: Link): boolean {
@@ -79,13 +77,31 @@ function removal(host: Host, name: PortName, reconfigures: boolean): Part<void> 
  * had made them. For cleaning up after somebody's crash.
  *
  * Errors: `not-found` when Open vSwitch has no such bridge; `not-owned` for one that is managed, or that carries a port of
- * an instance.
+ * an instance; `device-refused`.
  */
 export async function destroyUnmanagedBridge(host: Host, name: BridgeName, call: Call): Promise<void> {
-  await host.committer.commitApplied(bridgeRemoval(host, name), call)
+  const internal = await host.committer.commitApplied(bridgeRemoval(host, name), call)
+  await removeLeft(host, internal, call)
 }
 
-function bridgeRemoval(host: Host, name: BridgeName): Part<void> {
+/** The userspace datapath's devices are persistent: an ovs-vswitchd that was killed before it removed them has left them. */
+async function removeLeft(host: Host, names: readonly string[], call: Call): Promise<void> {
+  const links = await linksNamed(host, names, call)
+  const left = links.filter(({ name, tun, alias }) => {
+    const isAnew = portOfInterface(host.ovsdb.replica, name) !== undefined
+    return tun?.persistent === true && alias === '' && !isAnew
+  })
+  await removeLinks(host, left)
+}
+
+async function removeLinks(host: Host, links: readonly Link[]): Promise<void> {
+  const { failed } = await host.removals.remove(links)
+  const [refused] = failed
+  if (refused !== undefined) throw deviceRefused(refused)
+}
+
+/** Tells the internal interfaces, whose devices Open vSwitch had made. */
+function bridgeRemoval(host: Host, name: BridgeName): Part<readonly string[]> {
   return {
     owns: [name],
     needs: [],
@@ -96,13 +112,16 @@ function bridgeRemoval(host: Host, name: BridgeName): Part<void> {
       const owner = ownerOf(row.external_ids)
       if (owner === host.instance) throw notOwned(name, 'is a bridge that this service manages: use DestroyBridge')
       if (owner !== undefined) throw notOwned(name, `is managed by the instance ${owner}`)
-      for (const port of portsOf(replica, row)) {
+      const ports = [...portsOf(replica, row)]
+      for (const port of ports) {
         const portOwner = ownerOf(port.external_ids)
         if (portOwner !== undefined) throw notOwned(name, `carries ${port.name}, a port of the instance ${portOwner}`)
       }
       transaction.wait('Bridge', row._uuid, { external_ids: row.external_ids, ports: row.ports })
       deleteBridgeRow(transaction, replica, row)
-      return () => undefined
+      const interfaces = ports.flatMap(port => port.interfaces).flatMap(uuid => replica.get('Interface', uuid) ?? [])
+      const internal = interfaces.filter(({ type }) => type === 'internal').map(({ name: device }) => device)
+      return () => internal
     },
   }
 }

@@ -219,6 +219,24 @@ laneTest("somebody's bridge goes with its ports and their devices", {}, async co
   assert.deepEqual(await stateOf(bed), before)
 })
 
+laneTest(
+  "devices of somebody's bridge go though ovs-vswitchd was killed before it removed them",
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { api, ovs } = bed
+    const before = await stateOf(bed)
+    await addForeignBridge(ovs, 'foreign', [{ name: 'theirs', type: 'internal' }])
+    await until('Open vSwitch has made the devices', () => findLink('foreign') && findLink('theirs'))
+    ovs.vswitchd.stop()
+    const destroyed = api.destroyUnmanagedBridge({ bridge: 'foreign' })
+    await until('the bridge is gone', async () => (await ovs.select('Bridge')).length === 1)
+    await ovs.vswitchd.restart()
+    await destroyed
+    assert.deepEqual(await stateOf(bed), before)
+  },
+)
+
 /** A second daemon on the same Open vSwitch. */
 async function startOther(bed: Testbed): Promise<Api> {
   return bed.use(await startService(bed, '--instance', 'other')).api
