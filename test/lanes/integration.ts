@@ -4,7 +4,7 @@
  */
 import { readdir } from 'node:fs/promises'
 import { afterEach, beforeEach } from 'node:test'
-import { runLaneTests } from '../support/lane.js'
+import { runLaneTests, timeoutMsOf } from '../support/lane.js'
 
 const filter = process.argv[2] ?? ''
 const folder = new URL('../integration/', import.meta.url)
@@ -20,8 +20,8 @@ function expectMoreWithin(ms: number, what: string): void {
     process.exit(1)
   }, ms).unref()
 }
-beforeEach(context => expectMoreWithin(330_000, `in "${context.name}"`))
-afterEach(context => expectMoreWithin(330_000, `since "${context.name}"`))
+beforeEach(({ name }) => expectMoreWithin(timeoutMsOf(name) + 30_000, `in "${name}"`))
+afterEach(({ name }) => expectMoreWithin(30_000, `since "${name}"`))
 
 for (const file of files) await import(new URL(file, folder).href)
 await runLaneTests()

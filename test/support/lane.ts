@@ -51,6 +51,11 @@ export function laneTest(
   registered.push({ name, timeout: timeoutMs, isLong, run })
 }
 
+/** The time that the registered test of this name has. */
+export function timeoutMsOf(name: string): number {
+  return registered.find(test => test.name === name)?.timeout ?? defaultTimeoutMs
+}
+
 /**
  * Runs the registered tests, one by one. Where processes share a lane, each takes the next test that none has taken:
  * OVS_BRIDGED_TEST_CLAIMS is their common folder, in which a folder named after its place stands for a test taken.
