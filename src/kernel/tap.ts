@@ -6,7 +6,6 @@ import type { Link, TapSpec } from './link.js'
 import { encodeLinkChange, RTM_SETLINK } from './netlink/link-message.js'
 import {
   consented,
-  findLink,
   forSwitch,
   type Outcome,
   readLink,
@@ -55,24 +54,25 @@ export function createTaps(context: WorkerContext, specs: readonly TapSpec[], st
 
 /**
  * The device lives only as long as its descriptor until TUNSETPERSIST; by then it carries its alias, so that no crash
- * leaves one without. While it is down nobody is told of what is set: two link events, its birth and its going up; one
- * more for an MTU, and one when the kernel is late (linkwatch) to tell that closing the descriptor took the carrier
- * away.
+ * leaves one without. While it is down nobody is told of what is set: two link events, its birth and its going up, and one
+ * more for an MTU. Closing the descriptor takes the carrier away, which the kernel takes its time to notice (linkwatch), and
+ * tells of when the device is up by then. Since Linux 6.8 it notices when it is asked for the device: so it is asked before.
  */
 function createTap(context: WorkerContext, spec: TapSpec, where: Where): Link {
   const { syscalls, route } = context
   const index = withTunDevice(context, where, fd => {
     attach(context, fd, spec, where)
-    const born = findLink(context, spec.name, where.operation)
-    if (born === undefined) throw refused(constants.errno.ENODEV, '', where)
+    const born = syscalls.if_nametoindex(spec.name)
+    if (born < 0) throw refused(-born, 'if_nametoindex', where)
     const { alias, mtuBytes } = spec
-    setSilently(context, born.index, { alias, ...(mtuBytes !== undefined && { mtuBytes }) }, where)
+    setSilently(context, born, { alias, ...(mtuBytes !== undefined && { mtuBytes }) }, where)
     ioctl(context, fd, TUNSETPERSIST, 1, where)
-    return born.index
+    return born
   })
   try {
+    const link = readLink(context, index, where)
     consented(route.request({ type: RTM_SETLINK, payload: encodeLinkChange(index, forSwitch) }), where)
-    return readLink(context, index, where)
+    return { ...link, ...forSwitch }
   } catch (error) {
     removeLinks({ syscalls, route }, [{ name: spec.name, index }])
     throw error

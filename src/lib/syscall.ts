@@ -25,6 +25,8 @@ export interface Syscalls {
   /** Fills a `struct statfs`. */
   fstatfs(fd: number, buffer: Uint8Array): number
   eventfd(initial: number, flags: number): number
+  /** The index of a network device. It does not wait for those who change others, as a request over netlink does. */
+  if_nametoindex(name: string): number
   /** For poll(2). */
   newPollSet(): PollSet
 }
@@ -51,6 +53,7 @@ export function loadSyscalls(): Syscalls {
   const ioctlNumber = libc.func('int ioctl(int, unsigned long, intptr_t)')
   const fstatfs = libc.func('int fstatfs(int, void *)')
   const eventfd = libc.func('int eventfd(unsigned int, int)')
+  const ifNametoindex = libc.func('int if_nametoindex(const char *)')
   const poll = libc.func('int poll(void *, unsigned long, int)')
 
   return {
@@ -73,6 +76,7 @@ export function loadSyscalls(): Syscalls {
         : call(ioctlPointer, fd, request, argument),
     fstatfs: (fd, buffer) => call(fstatfs, fd, buffer),
     eventfd: (initial, flags) => call(eventfd, initial, flags),
+    if_nametoindex: name => once(ifNametoindex, name) || -koffi.errno(),
     newPollSet: () => new PollSet((structs, count, timeoutMs) => call(poll, structs, count, timeoutMs)),
   }
 }
