@@ -1,4 +1,5 @@
-import { writeSync } from 'node:fs'
+import { constants, fstatSync, openSync, writeSync } from 'node:fs'
+import { isatty } from 'node:tty'
 import { POLLOUT } from '../lib/poll-set.js'
 import { loadSyscalls } from '../lib/syscall.js'
 
@@ -20,11 +21,11 @@ const lookEveryMs = 20
 const flushMs = 1_000
 
 /**
- * A reader that is stuck must not stop the daemon, and O_NONBLOCK would be that of every process that has the same standard error.
- * So each write asks poll(2) first, and a mebibyte waits at most. Further lines are left out until all of that is written;
+ * A reader that is stuck must not stop the daemon. So each write asks poll(2) first, and a mebibyte waits at most. Further lines are left out until all of that is written;
  * `tellLost` makes a line of how many they were. A full disk and a pipe without a reader are like a reader that is stuck.
  */
-export function openLines(fd: number, tellLost: (lost: number) => string): Lines {
+export function openLines(shared: number, tellLost: (lost: number) => string): Lines {
+  const fd = reopened(shared)
   const isReady = readiness(fd)
   let waiting: Buffer[] = []
   let waitingBytes = 0
@@ -86,6 +87,19 @@ export function openLines(fd: number, tellLost: (lost: number) => string): Lines
       if (waiting.length > 0) waiting = []
       waitingBytes = 0
     },
+  }
+}
+
+/**
+ * A pipe may be filled by another process that has it, and a terminal stopped, between poll(2) and a write. O_NONBLOCK would be that of
+ * all who have the same standard error, unless it is opened anew. What cannot be, as a socket, is used as it is.
+ */
+function reopened(fd: number): number {
+  try {
+    if (!fstatSync(fd).isFIFO() && !isatty(fd)) return fd
+    return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
+  } catch {
+    return fd
   }
 }
 

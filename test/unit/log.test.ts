@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -100,6 +110,20 @@ test('who reads it from a pipe neither', async () => {
   const { child, ended } = start(talker, pipe.writing)
   closeSync(pipe.writing)
   await isNotHeldUp(child, ended, () => pipe.read())
+})
+
+test('nor a terminal that nobody reads', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'log-'))
+  const [program, said] = [join(directory, 'talker.mjs'), join(directory, 'said')]
+  writeFileSync(program, talker)
+  const line = `exec '${process.execPath}' '${program}' > '${said}'`
+  const child = spawn('script', ['--quiet', '--command', line, '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] })
+  await until('all is logged', () => existsSync(said) && readFileSync(said, 'utf8') === 'logged')
+  const ended = once(child, 'close')
+  child.kill('SIGKILL')
+  child.stdout.destroy()
+  await ended
+  rmSync(directory, { recursive: true })
 })
 
 test('who leaves the pipe and comes back reads on', async () => {
