@@ -31,7 +31,8 @@ export async function serve(config: Config, version: string): Promise<number> {
     watchdogMs === undefined ? undefined : setInterval(() => notifier.notify('WATCHDOG=1'), watchdogMs / 3)
   const stopped = new Promise<undefined>(resolve => whenAborted(stop.signal, () => resolve(undefined)))
   const failure = await Promise.race([stopped, daemon.failed])
-  if (failure !== undefined) process.stderr.write(`ovs-bridged ends: ${failure.message}\n`)
+  // Not as `cannot start`: who reads standard error may be stuck by now.
+  if (failure !== undefined) log.fatal({ why: failure.message }, 'cannot go on')
   notifier.notify('STOPPING=1', 'STATUS=lets running calls finish')
   log.info({ drainTimeoutMs: config.drainTimeoutMs }, 'stopping')
   await daemon[Symbol.asyncDispose]()

@@ -7,6 +7,7 @@ import { ofTap } from '../support/captured.js'
 import { spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair, findLink } from '../support/links.js'
+import { logOf } from '../support/log.js'
 import { rootQdisc, setInRecord } from '../support/qos.js'
 import { restoreDatabase } from '../support/recorded-database.js'
 import { stateOf } from '../support/refusal.js'
@@ -128,11 +129,8 @@ laneTest('a daemon ends when its database turns out to be of a later format', { 
   await setInRecord(bed, 'two', 'format', '2')
   const before = await stateOf(bed)
   assert.equal(await within('the daemon ends', 20_000, daemon.ended), 1)
-  const said =
-    daemon
-      .stderr()
-      .split('\n')
-      .find(line => line.startsWith('ovs-bridged ends: ')) ?? ''
-  assert.match(said.replace('ovs-bridged ends: ', ''), refusal)
+  const end = logOf(daemon.stderr()).find(({ msg }) => msg === 'cannot go on')
+  assert.equal(end?.['level'], 'fatal')
+  assert.match(String(end['why']), refusal)
   assert.deepEqual(await stateOf(bed), before)
 })
