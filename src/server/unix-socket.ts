@@ -1,4 +1,17 @@
-import { chmod, chown, lstat, mkdir, mkdtemp, readFile, readlink, rename, rm, rmdir, unlink } from 'node:fs/promises'
+import {
+  chmod,
+  chown,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  rm,
+  rmdir,
+  unlink,
+} from 'node:fs/promises'
 import { connect } from 'node:net'
 import { dirname, isAbsolute, join, parse, resolve } from 'node:path'
 import { maxSocketPathBytes, type SocketPath } from '../lib/socket-address.js'
@@ -35,7 +48,8 @@ export async function bindUnix(
   if (isNew) await chmod(directory, own.mode)
   await refuseUnlessSafe(directory, address)
   await refuseUnlessFree(path)
-  const inner = await mkdtemp(join(directory, '.new-')).catch((cause: unknown) => {
+  await removeLeft(directory)
+  const inner = await mkdtemp(join(directory, `${newPrefix}${process.pid}-`)).catch((cause: unknown) => {
     throw new ListenError(
       { kind: 'cannot-bind', address, message: `cannot make ${path}: ${messageOf(cause)}` },
       { cause },
@@ -56,6 +70,31 @@ export async function bindUnix(
   } finally {
     await rm(join(inner, 's'), { force: true })
     await rmdir(inner)
+  }
+}
+
+/** Directories that a socket is bound in are called so, and after the process that binds it. */
+const newPrefix = '.new-'
+
+/** Removes what a process has left that was killed while it bound a socket. One that runs may be at it, but not we ourselves. */
+async function removeLeft(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    const [, pid] = /^\.new-(\d+)-\w{6}$/.exec(name) ?? []
+    if (pid === undefined || (Number(pid) !== process.pid && isRunning(Number(pid)))) continue
+    const left = join(directory, name)
+    const there = await lstat(left)
+    if (!there.isDirectory() || there.uid !== process.getuid?.()) continue
+    await rm(join(left, 's'), { force: true })
+    await rmdir(left)
+  }
+}
+
+/** kill(2): without a signal it only tells whether there is somebody, EPERM included. */
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return !(error instanceof Error && 'code' in error && error.code === 'ESRCH')
   }
 }
 

@@ -96,6 +96,17 @@ test('a stale socket is replaced', async () => {
   assert(await answers(`unix:${path}`))
 })
 
+test('what a daemon leaves that is killed while it binds is removed, and not what another one binds', async () => {
+  await using directory = await makeDirectory()
+  const child = spawn('true')
+  await once(child, 'exit')
+  const [left, ours, another] = [child.pid, process.pid, process.ppid].map(pid => `.new-${pid}-abcdef`)
+  for (const name of [left, ours, another]) await mkdir(join(directory.path, name ?? ''))
+  await leaveStaleSocket(join(directory.path, left ?? '', 's'))
+  await using _listening = await listenOn([`unix:${join(directory.path, 'api.sock')}`])
+  assert.deepEqual(await readdir(directory.path), [another, 'api.sock'])
+})
+
 test('a live socket is left to its daemon', async () => {
   await using directory = await makeDirectory()
   const path = join(directory.path, 'api.sock')
