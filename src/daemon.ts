@@ -19,6 +19,7 @@ import { startSnooping } from './bridge/snooping.js'
 import { Stats } from './bridge/stats.js'
 import { TapRecords } from './bridge/tap-records.js'
 import { newTunnelNames } from './bridge/tunnel-names.js'
+import { allUndone } from './bridge/undo.js'
 import { askVswitchd } from './bridge/vswitchd.js'
 import { openCaptureEngine } from './capture/index.js'
 import type { Config, MetricsConfig, OvsConfig } from './config.js'
@@ -59,6 +60,9 @@ export interface Daemon extends AsyncDisposable {
 
 /** How long a start waits for the database; later the daemon serves without, as UNAVAILABLE, until it comes. */
 const databaseWithinMs = 5_000
+
+/** How long the end waits for what the calls that it cut short had begun. */
+const undoWithinMs = 5_000
 
 /** Starts everything that `config` asks for, or throws with nothing left behind, so too when the signal ends the start. */
 export async function startDaemon(
@@ -102,6 +106,7 @@ async function compose(
   const calls = new Calls({ log, isAudited, onCall: call => tally.call({ ...call, code: status[call.code] }) })
   const door = await openMetrics(config.metrics, { host, stats: watched.stats, calls, tally }, parts)
   const health = createHealth(['ovs.bridge.v1.BridgeService'])
+  parts.defer(() => allUndone(host, undoWithinMs))
   const listening = parts.use(
     await listen({
       doors: config.listen,
@@ -242,6 +247,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables, sig
     addresses: parts.use(new Addresses({ ...kept, ttlMs: config.addressTtlMs })),
     recoveries: [],
     outstanding: new Map(),
+    undoing: new Set(),
     askVswitchd: signal => askVswitchd(on.socket, signal),
     lifetime,
     notice,

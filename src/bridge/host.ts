@@ -41,6 +41,8 @@ export interface Host {
   readonly recoveries: Recovered[]
   /** What could not be put right so far, and is tried again; without names where a kind was not gone through to its end. */
   readonly outstanding: Map<Repair, readonly string[]>
+  /** Calls that failed and are being undone; the end of the daemon waits for them. */
+  readonly undoing: Set<Promise<void>>
   /** The process id of ovs-vswitchd, if it answers on its own socket: asked without a write to the database. */
   readonly askVswitchd: (signal: AbortSignal) => Promise<string | undefined>
   /** Aborts when the daemon ends. What outlives its call, such as undoing it, hangs on this. */

@@ -1,4 +1,4 @@
-import { raceAbort } from '../lib/abort.js'
+import { abortScope, raceAbort } from '../lib/abort.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part, Receipt } from './commit.js'
 import type { Host } from './host.js'
@@ -23,10 +23,18 @@ export async function undoingOnFailure<T>(
     return await work(step => steps.push(step))
   } catch (error) {
     const undone = undoAll(host, steps.reverse())
+    host.undoing.add(undone)
+    void undone.then(() => host.undoing.delete(undone))
     // The deadline ends the wait, and not the call's own error.
     if (!mayHaveHappened(error)) await raceAbort(undone, call.signal).catch(() => undefined)
     throw error
   }
+}
+
+/** Waits for calls that are being undone, so long at most: what needs a database that is away is left to the next start. */
+export async function allUndone({ undoing }: Host, withinMs: number): Promise<void> {
+  using scope = abortScope({ deadline: Date.now() + withinMs })
+  await raceAbort(Promise.all(undoing), scope.signal).catch(() => undefined)
 }
 
 async function undoAll(host: Host, steps: readonly UndoStep[]): Promise<void> {

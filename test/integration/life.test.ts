@@ -11,7 +11,7 @@ import { listeningSocket } from '../support/listening-socket.js'
 import { logOf } from '../support/log.js'
 import { linkNames } from '../support/namespace.js'
 import { openNotifySocket } from '../support/notify-socket.js'
-import { connectTo, isServing, RpcError } from '../support/rpc.js'
+import { blankTap, connectTo, isServing, RpcError } from '../support/rpc.js'
 import { startTestbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
 
@@ -153,6 +153,21 @@ laneTest('who changed what stands in the log and in the database, and who was re
   assert.equal(await ended, 0)
   await pending
   assert(logOf(daemon.stderr()).some(line => line['method'] === 'CreateTap' && line['code'] !== 'OK'))
+})
+
+laneTest('a call that the end cuts short leaves none of its devices', userspace, async context => {
+  await using bed = await startTestbed(context.signal)
+  const daemon = bed.use(await spawnDaemon(bed.ovs, { flags: ['--drain-timeout', '100ms'] }))
+  using connection = connectTo(daemon.address)
+  await connection.api.ensureBridge()
+  await bed.ovs.vswitchd.kill()
+  const taps = Array.from({ length: 400 }, (_, i) => ({ ...blankTap, tap: `vm${i}` }))
+  const pending = assert.rejects(connection.api.createTaps({ taps }))
+  const made = () => linkNames().filter(name => name.startsWith('vm')).length
+  await until('its devices are made', () => made() === 400)
+  assert.equal(await daemon.end('SIGTERM'), 0)
+  assert.equal(made(), 0)
+  await pending
 })
 
 laneTest('a crash is told in the log and by the exit status, and the next start is clean', userspace, async context => {
