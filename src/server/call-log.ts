@@ -45,12 +45,24 @@ export interface FailedCall {
 /** A call that does not run. */
 export type Refused = Pick<EndedCall, 'kind' | 'path'> & { readonly caller: Caller }
 
+/** What it was answered; what is no call of ours has no reason of ours. */
+export type Refusal = Pick<Failure, 'code' | 'message'> & { readonly reason?: Failure['reason'] | undefined }
+
+type RefusedCall = Refusal & { readonly method: string; readonly caller: Caller }
+
 /** Tells of each call once: a line in the log, and a record for whoever counts. */
 export class CallLog {
   readonly #log: Logger
   readonly #isAudited: (path: string) => boolean
   readonly #onCall: (record: CallRecord) => void
-  readonly #tellOverload = sparingly((line: object, refused) => this.#log.warn({ ...line, refused }, 'overload'))
+  readonly #tellRefused = sparingly(
+    ({ code, ...line }: RefusedCall, refused) => {
+      const told = { ...line, caller: line.caller.name, code: status[code], refused }
+      if (code === status.RESOURCE_EXHAUSTED) this.#log.warn(told, 'overload')
+      else this.#log.info(told, 'call refused')
+    },
+    ({ caller, code }) => `${code} ${caller.id}`,
+  )
 
   constructor({ log, isAudited = () => false, onCall = () => {} }: CallLogOptions) {
     this.#log = log
@@ -81,15 +93,10 @@ export class CallLog {
     this.#onCall({ kind, method, caller, code, reason: failed?.failure.reason, durationMs })
   }
 
-  /** Of a call that does not run, and was answered with `failed`. Of overload not each has a line. */
-  refused({ kind, path, caller }: Refused, failed: Failure): void {
-    if (failed.code === status.RESOURCE_EXHAUSTED) this.#overload({ kind, path, caller }, failed)
-    else this.ended({ kind, path, caller: caller.name, durationMs: 0 }, { failure: failed, cause: undefined })
-  }
-
-  #overload({ kind, path, caller }: Refused, { code, reason, message }: Failure): void {
+  /** Of a request that does not run. In the log those of one caller and code are one line a second. */
+  refused({ kind, path, caller }: Refused, { code, reason, message }: Refusal): void {
     const method = methodOf(path)
+    this.#tellRefused({ method, code, reason, message, caller })
     this.#onCall({ kind, method, caller: caller.name, code, reason, durationMs: 0 })
-    this.#tellOverload({ method, caller: caller.name, message })
   }
 }

@@ -20,12 +20,12 @@ import {
   raceAbort,
   shuttingDown,
 } from '../lib/abort.js'
-import { CallLog, type CallLogOptions, type FailedCall, type Refused } from './call-log.js'
+import { CallLog, type CallLogOptions, type FailedCall, type Refusal, type Refused } from './call-log.js'
 import type { Caller } from './caller.js'
 import { methodOf } from './definition.js'
 import { type Failure, failure } from './status.js'
 
-export type { Refused } from './call-log.js'
+export type { Refusal, Refused } from './call-log.js'
 
 /** What a handler learns about its call beside the request. */
 export interface Call {
@@ -115,8 +115,8 @@ export class Calls {
     this.#callers.set(metadata, caller)
   }
 
-  /** Records a call that does not run, and was answered with `failed`. */
-  refuse(refused: Refused, failed: Failure): void {
+  /** Records a request that does not run, and was answered with `failed`. */
+  refuse(refused: Refused, failed: Refusal): void {
     this.#log.refused(refused, failed)
   }
 
