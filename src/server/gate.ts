@@ -1,6 +1,8 @@
 import { constants } from 'node:http2'
+import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import {
+  type ConnectionInjector,
   experimental,
   type Server,
   ServerCredentials,
@@ -10,11 +12,13 @@ import {
 import type { Calls, Refused } from './call.js'
 import type { Caller } from './caller.js'
 import { includesRole, type Role } from './door.js'
+import { Inlet } from './inlet.js'
 import { type Limits, Rate, Share } from './limits.js'
 import { complaint, refusals } from './refusals.js'
 import type { Failure } from './status.js'
-import { endStrays, whenStray } from './strays.js'
-import { type Source, Turns } from './turns.js'
+import { endStrays, type Stray, whenStray } from './strays.js'
+import { callMs, Turns } from './turns.js'
+import { Writer } from './writer.js'
 
 export interface GateOptions {
   readonly server: Server
@@ -27,8 +31,8 @@ export interface GateOptions {
 /** One client's connection, with what it uses at the moment. */
 interface Connection {
   readonly caller: Caller
-  readonly socket: Duplex
-  readonly source: Watched
+  readonly socket: Socket
+  readonly inlet: Inlet
   readonly rate: Rate
   calls: number
   streams: number
@@ -63,6 +67,7 @@ export class Gate {
   readonly #calls: Share
   readonly #streams: Share
   readonly #turns = new Turns()
+  readonly #writer = new Writer()
   #surplus = 0
   /** Connections that were told to close and have not yet. */
   #parting = 0
@@ -82,27 +87,24 @@ export class Gate {
   }
 
   /** Takes a connection in. Without a place for it the caller's longest idle one gives way. */
-  admit(socket: Duplex, caller: Caller): void {
+  admit(socket: Socket, caller: Caller): void {
     const hasPlace = this.#places.take(caller.id) || (this.#makeRoom(caller.id) && this.#places.take(caller.id))
     if (!hasPlace && this.#surplus >= this.#options.limits.connections / 4) {
       socket.destroy()
       return
     }
-    const injector = this.#options.server.createConnectionInjector(
-      experimental.createServerCredentialsWithInterceptors(ServerCredentials.createInsecure(), [
-        (method, call) => this.#intercept(connection, method, call),
-      ]),
-    )
+    let injector: ConnectionInjector | undefined
     const connection: Connection = {
       caller,
       socket,
-      source: sourceOf(socket),
+      inlet: new Inlet(socket, this.#writer, work => this.#turns.take(caller.id, work)),
       rate: new Rate(this.#options.limits.callsPerSecond, performance.now()),
       calls: 0,
       streams: 0,
       surplus: !hasPlace,
       close: () => {
-        injector.destroy()
+        if (injector === undefined) socket.destroy()
+        injector?.destroy()
         this.#part(socket)
       },
     }
@@ -114,10 +116,24 @@ export class Gate {
     }
     socket.once('close', () => {
       this.#leave(connection)
-      injector.destroy()
+      injector?.destroy()
     })
-    whenStray(socket, answer => this.#turns.take(caller.id, connection.source, answer))
-    injector.injectConnection(socket)
+    // Who connects again and again waits for itself as well.
+    this.#turns.take(caller.id, () => {
+      if (!socket.destroyed) injector = this.#inject(connection)
+    })
+  }
+
+  #inject(connection: Connection): ConnectionInjector {
+    const { caller, inlet } = connection
+    const intercept = (method: Method, call: ServerInterceptingCallInterface) =>
+      this.#intercept(connection, method, call)
+    const injector = this.#options.server.createConnectionInjector(
+      experimental.createServerCredentialsWithInterceptors(ServerCredentials.createInsecure(), [intercept]),
+    )
+    whenStray(inlet, stray => this.#begin(caller.id, () => this.#answerStray(caller, stray)))
+    injector.injectConnection(inlet)
+    return injector
   }
 
   /** Cuts every connection. */
@@ -126,7 +142,7 @@ export class Gate {
   }
 
   /** Gives a client time to close, unless so many have it that those who come in a flood would hold more than they may. */
-  #part(socket: Duplex): void {
+  #part(socket: Socket): void {
     if (socket.destroyed) return
     if (this.#parting >= this.#options.limits.connections / 4) {
       socket.destroy()
@@ -135,6 +151,14 @@ export class Gate {
     this.#parting++
     socket.once('close', () => this.#parting--)
     setTimeout(() => socket.destroy(), farewellMs).unref()
+  }
+
+  /** Has a call begin, and be answered, when it is its caller's turn. */
+  #begin(callerId: string, begin: () => void): void {
+    this.#turns.take(callerId, () => {
+      this.#turns.charge(callerId, callMs)
+      begin()
+    })
   }
 
   #makeRoom(callerId: string): boolean {
@@ -168,7 +192,7 @@ export class Gate {
     let patience: Disposable | undefined
     const expect = (onLate: () => void) => {
       patience?.[Symbol.dispose]()
-      patience = whileRead(connection.source, transferMs, onLate)
+      patience = whileRead(connection.inlet, transferMs, onLate)
     }
     const expectTaken = () => {
       if (taken) expect(() => connection.socket.destroy())
@@ -179,13 +203,13 @@ export class Gate {
           onReceiveMetadata: (metadata, pass) => {
             const refusal = this.#enter(connection, method)
             if (refusal !== undefined) {
-              this.#turns.pass(connection.caller.id, connection.source)
+              this.#turns.charge(connection.caller.id, callMs)
               this.#refuse(connection, method, call, refusal)
               return
             }
             taken = true
             this.#options.calls.identify(metadata, connection.caller)
-            this.#turns.take(connection.caller.id, connection.source, () => {
+            this.#begin(connection.caller.id, () => {
               if (taken && !method.requestStream) {
                 expect(() => this.#refuse(connection, method, call, refusals.tooSlow))
               }
@@ -213,6 +237,12 @@ export class Gate {
         pass(sent)
       },
     })
+  }
+
+  /** Its path is the client's own word, and no name of a method. */
+  #answerStray(caller: Caller, stray: Stray): void {
+    this.#options.calls.refuse({ kind: 'unary', path: '/unknown', caller }, stray)
+    stray.answer()
   }
 
   /** Counts a call in, or tells why it may not run. */
@@ -284,34 +314,16 @@ function endRequest(call: ServerInterceptingCallInterface): void {
   if (typeof close === 'function') close.call(stream, constants.NGHTTP2_NO_ERROR)
 }
 
-/** A source that knows whether it is being read. */
-interface Watched extends Source {
-  isRead(): boolean
-}
-
-/** HTTP/2 reads from the handle of a socket, which Node.js keeps to itself, and not through the socket's own methods. */
-function sourceOf(socket: Duplex): Watched {
-  let isRead = true
-  const tell = (name: 'readStop' | 'readStart') => {
-    isRead = name === 'readStart'
-    const handle: unknown = Reflect.get(socket, '_handle')
-    if (socket.destroyed || typeof handle !== 'object' || handle === null) return
-    const method: unknown = Reflect.get(handle, name)
-    if (typeof method === 'function') method.call(handle)
-  }
-  return { stopReading: () => tell('readStop'), startReading: () => tell('readStart'), isRead: () => isRead }
-}
-
 const looks = 8
 
 /**
- * Calls `onLate` after so long, unless disposed of before. Only time in which the source was being read counts, and of time in
- * which the thread was busy an eighth at most: who is not listened to is not slow.
+ * Calls `onLate` after so long, unless disposed of before. Time in which a connection waited for its turn does not count, and of
+ * time in which the thread was busy an eighth at most: who is not listened to is not slow.
  */
-function whileRead(source: Watched, ms: number, onLate: () => void): Disposable {
+function whileRead(inlet: Inlet, ms: number, onLate: () => void): Disposable {
   let left = looks
   const timer = setInterval(() => {
-    if (!source.isRead() || --left > 0) return
+    if (inlet.isWaiting || --left > 0) return
     clearInterval(timer)
     onLate()
   }, ms / looks)

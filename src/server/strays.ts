@@ -1,18 +1,36 @@
 import { constants, type IncomingHttpHeaders, type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2'
-import type { Duplex } from 'node:stream'
+import { Duplex } from 'node:stream'
 import { type Server, status } from '@grpc/grpc-js'
 
-const answers = {
-  unknown: { ':status': 200, 'content-type': 'application/grpc', 'grpc-status': status.UNIMPLEMENTED },
-  // As gRPC over HTTP/2 has it.
-  foreign: { ':status': constants.HTTP_STATUS_UNSUPPORTED_MEDIA_TYPE },
+/** A request that is no call of ours. */
+export interface Stray {
+  /** As a gRPC client understands the answer. */
+  readonly code: status
+  readonly message: string
+  answer(): void
+}
+
+interface Answer extends Pick<Stray, 'code' | 'message'> {
+  readonly headers: OutgoingHttpHeaders
+}
+
+const unknown: Answer = {
+  code: status.UNIMPLEMENTED,
+  message: 'a method that is not served',
+  headers: { ':status': 200, 'content-type': 'application/grpc', 'grpc-status': status.UNIMPLEMENTED },
+}
+// As gRPC over HTTP/2 has it.
+const foreign: Answer = {
+  code: status.UNKNOWN,
+  message: 'a request that is no gRPC',
+  headers: { ':status': constants.HTTP_STATUS_UNSUPPORTED_MEDIA_TYPE },
 }
 
 const tell = Symbol('stray')
 
-/** Has `onStray` say when each request on a connection that {@link endStrays} ends is answered. */
-export function whenStray(socket: Duplex, onStray: (answer: () => void) => void): void {
-  Reflect.set(socket, tell, onStray)
+/** Has `onStray` say when each request that {@link endStrays} ends is answered, of what HTTP/2 has for a connection. */
+export function whenStray(connection: Duplex, onStray: (stray: Stray) => void): void {
+  Reflect.set(connection, tell, onStray)
 }
 
 /**
@@ -25,20 +43,22 @@ export function endStrays(server: Server): void {
   Reflect.set(server, '_verifyContentType', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
     const answer = answerTo(headers, handlers)
     if (answer === undefined) return true
-    // What HTTP/2 shows of the socket has what the socket has.
-    const onStray: unknown = Reflect.get(stream.session?.socket ?? {}, tell)
-    if (typeof onStray === 'function') Reflect.apply(onStray, undefined, [() => end(stream, answer)])
+    // Around a stream that is not the kernel's own HTTP/2 has a socket that shows it.
+    const connection: unknown = Reflect.get(stream.session?.socket ?? {}, 'stream')
+    const onStray: unknown = connection instanceof Duplex ? Reflect.get(connection, tell) : undefined
+    const stray: Stray = { ...answer, answer: () => end(stream, answer.headers) }
+    if (typeof onStray === 'function') Reflect.apply(onStray, undefined, [stray])
     return false
   })
 }
 
-function end(stream: ServerHttp2Stream, answer: OutgoingHttpHeaders): void {
+function end(stream: ServerHttp2Stream, headers: OutgoingHttpHeaders): void {
   if (stream.destroyed) return
-  stream.respond(answer, { endStream: true })
+  stream.respond(headers, { endStream: true })
   setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR))
 }
 
-function answerTo(headers: IncomingHttpHeaders, handlers: ReadonlyMap<unknown, unknown>) {
-  if (headers['content-type']?.startsWith('application/grpc') !== true) return answers.foreign
-  return handlers.has(headers[':path']) ? undefined : answers.unknown
+function answerTo(headers: IncomingHttpHeaders, handlers: ReadonlyMap<unknown, unknown>): Answer | undefined {
+  if (headers['content-type']?.startsWith('application/grpc') !== true) return foreign
+  return handlers.has(headers[':path']) ? undefined : unknown
 }

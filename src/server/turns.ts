@@ -1,79 +1,86 @@
-/** Where calls come from, as far as it can be told to wait. */
-export interface Source {
-  stopReading(): void
-  startReading(): void
-}
-
 interface CallerTurn {
-  /** Calls that have come in this turn. */
-  begun: number
-  /** What begins those that wait. */
+  /** What it took of the thread, beyond what earlier turns have paid for. */
+  spentMs: number
+  /** What is to be done for it, in the order in which it came. */
   readonly waiting: (() => void)[]
-  /** Not read at the moment, the longest first. */
-  readonly stopped: Set<Source>
 }
 
-/** Calls that a caller begins in one turn of the event loop: fewer while turns last longer than they should. */
-const mostCalls = 64
-const fewestCalls = 4
+/** What a caller gets of the thread in one turn of the event loop: less while turns last longer than they should. */
+const mostMs = 1
+const leastMs = mostMs / 16
 const longTurnMs = 5
 
+/** What a call takes after it has begun, about. */
+export const callMs = mostMs / 16
+
 /**
- * Shares the main thread among callers. In each turn of the event loop a caller begins a few calls; further ones wait for
- * the next turns, and what they came from is not read meanwhile. So who floods the server waits for itself, and others
- * for a few calls of each caller.
+ * Shares the main thread among callers. In each turn of the event loop so much is done for each of them; what is beyond waits for
+ * the next turns. So who floods the server waits for itself, and others for a few milliseconds of each caller.
  */
 export class Turns {
+  readonly #nowMs: () => number
   readonly #callers = new Map<string, CallerTurn>()
-  #calls = mostCalls
+  #eachMs = mostMs
+  #isWorking = false
   /** When the turn began that is to be followed by another; undefined: nobody waits for one. */
   #beganMs: number | undefined
 
-  /** Has a call begin now or in a later turn. */
-  take(callerId: string, source: Source, begin: () => void): void {
-    const caller = this.#count(callerId, source)
-    if (caller.begun <= this.#calls && caller.waiting.length === 0) begin()
-    else caller.waiting.push(begin)
+  constructor(nowMs: () => number = () => performance.now()) {
+    this.#nowMs = nowMs
   }
 
-  /** Counts a call that was answered without being begun: that takes time too. */
-  pass(callerId: string, source: Source): void {
-    this.#count(callerId, source)
+  /** Does something for a caller now or in a later turn, after all that it had asked for before. */
+  take(callerId: string, work: () => void): void {
+    const caller = this.#of(callerId)
+    caller.waiting.push(work)
+    // What comes of work that is being done follows it at once, or waits for the next turn.
+    if (!this.#isWorking) this.#serve(caller)
   }
 
-  #count(callerId: string, source: Source): CallerTurn {
-    const caller = this.#callers.get(callerId) ?? { begun: 0, waiting: [], stopped: new Set() }
+  /** Counts what will have to be done for a caller where nobody can measure it. */
+  charge(callerId: string, ms: number): void {
+    this.#of(callerId).spentMs += ms
+  }
+
+  #of(callerId: string): CallerTurn {
+    const caller = this.#callers.get(callerId) ?? { spentMs: 0, waiting: [] }
     this.#callers.set(callerId, caller)
-    caller.begun++
-    if (caller.begun > this.#calls && !caller.stopped.has(source)) {
-      caller.stopped.add(source)
-      source.stopReading()
-    }
     this.#schedule()
     return caller
   }
 
+  #serve(caller: CallerTurn): void {
+    this.#isWorking = true
+    let nowMs = this.#nowMs()
+    try {
+      while (caller.spentMs < this.#eachMs) {
+        const work = caller.waiting.shift()
+        if (work === undefined) return
+        const beganMs = nowMs
+        work()
+        nowMs = this.#nowMs()
+        caller.spentMs += nowMs - beganMs
+      }
+    } finally {
+      this.#isWorking = false
+    }
+  }
+
   #schedule(): void {
     if (this.#beganMs !== undefined) return
-    this.#beganMs = performance.now()
+    this.#beganMs = this.#nowMs()
     setImmediate(() => this.#turn())
   }
 
   #turn(): void {
-    const isLong = performance.now() - (this.#beganMs ?? 0) > longTurnMs
-    this.#calls = isLong ? Math.max(fewestCalls, this.#calls / 2) : Math.min(mostCalls, this.#calls * 2)
+    const isLong = this.#nowMs() - (this.#beganMs ?? 0) > longTurnMs
+    const paidMs = this.#eachMs
+    this.#eachMs = isLong ? Math.max(leastMs, this.#eachMs / 2) : Math.min(mostMs, this.#eachMs * 2)
     this.#beganMs = undefined
     for (const [id, caller] of this.#callers) {
-      const now = caller.waiting.splice(0, this.#calls)
-      caller.begun = now.length
-      for (const begin of now) begin()
-      // One at a time: each may bring as much as a socket holds.
-      const [next] = caller.waiting.length === 0 ? caller.stopped : []
-      if (next !== undefined) {
-        caller.stopped.delete(next)
-        next.startReading()
-      }
-      if (now.length === 0 && next === undefined) this.#callers.delete(id)
+      caller.spentMs = Math.max(0, caller.spentMs - paidMs)
+      this.#serve(caller)
+      if (caller.waiting.length === 0 && caller.spentMs === 0) this.#callers.delete(id)
     }
     if (this.#callers.size > 0) this.#schedule()
   }

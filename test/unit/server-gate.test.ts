@@ -170,6 +170,19 @@ test('who floods the server waits for itself, and others do not', async () => {
   await gone
 })
 
+test('who asks and asks for what is not permitted is told of once a second, with how often', async () => {
+  await using held = await startHeld({}, { roleOf: () => undefined })
+  const replies = await Promise.all(Array.from({ length: 300 }, () => echo(held.rig.client, 'now').reply))
+  assert.deepEqual([...new Set(replies.map(({ code }) => status[code]))], ['PERMISSION_DENIED'])
+  const refusedLines = () =>
+    held.rig.lines.map(line => JSON.stringify(line)).filter(line => line.includes('"call refused"'))
+  const told = () => refusedLines().reduce((sum, line) => sum + Number(/"refused":(\d+)/.exec(line)?.[1]), 0)
+  assert.match(refusedLines()[0] ?? '', /"method":"Echo".*"code":"PERMISSION_DENIED".*"refused":1/)
+  await until('all are told of', () => told() === 300)
+  assert(refusedLines().length < 10, `${refusedLines().length} lines`)
+  assert.equal(held.rig.records.length, 300)
+})
+
 test('an idle connection gives way to a new one, one with a call does not', async () => {
   await using held = await startHeld({ connections: 4 })
   const busy = held.another()
@@ -295,11 +308,16 @@ test('who goes on sending what is refused is told to stop', async () => {
   session.destroy()
 })
 
-for (const [what, path, type, answer] of [
-  ['of a method that is not served', '/test.Echo/Nothing', 'application/grpc', { ':status': 200, 'grpc-status': '12' }],
-  ['that is no gRPC', echoService.echo.path, 'text/html', { ':status': 415 }],
+for (const [what, { path, type }, answer, code] of [
+  [
+    'of a method that is not served',
+    { path: '/test.Echo/Nothing', type: 'application/grpc' },
+    { ':status': 200, 'grpc-status': '12' },
+    'UNIMPLEMENTED',
+  ],
+  ['that is no gRPC', { path: echoService.echo.path, type: 'text/html' }, { ':status': 415 }, 'UNKNOWN'],
 ] as const) {
-  test(`a request ${what} is told so, and the client to send no more of it`, async () => {
+  test(`a request ${what} is told so, the client to send no more of it, and both stand in the log`, async () => {
     await using held = await startHeld({})
     const session = await http2To(held.rig.socket)
     const stray = post(session, { 'content-type': type }, path)
@@ -308,6 +326,9 @@ for (const [what, path, type, answer] of [
     for (const [name, value] of Object.entries(answer)) assert.equal(headers[name], value)
     await until('it is reset', () => stray.closed)
     assert.equal(stray.rstCode, constants.NGHTTP2_NO_ERROR)
+    const [record] = held.rig.records
+    assert.deepEqual([record?.method, status[record?.code ?? 0]], ['unknown', code])
+    assert.match(JSON.stringify(held.rig.lines), new RegExp(`"code":"${code}"`))
     const next = post(session)
     next.end(frame(0, Buffer.from('now')))
     assert.equal(await grpcStatus(next), 'OK')
@@ -346,7 +367,7 @@ test('requests that are no calls have their turns too', async () => {
   client
     .resume()
     .write(Buffer.concat([greeting, ...call(1), ...Array.from({ length: 200 }, (_, i) => stray(i)), ...call(403)]))
-  await until('both calls are answered', () => rig.records.length === 2)
+  await until('both calls are answered', () => rig.records.filter(({ method }) => method === 'Echo').length === 2)
   const [first = 0, second = 0] = turnOf
   assert(second > first, 'the second call did not wait behind what is no call')
   client.destroy()

@@ -1,62 +1,97 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Source, Turns } from '../../src/server/turns.js'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { Turns } from '../../src/server/turns.js'
 
-/** What happened, in order. */
-function recorded() {
-  const events: string[] = []
-  const source = (name: string): Source => ({
-    stopReading: () => events.push(`${name} is not read`),
-    startReading: () => events.push(`${name} is read`),
-  })
-  return { events, source, nextTurn: () => new Promise<void>(resolve => setImmediate(resolve)) }
+/** Turns by a clock that only work moves. */
+function clocked() {
+  let nowMs = 0
+  const done: string[] = []
+  const turns = new Turns(() => nowMs)
+  return {
+    turns,
+    /** What was done since it was last asked. */
+    done: () => done.splice(0),
+    work: (name: string, ms: number) => () => {
+      done.push(name)
+      nowMs += ms
+    },
+  }
 }
 
-test('a caller begins so many calls in a turn, the others later and in order, and somebody else now', async () => {
-  const { events, source, nextTurn } = recorded()
-  const turns = new Turns()
-  const flood = source('flood')
-  const begun: number[] = []
-  for (let i = 0; i < 200; i++) turns.take('flooder', flood, () => begun.push(i))
-  const firstTurn = begun.length
-  assert(firstTurn > 0 && firstTurn < 100, `${firstTurn} of 200`)
-  assert.deepEqual(events, ['flood is not read'])
-  turns.take('somebody else', source('other'), () => events.push('somebody else'))
-  assert.deepEqual(events, ['flood is not read', 'somebody else'])
-  while (begun.length < 200) {
-    const before = begun.length
+const numbered = (count: number) => Array.from({ length: count }, (_, i) => `${i}`)
+
+test('a caller has so much done in a turn, the rest later and in its order, and somebody else all of his now', async () => {
+  const { turns, done, work } = clocked()
+  for (const name of numbered(40)) turns.take('flooder', work(name, 0.5))
+  const order = done()
+  assert(order.length > 0 && order.length < 20, `${order.length} in the first turn`)
+  const most = order.length
+  turns.take('somebody else', work('other', 0.5))
+  assert.deepEqual(done(), ['other'])
+  while (order.length < 40) {
     await nextTurn()
-    assert(begun.length - before <= firstTurn, `${begun.length - before} in one turn`)
-    assert(begun.length === 200 || !events.includes('flood is read'), 'read while its calls wait')
+    const now = done()
+    assert(now.length > 0 && now.length <= most, `${now.length} in one turn`)
+    order.push(...now)
   }
-  await nextTurn()
-  assert.deepEqual(
-    begun,
-    Array.from({ length: 200 }, (_, i) => i),
-  )
-  assert.deepEqual(events, ['flood is not read', 'somebody else', 'flood is read'])
+  assert.deepEqual(order, numbered(40))
 })
 
-test('the connections of a caller that were stopped are read again one a turn', async () => {
-  const { events, source, nextTurn } = recorded()
-  const turns = new Turns()
-  const sources = ['a', 'b', 'c'].map(source)
-  for (const one of sources) for (let i = 0; i < 100; i++) turns.pass('flooder', one)
-  assert.deepEqual(events.splice(0), ['a is not read', 'b is not read', 'c is not read'])
-  for (const name of ['a', 'b', 'c']) {
-    await nextTurn()
-    assert.deepEqual(events.splice(0), [`${name} is read`])
-  }
+test('what took longer than a turn has for a caller is paid for by the next ones', async () => {
+  const { turns, done, work } = clocked()
+  turns.take('flooder', work('long', 16))
+  turns.take('flooder', work('next', 0))
+  assert.deepEqual(done(), ['long'])
+  await nextTurn()
+  await nextTurn()
+  assert.deepEqual(done(), [])
+  while (done().length === 0) await nextTurn()
 })
 
-test('a turn that lasted long is followed by one of fewer calls', async () => {
-  const { source, nextTurn } = recorded()
-  const turns = new Turns()
-  let begun = 0
-  for (let i = 0; i < 300; i++) turns.take('flooder', source('flood'), () => begun++)
-  const first = begun
-  const until = performance.now() + 40
-  while (performance.now() < until);
+test('what comes of work is done after what waited before, and no deeper', async () => {
+  const { turns, done, work } = clocked()
+  let depth = 0
+  turns.take('caller', () => {
+    depth++
+    turns.take('caller', () => {
+      work('comes of it', 0)()
+      assert.equal(depth, 0)
+    })
+    depth--
+    work('work', 0)()
+  })
+  assert.deepEqual(done(), ['work', 'comes of it'])
+})
+
+test('what is charged for counts as if it had been done', async () => {
+  const { turns, done, work } = clocked()
+  turns.charge('flooder', 100)
+  turns.take('flooder', work('waits', 0))
+  turns.take('somebody else', work('other', 0))
   await nextTurn()
-  assert.equal(begun, first + first / 2)
+  assert.deepEqual(done(), ['other'])
+  while (done().length === 0) await nextTurn()
+})
+
+test('turns that last long are followed by turns with less for each', async () => {
+  const { turns, done, work } = clocked()
+  for (const name of numbered(400)) turns.take('flooder', work(name, 0.05))
+  const atFirst = done().length
+  for (let turn = 0; turn < 3; turn++) {
+    // Somebody else each time, who is done with.
+    turns.take(`busy ${turn}`, work('busy', 10))
+    done()
+    await nextTurn()
+  }
+  const later = done().length
+  assert(later > 0 && later < atFirst / 2, `${later} and not ${atFirst}`)
+})
+
+test('work that fails is the end of nothing else', async () => {
+  const { turns, done, work } = clocked()
+  assert.throws(() => turns.take('caller', () => assert.fail('broken')), /broken/)
+  turns.take('caller', work('next', 0))
+  assert.deepEqual(done(), ['next'])
+  await nextTurn()
 })

@@ -1,0 +1,86 @@
+import type { Socket } from 'node:net'
+import { Duplex } from 'node:stream'
+import type { Writer } from './writer.js'
+
+/** How long HTTP/2 may be at work on one piece, as far as can be told from the last one. */
+const mostPieceMs = 0.5
+const leastPieceBytes = 512
+const firstPieceBytes = 4_096
+const mostPieceBytes = 65_536
+
+/**
+ * A client's socket as HTTP/2 has it. By itself HTTP/2 takes all that comes of a socket, for as long as more comes, and many
+ * frames that cost time are seen by nobody else. Of this it gets a piece at a time, when `take` says that it is the
+ * caller's turn; until then the rest stays in the socket.
+ */
+export class Inlet extends Duplex {
+  readonly #socket: Socket
+  readonly #writer: Writer
+  readonly #take: (work: () => void) => void
+  #pieceBytes = firstPieceBytes
+  #hasRoom = false
+  #isWaiting = false
+
+  constructor(socket: Socket, writer: Writer, take: (work: () => void) => void) {
+    super()
+    this.#socket = socket
+    this.#writer = writer
+    this.#take = take
+    socket.on('readable', () => this.#look())
+    socket.once('end', () => this.push(null))
+    // What goes wrong with a connection is its end, and nobody's defect.
+    socket.on('error', () => {})
+    socket.once('close', () => this.destroy())
+  }
+
+  /** Whether something has come that has to wait for its turn. */
+  get isWaiting(): boolean {
+    return this.#isWaiting
+  }
+
+  override _read(): void {
+    this.#hasRoom = true
+    this.#look()
+  }
+
+  override _write(bytes: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    this.#socket.write(bytes, done)
+  }
+
+  override _writev(pieces: readonly { readonly chunk: Buffer }[], done: (error?: Error | null) => void): void {
+    const all = pieces.map(({ chunk }) => chunk)
+    this.#writer.write(this.#socket, all, done)
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    this.#socket.end(done)
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#socket.destroy()
+    done(error)
+  }
+
+  #look(): void {
+    if (this.#isWaiting || !this.#hasRoom) return
+    // At its end a socket says so only to who reads on.
+    if (this.#socket.readableLength === 0) this.#socket.read(0)
+    else {
+      this.#isWaiting = true
+      this.#take(() => this.#pass())
+    }
+  }
+
+  #pass(): void {
+    this.#isWaiting = false
+    if (this.destroyed) return
+    const piece: unknown = this.#socket.read(Math.min(this.#pieceBytes, this.#socket.readableLength))
+    if (!Buffer.isBuffer(piece)) return
+    const beganMs = performance.now()
+    this.#hasRoom = this.push(piece)
+    const tookMs = performance.now() - beganMs
+    if (tookMs > mostPieceMs) this.#pieceBytes = Math.max(leastPieceBytes, this.#pieceBytes / 2)
+    else if (tookMs < mostPieceMs / 4) this.#pieceBytes = Math.min(mostPieceBytes, this.#pieceBytes * 2)
+    this.#look()
+  }
+}
