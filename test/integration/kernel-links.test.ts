@@ -95,7 +95,9 @@ async function eventsDuring(
 }
 
 function kernelIsAtLeast(major: number, minor: number): boolean {
-  const [ours = 0, ourMinor = 0] = release().split('.').map(part => Number.parseInt(part, 10))
+  const [ours = 0, ourMinor = 0] = release()
+    .split('.')
+    .map(part => Number.parseInt(part, 10))
   return ours > major || (ours === major && ourMinor >= minor)
 }
 
