@@ -2,11 +2,10 @@ import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import type { Writer } from './writer.js'
 
-/** How long HTTP/2 may be at work on one piece, as far as can be told from the last one. */
+/** How long HTTP/2 may be at work on one piece, as far as can be told from the last one; a call may come in thirty bytes. */
 const mostPieceMs = 0.5
 const leastPieceBytes = 512
-const firstPieceBytes = 4_096
-const mostPieceBytes = 65_536
+const mostPieceBytes = 4_096
 
 /**
  * A client's socket as HTTP/2 has it. By itself HTTP/2 takes all that comes of a socket, for as long as more comes, and many
@@ -17,7 +16,7 @@ export class Inlet extends Duplex {
   readonly #socket: Socket
   readonly #writer: Writer
   readonly #take: (work: () => void) => void
-  #pieceBytes = firstPieceBytes
+  #pieceBytes = mostPieceBytes
   #hasRoom = false
   #isWaiting = false
 
