@@ -216,9 +216,15 @@ export class Gate {
               pass(metadata)
             })
           },
+          // Each message of a stream is work, as a call is.
+          onReceiveMessage: (message, pass) => {
+            if (method.requestStream) this.#begin(connection.caller.id, () => taken && pass(message))
+            else pass(message)
+          },
           onReceiveHalfClose: pass => {
             patience?.[Symbol.dispose]()
-            pass()
+            if (method.requestStream) this.#turns.take(connection.caller.id, () => taken && pass())
+            else pass()
           },
           // Of every call that began, however it ends, once the last of its answer is sent.
           onCancel: () => {

@@ -3,7 +3,14 @@ import { once } from 'node:events'
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from 'node:http2'
 import { connect } from 'node:net'
 import { test } from 'node:test'
-import { Client, credentials, type handleUnaryCall, Metadata, status } from '@grpc/grpc-js'
+import {
+  Client,
+  credentials,
+  type handleBidiStreamingCall,
+  type handleUnaryCall,
+  Metadata,
+  status,
+} from '@grpc/grpc-js'
 import { ErrorInfo } from '../../src/gen/google/rpc/error_details.js'
 import { Status } from '../../src/gen/google/rpc/status.js'
 import type { Limits } from '../../src/server/limits.js'
@@ -372,6 +379,49 @@ test('requests that are no calls have their turns too', async () => {
   assert(second > first, 'the second call did not wait behind what is no call')
   client.destroy()
   await gone
+})
+
+test('the messages of streams have their turns too, and are all heard', async () => {
+  const { path, ...carried } = echoService.echo
+  const ask = { ...carried, path: '/test.Echo/Ask', requestStream: true, responseStream: true } as const
+  let inTurn = 0
+  const perTurn: number[] = []
+  const heard: handleBidiStreamingCall<string, string> = stream => {
+    stream.on('data', () => {
+      if (inTurn++ > 0) return
+      setImmediate(() => {
+        perTurn.push(inTurn)
+        inTurn = 0
+      })
+    })
+    stream.on('end', () => stream.end())
+  }
+  await using rig = await startRig(server => server.addService({ ask }, { ask: heard }))
+  const codes = await Promise.all(
+    Array.from({ length: 200 }, async () => {
+      const stream = rig.client.makeBidiStreamRequest(
+        ask.path,
+        ask.requestSerialize,
+        ask.responseDeserialize,
+        new Metadata(),
+      )
+      const code = new Promise<status>(resolve =>
+        stream
+          .resume()
+          .on('error', () => {})
+          .on('status', sent => resolve(sent.code)),
+      )
+      for (let i = 0; i < 5; i++) stream.write('now')
+      stream.end()
+      return await code
+    }),
+  )
+  assert.deepEqual([...new Set(codes)], [status.OK])
+  assert.equal(
+    perTurn.reduce((sum, messages) => sum + messages, 0),
+    1_000,
+  )
+  assert(Math.max(...perTurn) <= 40, `${Math.max(...perTurn)} messages in one turn`)
 })
 
 test('a request whose rest the server does not read yet is not too slow', async () => {
