@@ -22,7 +22,7 @@ for (let i = 0; i < tests; i++) {
   const which = tests === 1 ? '' : `, ${i + 1} of ${tests}`
   laneTest(
     `whatever is killed or stopped amid eight callers, what was acknowledged holds, and nothing else is left${which}`,
-    { isLong: true, timeoutMs: 300_000 },
+    { isLong: true, timeoutMs: lane === 'userspace' ? 300_000 : 600_000 },
     async context => {
       const seed = seedOfRun() + i
       context.diagnostic(`OVS_BRIDGED_TEST_SEED=${seed}`)
