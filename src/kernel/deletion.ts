@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { constants } from 'node:os'
+import { releaseTaps } from './held-taps.js'
 import type { Deletion, Link, LinkTarget } from './link.js'
 import {
   encodeGroupDeletion,
@@ -37,6 +38,10 @@ export function removeLinks(context: WorkerContext, targets: readonly LinkTarget
     if (stopped()) break
     deleteOne(context, link, deletion)
   }
+  releaseTaps(
+    context,
+    [...targets, ...doomed].flatMap(({ index }) => index ?? []),
+  )
   return deletion
 }
 
