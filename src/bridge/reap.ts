@@ -63,10 +63,19 @@ export function markDefunct(transaction: OvsTransaction, taps: readonly KeptReco
   for (const { uuid } of taps) transaction.setKeys('QoS', uuid, 'external_ids', defunctMark())
 }
 
-/** Removes all that defunct taps left; answers with their names, sorted. Errors: as {@link reap}. */
+/**
+ * Removes all that defunct taps left; answers with their names, sorted. Those who ask for it at the same time take turns, group
+ * by group. Errors: as {@link reap}.
+ */
 export async function reapTaps(host: Host, call: Call): Promise<PortName[]> {
-  return await reap(host, [...host.records.defunct].sort(), call)
+  const inTurn: Turn = work => host.reapings.run('ports', call.signal, work)
+  return await reap(host, [...host.records.defunct].sort(), call, inTurn)
 }
+
+/** When a group of ports goes. */
+type Turn = (work: () => Promise<void>) => Promise<void>
+
+const atOnce: Turn = work => work()
 
 /**
  * Removes what is left of those of the taps that are defunct, a group of ports at a time, and returns when ovs-vswitchd has
@@ -74,7 +83,12 @@ export async function reapTaps(host: Host, call: Call): Promise<PortName[]> {
  *
  * Errors: `device-refused` when a device cannot be removed, once the others are gone; its tap then stays defunct.
  */
-export async function reap(host: Host, names: readonly PortName[], call: Call): Promise<PortName[]> {
+export async function reap(
+  host: Host,
+  names: readonly PortName[],
+  call: Call,
+  turn: Turn = atOnce,
+): Promise<PortName[]> {
   const isDefunct = (name: PortName) => host.records.defunct.has(name)
   const doomed = names.filter(isDefunct)
   if (doomed.length === 0) return []
@@ -82,7 +96,7 @@ export async function reap(host: Host, names: readonly PortName[], call: Call): 
   const failed = await deleteDevices(host, records, call)
   const gone = doomed.filter(name => failed.every(({ name: left }) => left !== name))
   for (const group of groups(host, gone)) {
-    await host.reapings.run('ports', call.signal, async () => {
+    await turn(async () => {
       const left = group.filter(isDefunct)
       if (left.length > 0) await reapGroup(host, left, call)
     })

@@ -220,6 +220,27 @@ laneTest(
 )
 
 laneTest(
+  'taps that many callers make anew under the names of defunct ones share transactions',
+  { only: 'userspace', looksInside: true },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { api, ovs } = bed
+    const { host } = bed.service.daemon
+    const taps = requests.slice(0, 20)
+    await api.createTaps({ taps })
+    await Promise.all(taps.map(({ tap }) => api.destroyTap({ tap })))
+    ovs.vswitchd.stop()
+    const before = host.committer.transactions
+    const made = Promise.all(taps.map(tap => api.createTap(tap)))
+    await until('all are on their way', () => host.inTheMaking.size === taps.length)
+    ovs.vswitchd.continue()
+    await made
+    const sent = host.committer.transactions - before
+    assert(sent < 10, `${sent} transactions`)
+  },
+)
+
+laneTest(
   'once sixty-four taps are defunct their ports go by themselves, no more than that many at a time',
   { looksInside: true },
   async context => {
