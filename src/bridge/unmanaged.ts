@@ -84,7 +84,7 @@ export async function destroyUnmanagedBridge(host: Host, name: BridgeName, call:
   await removeLeft(host, internal, call)
 }
 
-/** The userspace datapath's devices are persistent: an ovs-vswitchd that was killed before it removed them has left them. */
+/** An ovs-vswitchd that was killed before it removed them has left them. */
 async function removeLeft(host: Host, names: readonly string[], call: Call): Promise<void> {
   const links = await linksNamed(host, names, call)
   const left = links.filter(({ name, tun, alias }) => {
@@ -100,7 +100,10 @@ async function removeLinks(host: Host, links: readonly Link[]): Promise<void> {
   if (refused !== undefined) throw deviceRefused(refused)
 }
 
-/** Tells the internal interfaces, whose devices Open vSwitch had made. */
+/**
+ * Tells the internal interfaces of a userspace datapath, whose devices are persistent. The kernel's leaves a tap alone that
+ * has the name of one.
+ */
 function bridgeRemoval(host: Host, name: BridgeName): Part<readonly string[]> {
   return {
     owns: [name],
@@ -119,6 +122,7 @@ function bridgeRemoval(host: Host, name: BridgeName): Part<readonly string[]> {
       }
       transaction.wait('Bridge', row._uuid, { external_ids: row.external_ids, ports: row.ports })
       deleteBridgeRow(transaction, replica, row)
+      if (row.datapath_type !== 'netdev') return () => []
       const interfaces = ports.flatMap(port => port.interfaces).flatMap(uuid => replica.get('Interface', uuid) ?? [])
       const internal = interfaces.filter(({ type }) => type === 'internal').map(({ name: device }) => device)
       return () => internal

@@ -45,6 +45,19 @@ laneTest('what somebody has left goes, with its port or without one', {}, async 
   assert.equal(findLink('lent'), undefined, 'a device that was given back is still there')
 })
 
+laneTest(
+  "a tap stays whose name an internal port of somebody's bridge could not have",
+  { only: 'kernel' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    await leaveTuntap('machine')
+    await addForeignBridge(bed.ovs, 'foreign', [{ name: 'machine', type: 'internal' }])
+    await bed.api.destroyUnmanagedBridge({ bridge: 'foreign' })
+    assert(!(await hasPort(bed, 'machine')))
+    assert.notEqual(findLink('machine'), undefined)
+  },
+)
+
 laneTest('a tap whose record somebody has deleted can be cleaned up', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   await bed.api.createTap({ tap: 'tap0' })
