@@ -25,6 +25,8 @@ export class Inlet extends Duplex {
     this.#socket = socket
     this.#writer = writer
     this.#take = take
+    // While HTTP/2 takes nothing nothing is held for it here: it would get all of that at once, and in nobody's turn.
+    this.on('resume', () => this.#look())
     socket.on('readable', () => this.#look())
     socket.once('end', () => this.push(null))
     // What goes wrong with a connection is its end, and nobody's defect.
@@ -39,7 +41,8 @@ export class Inlet extends Duplex {
 
   override _read(): void {
     this.#hasRoom = true
-    this.#look()
+    // What is passed on before this returns is held as well.
+    process.nextTick(() => this.#look())
   }
 
   override _write(bytes: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
@@ -61,7 +64,7 @@ export class Inlet extends Duplex {
   }
 
   #look(): void {
-    if (this.#isWaiting || !this.#hasRoom) return
+    if (this.#isWaiting || !this.#hasRoom || this.readableFlowing !== true) return
     // At its end a socket says so only to who reads on.
     if (this.#socket.readableLength === 0) this.#socket.read(0)
     else {
@@ -72,7 +75,7 @@ export class Inlet extends Duplex {
 
   #pass(): void {
     this.#isWaiting = false
-    if (this.destroyed) return
+    if (this.destroyed || this.readableFlowing !== true) return
     const piece: unknown = this.#socket.read(Math.min(this.#pieceBytes, this.#socket.readableLength))
     if (!Buffer.isBuffer(piece)) return
     const beganMs = performance.now()

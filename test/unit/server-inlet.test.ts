@@ -8,12 +8,14 @@ import { until } from '../support/until.js'
 
 interface Pair extends AsyncDisposable {
   readonly client: Socket
+  /** The server's end of it. */
+  readonly socket: Socket
   readonly inlet: Inlet
   /** Lets what waits for its turn have one; whether there was any. */
   turn(): boolean
 }
 
-async function openPair(): Promise<Pair> {
+async function openPair(take?: (work: () => void) => void): Promise<Pair> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()
@@ -22,9 +24,10 @@ async function openPair(): Promise<Pair> {
   const client = connect(address.port, '127.0.0.1')
   const [socket] = (await accepted) as [Socket]
   const waiting: (() => void)[] = []
-  const inlet = new Inlet(socket, new Writer(), work => waiting.push(work))
+  const inlet = new Inlet(socket, new Writer(), take ?? (work => waiting.push(work)))
   return {
     client,
+    socket,
     inlet,
     turn: () => {
       const work = waiting.shift()
@@ -79,6 +82,45 @@ test('a client that nobody has asked for more waits in its socket', async () => 
     pair.turn()
     return bytes().length === 5_000_000
   })
+})
+
+test('what has come while nothing was taken has its turns too', async () => {
+  await using pair = await openPair()
+  const { bytes } = listen(pair.inlet)
+  const sent = Buffer.from(Array.from({ length: 100_000 }, (_, i) => i % 251))
+  pair.client.write(sent)
+  await until('something waits', () => pair.inlet.isWaiting)
+  pair.inlet.pause()
+  while (pair.turn());
+  assert.equal(pair.inlet.readableLength, 0)
+  pair.inlet.resume()
+  await until('it waits again', () => pair.inlet.isWaiting)
+  assert.equal(bytes().length, 0)
+  await until('all has come', () => {
+    pair.turn()
+    return bytes().length === sent.length
+  })
+  assert(bytes().equals(sent))
+})
+
+test('nothing is passed on but in a turn, one that begins at once too, when what takes it stops again and again', async () => {
+  let inTurn = false
+  await using pair = await openPair(work => {
+    inTurn = true
+    work()
+    inTurn = false
+  })
+  pair.client.write(Buffer.alloc(300_000))
+  await until('it has begun to come', () => pair.socket.readableLength > 0)
+  let [total, outside] = [0, 0]
+  pair.inlet.on('data', (piece: Buffer) => {
+    total += piece.length
+    if (!inTurn) outside += piece.length
+    pair.inlet.pause()
+    setImmediate(() => pair.inlet.resume())
+  })
+  await until('all has come', () => total === 300_000)
+  assert.equal(outside, 0)
 })
 
 test('pieces that take long get smaller, and larger again', async () => {
