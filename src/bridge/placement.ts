@@ -161,7 +161,14 @@ export async function awaitPlacements(
   placements: readonly Placement[],
   call: Call,
 ): Promise<Tap[]> {
-  await host.committer.applied(receipt, call)
+  await realised(host, receipt, () => expectPlaced(host, placements, call), call)
+  for (const { record } of placements) {
+    await unlessSuperseded(host, record, () => host.qos.ensure(record.name, call))
+  }
+  return placements.map(({ record }) => placedTap(host, record))
+}
+
+async function expectPlaced(host: Host, placements: readonly Placement[], call: Call): Promise<Expected[]> {
   const expected: Expected[] = []
   for (const { record, ifindex } of placements) {
     const { name, backing } = record
@@ -171,11 +178,7 @@ export async function awaitPlacements(
     const isRaised = backing.kind === 'host'
     expected.push({ name, ifindex: index, isRaised, isSuperseded: () => isSuperseded(host, record) })
   }
-  await realised(host, receipt, expected, call)
-  for (const { record } of placements) {
-    await unlessSuperseded(host, record, () => host.qos.ensure(record.name, call))
-  }
-  return placements.map(({ record }) => placedTap(host, record))
+  return expected
 }
 
 /** {@link awaitPlacements} of one. */
