@@ -255,7 +255,8 @@ laneTest(
     await until('fewer are left', async () => (await bed.ovs.select('Port')).length - 1 < 64)
     await bed.api.reapTaps()
     assert.equal((await bed.ovs.select('Port')).length, 1)
-    assert.equal(Math.max(...portsGone), 64)
+    const most = Math.max(...portsGone)
+    assert(most <= 64, `${most} at a time`)
   },
 )
 
