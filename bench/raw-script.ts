@@ -1,5 +1,4 @@
 import { createConnection } from 'node:net'
-import { releaseTaps } from '../src/kernel/held-taps.js'
 import type { TapSpec } from '../src/kernel/link.js'
 import { parseLinkName } from '../src/kernel/names.js'
 import { NETLINK_ROUTE, openNetlinkSocket } from '../src/kernel/netlink/socket.js'
@@ -27,11 +26,9 @@ export async function openRawScript({ ovs }: World): Promise<Script & Disposable
   const database = await openDatabase(ovs.endpoint.slice('unix:'.length))
   const [found] = await database.transact([{ op: 'select', table: 'Bridge', where: [['name', '==', 'br0']] }])
   const bridge = firstRow(found)['_uuid']
-  const context = { syscalls, route: route.value, held: new Map<number, number>() }
   const addTaps = async (taps: readonly string[]) => {
-    createTaps(context, taps.map(specOf), newStage())
+    createTaps({ syscalls, route: route.value }, taps.map(specOf), newStage())
     const results = await database.transact([...taps.flatMap(tap => rowsOf(tap, bridge)), ...bumpEpoch])
-    releaseTaps(context, [...context.held.keys()])
     await database.reached(Number(firstRow(results.at(-1))['next_cfg']))
   }
   return {

@@ -8,36 +8,12 @@ import type { PlacedRecord, Placement } from './placement.js'
 import { BridgeError } from './problem.js'
 import type { UndoStep } from './undo.js'
 
-/** As {@link makeHeldDevices}, and anybody can use them. */
-export async function makeDevices(
-  host: Host,
-  names: readonly PortName[],
-  read: () => readonly PlacedRecord[],
-  call: Call,
-  undo: (step: UndoStep) => void,
-): Promise<Placement[]> {
-  const placements = await makeHeldDevices(host, names, read, call, undo)
-  await releaseDevices(host, placements)
-  return placements
-}
-
-/** Lets go of devices that were made, though the call may have ended. */
-export async function releaseDevices(host: Host, placements: readonly Placement[]): Promise<void> {
-  const indexes = placements.flatMap(({ record, ifindex }) =>
-    record.backing.kind === 'tuntap' && ifindex !== undefined ? [ifindex] : [],
-  )
-  if (indexes.length > 0) await host.kernel.releaseTaps(indexes, host.lifetime)
-}
-
 /**
  * Makes the devices that stand behind taps of these names, once nothing of theirs is on its way: all, or none once `undo` has
  * run, except of taps whose records stand by then: those are another call's business. `read` tells what they are to be by
  * then, or throws. A container's record comes back with the MAC that its peer has got. Host taps have none yet.
- *
- * Nobody can attach to those of tuntap taps before {@link releaseDevices}. To let go of one takes as long as to make one, and
- * would keep others waiting whose devices go into the same transaction.
  */
-export async function makeHeldDevices(
+export async function makeDevices(
   host: Host,
   names: readonly PortName[],
   read: () => readonly PlacedRecord[],

@@ -1,5 +1,5 @@
 import type { Call } from './call.js'
-import { makeHeldDevices, releaseDevices } from './device.js'
+import { makeDevices } from './device.js'
 import type { Host } from './host.js'
 import { holderOf, managedBridge, type Tap } from './inventory.js'
 import type { NameSeries } from './name-series.js'
@@ -67,17 +67,11 @@ async function createNamed(host: Host, wanted: readonly PlacedRecord[], call: Ca
       refuse()
       return wanted
     }
-    const placements = await makeHeldDevices(host, names, read, call, undo)
+    const placements = await makeDevices(host, names, read, call, undo)
     const part = { ...placing(host, placements, refuse), place }
-    const committed = committing(host, part, call, undo, withdrawal(host, placements))
-    const released = committed.catch(() => undefined).then(() => releaseDevices(host, placements))
-    // It is awaited below, unless the call fails before.
-    released.catch(() => undefined)
-    const receipt = await committed
+    const receipt = await committing(host, part, call, undo, withdrawal(host, placements))
     release()
-    const taps = await awaitPlacements(host, receipt, placements, call)
-    await released
-    return taps
+    return await awaitPlacements(host, receipt, placements, call)
   })
 }
 

@@ -1,6 +1,5 @@
 import { randomInt } from 'node:crypto'
 import { constants } from 'node:os'
-import { releaseTaps } from './held-taps.js'
 import type { Deletion, Link, LinkTarget } from './link.js'
 import {
   encodeGroupDeletion,
@@ -38,10 +37,6 @@ export function removeLinks(context: WorkerContext, targets: readonly LinkTarget
     if (stopped()) break
     deleteOne(context, link, deletion)
   }
-  releaseTaps(
-    context,
-    [...targets, ...doomed].flatMap(({ index }) => index ?? []),
-  )
   return deletion
 }
 

@@ -28,12 +28,9 @@ import { watchLinks, watchQdiscs } from './watch.js'
 export interface Kernel extends AsyncDisposable {
   /**
    * Makes persistent taps, up, without the host's own ARP and IPv6 traffic. All or none: at the first failure those made
-   * are deleted, and the problem carries the index of its spec. Nobody else can attach to them (EBUSY) until they are released
-   * or deleted.
+   * are deleted, and the problem carries the index of its spec.
    */
   createTaps(specs: readonly TapSpec[], signal: AbortSignal): Promise<Link[]>
-  /** Lets go of taps that `createTaps` has made, by their indexes; of others nothing happens. */
-  releaseTaps(indexes: readonly number[], signal: AbortSignal): Promise<void>
   /** Makes a veth pair with its peer, up, inside another namespace, which is never entered. */
   createVeth(spec: VethSpec, signal: AbortSignal): Promise<Veth>
   /** By its very name; alternative names do not count. */
@@ -78,7 +75,6 @@ export async function openKernel(): Promise<Kernel> {
 
   return {
     createTaps: (specs, signal) => channel.call('createTaps', specs, signal),
-    releaseTaps: (indexes, signal) => channel.call('releaseTaps', indexes, signal),
     createVeth: (spec, signal) => channel.call('createVeth', spec, signal),
     getLink: (name, signal) => channel.call('getLink', name, signal),
     listLinks: signal => channel.call('listLinks', undefined, signal),

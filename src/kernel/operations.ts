@@ -16,7 +16,6 @@ import type {
 /** What the worker can be asked, and what it answers. */
 export interface Operations {
   readonly createTaps: { readonly request: readonly TapSpec[]; readonly reply: Link[] }
-  readonly releaseTaps: { readonly request: readonly number[]; readonly reply: undefined }
   readonly createVeth: { readonly request: VethSpec; readonly reply: Veth }
   readonly getLink: { readonly request: string; readonly reply: Link | undefined }
   readonly listLinks: { readonly request: undefined; readonly reply: Link[] }

@@ -2,7 +2,6 @@ import { constants } from 'node:os'
 import { littleEndian, viewOf } from '../lib/byte-order.js'
 import { removeLinks } from './deletion.js'
 import { KernelError, type Where } from './errors.js'
-import { holdTap } from './held-taps.js'
 import type { Link, TapSpec } from './link.js'
 import { encodeLinkChange, RTM_SETLINK } from './netlink/link-message.js'
 import {
@@ -23,7 +22,6 @@ const tunPath = '/dev/net/tun'
 const TUNSETIFF = 0x400454ca
 const TUNSETPERSIST = 0x400454cb
 const TUNSETOWNER = 0x400454cc
-const TUNSETCARRIER = 0x400454e2
 const IFF_TAP = 0x0002
 const IFF_MULTI_QUEUE = 0x0100
 const IFF_NO_PI = 0x1000
@@ -35,7 +33,7 @@ const O_CLOEXEC = 0o2000000
 const ifreqBytes = 40
 const ifrFlagsOffset = 16
 
-/** Makes all of them or none. They are held until they are released. */
+/** Makes all of them or none. */
 export function createTaps(context: WorkerContext, specs: readonly TapSpec[], stage: Int32Array): Outcome<Link[]> {
   const made: Link[] = []
   const undo = () => {
@@ -57,39 +55,26 @@ export function createTaps(context: WorkerContext, specs: readonly TapSpec[], st
 /**
  * The device lives only as long as its descriptor until TUNSETPERSIST; by then it carries its alias, so that no crash
  * leaves one without. While it is down nobody is told of what is set: two link events, its birth and its going up, and one
- * more for an MTU. A carrier that goes the kernel takes its time to notice (linkwatch), and tells of when the device is up
- * by then. Since Linux 6.8 it notices when it is asked for the device: so it is asked before.
+ * more for an MTU. Closing the descriptor takes the carrier away, which the kernel takes its time to notice (linkwatch), and
+ * tells of when the device is up by then. Since Linux 6.8 it notices when it is asked for the device: so it is asked before.
  */
 function createTap(context: WorkerContext, spec: TapSpec, where: Where): Link {
-  const index = bearTap(context, spec, where)
+  const { syscalls, route } = context
+  const index = withTunDevice(context, where, fd => {
+    attach(context, fd, spec, where)
+    const born = syscalls.if_nametoindex(spec.name)
+    if (born < 0) throw refused(-born, 'if_nametoindex', where)
+    const { alias, mtuBytes } = spec
+    setSilently(context, born, { alias, ...(mtuBytes !== undefined && { mtuBytes }) }, where)
+    ioctl(context, fd, TUNSETPERSIST, 1, where)
+    return born
+  })
   try {
     const link = readLink(context, index, where)
-    consented(context.route.request({ type: RTM_SETLINK, payload: encodeLinkChange(index, forSwitch) }), where)
+    consented(route.request({ type: RTM_SETLINK, payload: encodeLinkChange(index, forSwitch) }), where)
     return { ...link, ...forSwitch }
   } catch (error) {
-    removeLinks(context, [{ name: spec.name, index }])
-    throw error
-  }
-}
-
-/** A device that is down, held by its descriptor. */
-function bearTap(context: WorkerContext, spec: TapSpec, where: Where): number {
-  const { syscalls } = context
-  const fd = syscalls.open(tunPath, O_RDWR | O_CLOEXEC)
-  if (fd < 0) throw tunError(-fd, where)
-  try {
-    attach(context, fd, spec, where)
-    const index = syscalls.if_nametoindex(spec.name)
-    if (index < 0) throw refused(-index, 'if_nametoindex', where)
-    const { alias, mtuBytes } = spec
-    setSilently(context, index, { alias, ...(mtuBytes !== undefined && { mtuBytes }) }, where)
-    ioctl(context, fd, TUNSETPERSIST, 1, where)
-    // As it will be without us. A kernel that does not know this (before Linux 4.20) takes the carrier away at the end.
-    syscalls.ioctl(fd, TUNSETCARRIER, new Uint8Array(Int32Array.BYTES_PER_ELEMENT))
-    holdTap(context, index, fd)
-    return index
-  } catch (error) {
-    syscalls.close(fd)
+    removeLinks({ syscalls, route }, [{ name: spec.name, index }])
     throw error
   }
 }
@@ -106,6 +91,16 @@ function attach(context: WorkerContext, fd: number, spec: TapSpec, where: Where)
 function ioctl({ syscalls }: WorkerContext, fd: number, request: number, argument: number, where: Where): void {
   const result = syscalls.ioctl(fd, request, argument)
   if (result < 0) throw refused(-result, request === TUNSETOWNER ? 'TUNSETOWNER' : 'TUNSETPERSIST', where)
+}
+
+function withTunDevice<T>({ syscalls }: WorkerContext, where: Where, use: (fd: number) => T): T {
+  const fd = syscalls.open(tunPath, O_RDWR | O_CLOEXEC)
+  if (fd < 0) throw tunError(-fd, where)
+  try {
+    return use(fd)
+  } finally {
+    syscalls.close(fd)
+  }
 }
 
 function tunError(errno: number, where: Where): KernelError {

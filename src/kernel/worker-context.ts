@@ -21,8 +21,6 @@ export interface WorkerContext {
   readonly syscalls: Syscalls
   /** Of the namespace in which the Kernel was opened. */
   readonly route: NetlinkSocket
-  /** Descriptors of taps that were made and not released yet, by the device's index. */
-  readonly held: Map<number, number>
 }
 
 /** What an operation answers, and how to take it back when nobody waits for the answer any more. */

@@ -2,7 +2,6 @@ import { parentPort } from 'node:worker_threads'
 import { loadSyscalls } from '../lib/syscall.js'
 import { deleteLinks } from './deletion.js'
 import { KernelError, type KernelProblem } from './errors.js'
-import { releaseTaps } from './held-taps.js'
 import { encodeLinkChange, RTM_SETLINK } from './netlink/link-message.js'
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink/socket.js'
 import {
@@ -40,10 +39,6 @@ type Handlers = {
 
 const handlers: Handlers = {
   createTaps,
-  releaseTaps: (context, indexes) => {
-    releaseTaps(context, indexes)
-    return { value: undefined }
-  },
   createVeth,
   getLink: (context, name) => ({ value: findLink(context, name, 'getLink') }),
   listLinks: context => ({ value: dumpLinks(context, 'listLinks', true) }),
@@ -96,7 +91,7 @@ function openContext(): WorkerContext {
   const syscalls = loadSyscalls()
   const route = openNetlinkSocket(syscalls, NETLINK_ROUTE)
   if (!route.ok) throw refused(route.errno, 'netlink socket', { operation: 'openKernel' })
-  return { syscalls, route: route.value, held: new Map() }
+  return { syscalls, route: route.value }
 }
 
 function start(): void {
@@ -109,7 +104,6 @@ function start(): void {
     const context = openContext()
     port.on('message', (message: WorkerMessage) => {
       if (message.type === 'close') {
-        releaseTaps(context, [...context.held.keys()])
         context.route[Symbol.dispose]()
         port.close()
         return

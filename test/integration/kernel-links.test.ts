@@ -15,10 +15,8 @@ import {
   type TapSpec,
   type VethSpec,
 } from '../../src/kernel/index.js'
-import { tunDescriptors } from '../support/descriptors.js'
 import { laneTest } from '../support/lane.js'
 import { createNamespace, enterNamespace } from '../support/namespace.js'
-import { openTapDevice } from '../support/tap-device.js'
 import { until } from '../support/until.js'
 
 /** A kernel over an empty namespace; threads begin in the namespace of the thread that starts them. */
@@ -126,19 +124,6 @@ laneTest('a tap is made as it was asked for', anyKernel, () =>
       },
     )
     assert.deepEqual(await kernel.getLink('tap0', deadline()), made)
-  }),
-)
-
-laneTest('nobody attaches to a tap before it is released, and one that is deleted is held no more', anyKernel, () =>
-  inNewNamespace(async kernel => {
-    const [first, second] = await kernel.createTaps([tap('tap0'), tap('tap1')], deadline())
-    assert.ok(first !== undefined && second !== undefined)
-    assert.throws(() => openTapDevice('tap0'), /EBUSY/)
-    await kernel.releaseTaps([first.index], deadline())
-    closeSync(openTapDevice('tap0'))
-    assert.equal(tunDescriptors(), 1)
-    await kernel.deleteLinks([second], deadline())
-    assert.equal(tunDescriptors(), 0)
   }),
 )
 

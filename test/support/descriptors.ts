@@ -1,22 +1,9 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import koffi from 'koffi'
 
 /** How many descriptors this process has open. */
 export function openDescriptors(): number {
   return readdirSync('/proc/self/fd').length
-}
-
-/** How many of them are of tun or tap devices. */
-export function tunDescriptors(): number {
-  const target = (fd: string) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`)
-    } catch {
-      // The one that lists them is closed by now.
-      return ''
-    }
-  }
-  return readdirSync('/proc/self/fd').filter(fd => target(fd) === '/dev/net/tun').length
 }
 
 /** How many packet(7) sockets there are in the namespace of this thread; the first line is a heading. */
