@@ -6,6 +6,8 @@ import type { Writer } from './writer.js'
 const mostPieceMs = 0.5
 const leastPieceBytes = 512
 const mostPieceBytes = 4_096
+/** What is held beside what a socket reads by itself. */
+const mostHeldBytes = 16_384
 
 /**
  * A client's socket as HTTP/2 has it. By itself HTTP/2 takes all that comes of a socket, for as long as more comes, and many
@@ -19,16 +21,21 @@ export class Inlet extends Duplex {
   #pieceBytes = mostPieceBytes
   #hasRoom = false
   #isWaiting = false
+  /** What has come while HTTP/2 took nothing, which then has its turns too. */
+  #held: Buffer = Buffer.alloc(0)
 
   constructor(socket: Socket, writer: Writer, take: (work: () => void) => void) {
     super()
     this.#socket = socket
     this.#writer = writer
     this.#take = take
-    // While HTTP/2 takes nothing nothing is held for it here: it would get all of that at once, and in nobody's turn.
+    // A stream would pass on at once what it holds by then, in nobody's turn.
     this.on('resume', () => this.#look())
     socket.on('readable', () => this.#look())
-    socket.once('end', () => this.push(null))
+    socket.once('end', () => {
+      this.#held = Buffer.alloc(0)
+      this.push(null)
+    })
     // What goes wrong with a connection is its end, and nobody's defect.
     socket.on('error', () => {})
     socket.once('close', () => this.destroy())
@@ -64,25 +71,44 @@ export class Inlet extends Duplex {
   }
 
   #look(): void {
-    if (this.#isWaiting || !this.#hasRoom || this.readableFlowing !== true) return
+    if (this.#isWaiting || !this.#hasRoom) return
+    if (this.readableFlowing !== true) this.#hold()
     // At its end a socket says so only to who reads on.
-    if (this.#socket.readableLength === 0) this.#socket.read(0)
+    else if (this.#held.length === 0 && this.#socket.readableLength === 0) this.#socket.read(0)
     else {
       this.#isWaiting = true
       this.#take(() => this.#pass())
     }
   }
 
+  /** HTTP/2 may take nothing any more, and the client be gone: without reading on nobody would notice. */
+  #hold(): void {
+    if (this.#held.length >= mostHeldBytes) return
+    const more: unknown = this.#socket.read()
+    if (Buffer.isBuffer(more)) this.#held = Buffer.concat([this.#held, more])
+  }
+
   #pass(): void {
     this.#isWaiting = false
-    if (this.destroyed || this.readableFlowing !== true) return
-    const piece: unknown = this.#socket.read(Math.min(this.#pieceBytes, this.#socket.readableLength))
-    if (!Buffer.isBuffer(piece)) return
-    const beganMs = performance.now()
-    this.#hasRoom = this.push(piece)
-    const tookMs = performance.now() - beganMs
-    if (tookMs > mostPieceMs) this.#pieceBytes = Math.max(leastPieceBytes, this.#pieceBytes / 2)
-    else if (tookMs < mostPieceMs / 4) this.#pieceBytes = Math.min(mostPieceBytes, this.#pieceBytes * 2)
+    if (this.destroyed) return
+    const piece = this.readableFlowing === true ? this.#next() : undefined
+    if (piece !== undefined) {
+      const beganMs = performance.now()
+      this.#hasRoom = this.push(piece)
+      const tookMs = performance.now() - beganMs
+      if (tookMs > mostPieceMs) this.#pieceBytes = Math.max(leastPieceBytes, this.#pieceBytes / 2)
+      else if (tookMs < mostPieceMs / 4) this.#pieceBytes = Math.min(mostPieceBytes, this.#pieceBytes * 2)
+    }
     this.#look()
+  }
+
+  #next(): Buffer | undefined {
+    if (this.#held.length > 0) {
+      const piece = this.#held.subarray(0, this.#pieceBytes)
+      this.#held = this.#held.subarray(piece.length)
+      return piece
+    }
+    const piece: unknown = this.#socket.read(Math.min(this.#pieceBytes, this.#socket.readableLength))
+    return Buffer.isBuffer(piece) ? piece : undefined
   }
 }
