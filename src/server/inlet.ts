@@ -41,9 +41,10 @@ export class Inlet extends Duplex {
     socket.once('close', () => this.destroy())
   }
 
-  /** Whether something has come that has to wait for its turn. */
+  /** Whether something has come that has to wait for its turn, and not for a client that takes nothing. */
   get isWaiting(): boolean {
-    return this.#isWaiting
+    const hasMore = this.#held.length > 0 || this.#socket.readableLength > 0
+    return this.#isWaiting || (hasMore && this.#socket.writableLength === 0)
   }
 
   override _read(): void {
