@@ -13,6 +13,7 @@ import type { Calls, Refused } from './call.js'
 import type { Caller } from './caller.js'
 import { includesRole, type Role } from './door.js'
 import { Inlet } from './inlet.js'
+import { takeLateStreams } from './late-streams.js'
 import { type Limits, Rate, Share } from './limits.js'
 import { complaint, refusals } from './refusals.js'
 import type { Failure } from './status.js'
@@ -79,6 +80,7 @@ export class Gate {
     this.#calls = new Share(calls)
     this.#streams = new Share(streams)
     endStrays(options.server)
+    takeLateStreams(options.server)
   }
 
   /** Connections that are open, those without a place included. */

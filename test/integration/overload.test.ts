@@ -21,6 +21,7 @@ const lasting: readonly Attack[] = [
   'huge-headers',
   'never-reading',
   'calls',
+  'goodbyes',
   'many-unknown-frames',
 ]
 

@@ -114,6 +114,18 @@ const others = {
       for (const socket of sockets) if (!socket.destroyed) socket.write(piece)
     })
   },
+  /** Calls after a goodbye, while another is open: what Node.js does with them by itself spoils its memory. */
+  goodbyes: path =>
+    forEver(16, async () => {
+      const socket = await open(path)
+      const closed = new Promise(resolve => socket.once('close', resolve))
+      const goodbye = frame('goaway', 0, 0, Buffer.alloc(8))
+      const late = repeatedWith(50, 3, id => frame('headers', 5, id, callBlock(list)))
+      socket.resume().write(Buffer.concat([greeting, frame('headers', 4, 1, callBlock(list)), goodbye, late]))
+      await Promise.race([closed, delay(40)])
+      socket.destroy()
+      await closed
+    }),
   connections: path =>
     forEver(64, async () => {
       const socket = await open(path)

@@ -9,6 +9,7 @@ const types = {
   reset: 3,
   settings: 4,
   ping: 6,
+  goaway: 7,
   window: 8,
   continuation: 9,
   /** Of no RFC: who does not know it passes it over. */
