@@ -66,7 +66,7 @@ export async function addBond(host: Host, spec: BondSpec, call: Call): Promise<B
   return await undoingOnFailure(host, call, async undo => {
     const part = bonding(host, { ...spec, name, record })
     const receipt = await committing(host, part, call, undo, withdrawal(host, name, record))
-    await realised(host, receipt, async () => expected, call)
+    await realised(host, receipt, expected, call)
     return bondView(host, bondOn(host, spec.bridge, name))
   })
 }

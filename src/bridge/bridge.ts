@@ -43,7 +43,7 @@ async function createBridge(host: Host, name: BridgeName, call: Call): Promise<B
   return await undoingOnFailure(host, call, async undo => {
     const id = randomId()
     const receipt = await committing(host, insertion(host, name, id), call, undo, withdrawal(name, id))
-    await realised(host, receipt, async () => [{ name, ifindex: undefined }], call)
+    await realised(host, receipt, [{ name, ifindex: undefined }], call)
     await markBridgeDevice(host, name, call)
     return getBridge(host, name)
   })

@@ -44,7 +44,7 @@ export async function createCapturePort(
     await host.kernel.setLink(name, { silent: true }, call.signal)
     await host.kernel.setLink(name, { up: true }, call.signal)
   }
-  await realised(host, receipt, async () => [{ name, ifindex: undefined, isRaised: true }], call)
+  await realised(host, receipt, [{ name, ifindex: undefined, isRaised: true }], call)
   return name
 }
 

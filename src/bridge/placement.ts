@@ -161,14 +161,7 @@ export async function awaitPlacements(
   placements: readonly Placement[],
   call: Call,
 ): Promise<Tap[]> {
-  await realised(host, receipt, () => expectPlaced(host, placements, call), call)
-  for (const { record } of placements) {
-    await unlessSuperseded(host, record, () => host.qos.ensure(record.name, call))
-  }
-  return placements.map(({ record }) => placedTap(host, record))
-}
-
-async function expectPlaced(host: Host, placements: readonly Placement[], call: Call): Promise<Expected[]> {
+  await host.committer.applied(receipt, call)
   const expected: Expected[] = []
   for (const { record, ifindex } of placements) {
     const { name, backing } = record
@@ -178,7 +171,11 @@ async function expectPlaced(host: Host, placements: readonly Placement[], call: 
     const isRaised = backing.kind === 'host'
     expected.push({ name, ifindex: index, isRaised, isSuperseded: () => isSuperseded(host, record) })
   }
-  return expected
+  await realised(host, receipt, expected, call)
+  for (const { record } of placements) {
+    await unlessSuperseded(host, record, () => host.qos.ensure(record.name, call))
+  }
+  return placements.map(({ record }) => placedTap(host, record))
 }
 
 /** {@link awaitPlacements} of one. */

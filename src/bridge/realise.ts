@@ -27,22 +27,20 @@ const gracesMs = [1_000, 1_000]
 
 /**
  * Resolves when ovs-vswitchd has applied the receipt and each interface has an OpenFlow port, no error, and the kernel's
- * own device. What is expected is looked at again before each try, since ovs-vswitchd may have made a device of its own
- * anew meanwhile. Errors: the call's deadline or cancellation; `not-realised` with what Open vSwitch says; `busy` when somebody
+ * own device. Errors: the call's deadline or cancellation; `not-realised` with what Open vSwitch says; `busy` when somebody
  * has taken an interface out of the database meanwhile.
  */
 export async function realised(
   host: Host,
   receipt: Receipt<unknown>,
-  look: () => Promise<readonly Expected[]>,
+  interfaces: readonly Expected[],
   call: Call,
 ): Promise<void> {
   await host.committer.applied(receipt, call)
   for (const graceMs of gracesMs) {
-    if (await haveSucceeded(host, await look(), graceMs, call)) return
+    if (await haveSucceeded(host, interfaces, graceMs, call)) return
     await reconfigure(host, call)
   }
-  const interfaces = await look()
   if (!(await haveSucceeded(host, interfaces, 0, call))) throw notRealised(host, interfaces)
 }
 

@@ -41,7 +41,7 @@ export async function addUplink(host: Host, uplink: Uplink, terms: UplinkTerms, 
       const port = replica.find('Port', 'name', name)
       if (port !== undefined && idOf(port.external_ids) === id) removePorts(transaction, replica, [port])
     })
-    await realised(host, receipt, async () => [{ name, ifindex }], call)
+    await realised(host, receipt, [{ name, ifindex }], call)
   })
 }
 
