@@ -164,12 +164,13 @@ export async function awaitPlacements(
   await host.committer.applied(receipt, call)
   const expected: Expected[] = []
   for (const { record, ifindex } of placements) {
-    const { name, backing } = record
-    const index = await unlessSuperseded(host, record, async () =>
-      backing.kind === 'host' ? await openHostDevice(host, record, call) : ifindex,
-    )
-    const isRaised = backing.kind === 'host'
-    expected.push({ name, ifindex: index, isRaised, isSuperseded: () => isSuperseded(host, record) })
+    const superseded = () => isSuperseded(host, record)
+    const { name } = record
+    if (record.backing.kind !== 'host') expected.push({ name, ifindex, isSuperseded: superseded })
+    else {
+      const look = () => unlessSuperseded(host, record, () => openHostDevice(host, record, call))
+      expected.push({ name, ifindex: await look(), lookAgain: look, isRaised: true, isSuperseded: superseded })
+    }
   }
   await realised(host, receipt, expected, call)
   for (const { record } of placements) {

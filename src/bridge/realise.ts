@@ -8,8 +8,10 @@ import { BridgeError } from './problem.js'
 /** An interface that is to work. `ifindex` is the kernel's, so that a dead device under the row does not count. */
 export interface Expected {
   readonly name: string
-  /** undefined: Open vSwitch makes the device itself. */
+  /** undefined: Open vSwitch makes the device itself, and which one that is does not matter. */
   readonly ifindex: number | undefined
+  /** The index by now, of a device that Open vSwitch makes: it may have made it anew since. */
+  readonly lookAgain?: () => Promise<number | undefined>
   /**
    * We have brought its device up after Open vSwitch made it: the userspace datapath drops what is for it until ovs-vswitchd
    * has heard of that.
@@ -33,15 +35,27 @@ const gracesMs = [1_000, 1_000]
 export async function realised(
   host: Host,
   receipt: Receipt<unknown>,
-  interfaces: readonly Expected[],
+  expected: readonly Expected[],
   call: Call,
 ): Promise<void> {
   await host.committer.applied(receipt, call)
+  let interfaces = expected
   for (const graceMs of gracesMs) {
     if (await haveSucceeded(host, interfaces, graceMs, call)) return
     await reconfigure(host, call)
+    interfaces = await lookAgain(host, interfaces)
   }
   if (!(await haveSucceeded(host, interfaces, 0, call))) throw notRealised(host, interfaces)
+}
+
+/** Looks at the devices of those that have failed; at the others it would only make ovs-vswitchd busy. */
+async function lookAgain(host: Host, interfaces: readonly Expected[]): Promise<readonly Expected[]> {
+  const now: Expected[] = []
+  for (const expected of interfaces) {
+    const isLookedAt = expected.lookAgain !== undefined && fateOf(host.ovsdb.replica, expected).kind === 'failed'
+    now.push(isLookedAt ? { ...expected, ifindex: await expected.lookAgain() } : expected)
+  }
+  return now
 }
 
 /**
