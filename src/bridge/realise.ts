@@ -4,6 +4,7 @@ import type { Part, Receipt } from './commit.js'
 import type { Host } from './host.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
 import { BridgeError } from './problem.js'
+import { isHalfOpen, reopen } from './reopen.js'
 
 /** An interface that is to work. `ifindex` is the kernel's, so that a dead device under the row does not count. */
 export interface Expected {
@@ -23,7 +24,7 @@ export interface Expected {
 
 /**
  * How long failures may stand after ovs-vswitchd has applied the change, before it is asked to look again: its first word
- * is not its last. It may have missed a device that came at the same moment.
+ * is not its last. It may have missed a device that came at the same moment, or have opened it by half.
  */
 const gracesMs = [1_000, 1_000]
 
@@ -42,7 +43,11 @@ export async function realised(
   let interfaces = expected
   for (const graceMs of gracesMs) {
     if (await haveSucceeded(host, interfaces, graceMs, call)) return
-    await reconfigure(host, call)
+    await reopen(
+      host,
+      interfaces.map(({ name }) => name),
+      call,
+    )
     interfaces = await lookAgain(host, interfaces)
   }
   if (!(await haveSucceeded(host, interfaces, 0, call))) throw notRealised(host, interfaces)
@@ -127,7 +132,7 @@ function fateOf(replica: OvsReplica, { name, ifindex, isRaised, isSuperseded }: 
 function faultOf(row: OvsRows['Interface'], ifindex: number | undefined): string | undefined {
   if (row.error !== undefined && row.error !== '') return row.error
   if (row.ofport === undefined) return 'it has no OpenFlow port; the bridge itself may have failed'
-  if (row.ofport === -1) return 'it could not be opened'
+  if (isHalfOpen(row)) return 'ovs-vswitchd has opened it without an OpenFlow port'
   if (row.ifindex === undefined || ifindex === undefined || row.ifindex === ifindex) return undefined
   return row.ifindex === 0 ? 'its device is not there' : 'another device is open under its name'
 }

@@ -1,0 +1,43 @@
+import { randomInt } from 'node:crypto'
+import type { Call } from './call.js'
+import type { Part } from './commit.js'
+import type { Host } from './host.js'
+import type { OvsReplica, OvsRows } from './ovs.js'
+
+/**
+ * Whether ovs-vswitchd has opened an interface and has no OpenFlow port for it ("added interface … on port 65535"): nothing
+ * passes, it tells no error, and it never looks again. docs/adr/0028-a-half-open-port-is-opened-anew.md says how that comes.
+ */
+export function isHalfOpen({ ofport, error }: Pick<OvsRows['Interface'], 'ofport' | 'error'>): boolean {
+  return ofport === -1 && (error === undefined || error === '')
+}
+
+/**
+ * Has ovs-vswitchd go over all its ports, and close and open those of the interfaces that are half open; returns when it has.
+ * It opens a port anew that asks for another number (ovs-vswitchd.conf.db(5), Interface.ofport_request).
+ */
+export async function reopen(host: Host, names: readonly string[], call: Call): Promise<void> {
+  const asking: Part<void> = {
+    owns: [],
+    needs: [],
+    reconfigures: true,
+    write: (transaction, replica) => {
+      for (const name of names) {
+        const row = replica.find('Interface', 'name', name)
+        if (row === undefined || !isHalfOpen(row)) continue
+        transaction.update('Interface', row._uuid, { ofport_request: freeOfport(replica) })
+      }
+      return () => undefined
+    },
+  }
+  await host.committer.commitApplied(asking, call)
+}
+
+/** A number that no interface has. ovs-vswitchd counts up from 1: the upper half is where it comes last. */
+function freeOfport(replica: OvsReplica): number {
+  const taken = new Set([...replica.rows('Interface')].map(({ ofport }) => Number(ofport)))
+  for (;;) {
+    const ofport = randomInt(0x8000, 0xff00)
+    if (!taken.has(ofport)) return ofport
+  }
+}
