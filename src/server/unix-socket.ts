@@ -15,7 +15,7 @@ import {
 import { connect } from 'node:net'
 import { dirname, isAbsolute, join, parse, resolve } from 'node:path'
 import { maxSocketPathBytes, type SocketPath } from '../lib/socket-address.js'
-import { messageOf } from '../lib/thrown.js'
+import { codeOf, messageOf } from '../lib/thrown.js'
 import { ListenError } from './listen-error.js'
 
 export interface UnixSocketOptions {
@@ -76,17 +76,24 @@ export async function bindUnix(
 /** Directories that a socket is bound in are called so, and after the process that binds it. */
 const newPrefix = '.new-'
 
-/** Removes what a process has left that was killed while it bound a socket. One that runs may be at it, but not we ourselves. */
+/**
+ * Removes what a process has left that was killed while it bound a socket. One that runs may be at it, but not we ourselves; and
+ * another one that starts may remove it before us.
+ */
 async function removeLeft(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
     const [, pid] = /^\.new-(\d+)-\w{6}$/.exec(name) ?? []
     if (pid === undefined || (Number(pid) !== process.pid && isRunning(Number(pid)))) continue
     const left = join(directory, name)
-    const there = await lstat(left)
-    if (!there.isDirectory() || there.uid !== process.getuid?.()) continue
+    const there = await lstat(left).catch(unlessGone)
+    if (there?.isDirectory() !== true || there.uid !== process.getuid?.()) continue
     await rm(join(left, 's'), { force: true })
-    await rmdir(left)
+    await rmdir(left).catch(unlessGone)
   }
+}
+
+function unlessGone(error: unknown): undefined {
+  if (codeOf(error) !== 'ENOENT') throw error
 }
 
 /** kill(2): without a signal it only tells whether there is somebody, EPERM included. */

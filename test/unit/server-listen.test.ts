@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, chown, lchown, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { mkdirSync } from 'node:fs'
+import { chmod, chown, lchown, mkdir, mkdtemp, readdir, rm, rmdir, stat, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -105,6 +106,20 @@ test('what a daemon leaves that is killed while it binds is removed, and not wha
   await leaveStaleSocket(join(directory.path, left ?? '', 's'))
   await using _listening = await listenOn([`unix:${join(directory.path, 'api.sock')}`])
   assert.deepEqual(await readdir(directory.path), [another, 'api.sock'])
+})
+
+test('what another daemon removes at the same time is removed', async () => {
+  await using directory = await makeDirectory()
+  const child = spawn('true')
+  await once(child, 'exit')
+  const left = Array.from({ length: 500 }, (_, i) =>
+    join(directory.path, `.new-${child.pid}-${String(i).padStart(6, '0')}`),
+  )
+  for (const path of left) mkdirSync(path)
+  const starting = listenOn([`unix:${join(directory.path, 'api.sock')}`])
+  for (const path of left.toReversed()) await rmdir(path).catch(() => undefined)
+  await using _listening = await starting
+  assert.deepEqual(await readdir(directory.path), ['api.sock'])
 })
 
 test('a live socket is left to its daemon', async () => {
