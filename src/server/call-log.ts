@@ -3,7 +3,7 @@ import type { Logger } from 'pino'
 import { summaryOf } from './audit.js'
 import { type Caller, printable } from './caller.js'
 import { methodOf } from './definition.js'
-import { sparingly } from './sparingly.js'
+import { Sparingly } from './sparingly.js'
 import type { Failure } from './status.js'
 
 /** A call that is over. */
@@ -55,7 +55,7 @@ export class CallLog {
   readonly #log: Logger
   readonly #isAudited: (path: string) => boolean
   readonly #onCall: (record: CallRecord) => void
-  readonly #tellRefused = sparingly(
+  readonly #refusals = new Sparingly(
     ({ code, ...line }: RefusedCall, refused) => {
       const told = { ...line, caller: line.caller.name, code: status[code], refused }
       if (code === status.RESOURCE_EXHAUSTED) this.#log.warn(told, 'overload')
@@ -96,7 +96,12 @@ export class CallLog {
   /** Of a request that does not run. In the log those of one caller and code are one line a second. */
   refused({ kind, path, caller }: Refused, { code, reason, message }: Refusal): void {
     const method = methodOf(path)
-    this.#tellRefused({ method, code, reason, message, caller })
+    this.#refusals.tell({ method, code, reason, message, caller })
     this.#onCall({ kind, method, caller: caller.name, code, reason, durationMs: 0 })
+  }
+
+  /** Tells of refused requests that wait for their second to be over: for the end. */
+  flush(): void {
+    this.#refusals.flush()
   }
 }

@@ -120,6 +120,11 @@ export class Calls {
     this.#log.refused(refused, failed)
   }
 
+  /** Has the log tell of what was refused and not told of yet: for the end, when nothing comes any more. */
+  flushLog(): void {
+    this.#log.flush()
+  }
+
   /** The grpc-js handler of a unary RPC. */
   unary<Request, Response>(
     handler: UnaryHandler<Request, Response>,

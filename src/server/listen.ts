@@ -15,7 +15,7 @@ import { Gate } from './gate.js'
 import './grpc-timeout.js'
 import { defaultLimits, type Limits } from './limits.js'
 import { ListenError } from './listen-error.js'
-import { sparingly } from './sparingly.js'
+import { Sparingly } from './sparingly.js'
 import { bindUnix, type OwnDirectory } from './unix-socket.js'
 
 export interface ListenOptions {
@@ -66,9 +66,14 @@ export async function listen(options: ListenOptions): Promise<Listening> {
   })
   options.register(server)
   const gate = new Gate({ server, calls: options.calls, limits, roleOf: options.roleOf })
+  const tlsRefusals = new Sparingly<TlsRefusal>(
+    (line, refused) => options.log.info({ ...line, refused }, 'TLS client refused'),
+    ({ address }) => address,
+  )
+  const house: House = { ...options, gate, tlsRefusals }
   const opened: OpenDoor[] = []
   try {
-    for (const door of options.doors) opened.push(await open(door, gate, options))
+    for (const door of options.doors) opened.push(await open(door, house))
   } catch (error) {
     for (const { close } of opened) await close()
     throw error
@@ -79,10 +84,23 @@ export async function listen(options: ListenOptions): Promise<Listening> {
     addresses: opened.map(({ address }) => address),
     plaintext: opened.filter((_, i) => options.doors[i]?.kind !== 'tls').map(({ address }) => address),
     [Symbol.asyncDispose]() {
-      stopped ??= stop(server, gate, opened, options)
+      stopped ??= stop(server, opened, house)
       return stopped
     },
   }
+}
+
+/** What all doors open into. */
+interface House extends ListenOptions {
+  readonly gate: Gate
+  readonly tlsRefusals: Sparingly<TlsRefusal>
+}
+
+interface TlsRefusal {
+  /** Of the door. */
+  readonly address: string
+  readonly peer: string
+  readonly message: string
 }
 
 interface OpenDoor {
@@ -91,22 +109,25 @@ interface OpenDoor {
   close(): Promise<void>
 }
 
-async function stop(server: Server, gate: Gate, opened: readonly OpenDoor[], options: ListenOptions): Promise<void> {
+async function stop(server: Server, opened: readonly OpenDoor[], house: House): Promise<void> {
+  const { gate, calls, drainTimeoutMs, tlsRefusals } = house
   const shut = Promise.all(opened.map(({ close }) => close()))
   const closed = new Promise<void>(resolve => server.tryShutdown(() => resolve()))
-  await options.calls.drain(options.drainTimeoutMs)
+  await calls.drain(drainTimeoutMs)
   using flush = abortScope({ deadline: Date.now() + flushMs })
   await raceAbort(closed, flush.signal).catch(() => undefined)
   server.forceShutdown()
   gate.closeAll()
   await shut
+  calls.flushLog()
+  tlsRefusals.flush()
 }
 
-async function open(door: Door, gate: Gate, options: ListenOptions): Promise<OpenDoor> {
+async function open(door: Door, house: House): Promise<OpenDoor> {
   switch (door.kind) {
     case 'unix': {
-      const server = unixServer(door, gate, options)
-      const { ownDirectories = [] } = options
+      const server = unixServer(door, house)
+      const { ownDirectories = [] } = house
       const address = `unix:${door.path}`
       const listening = (path: string) => bound(server, { path }, address)
       const remove = await bindUnix({ ...door, ownDirectories }, listening).catch((error: unknown) => {
@@ -116,25 +137,23 @@ async function open(door: Door, gate: Gate, options: ListenOptions): Promise<Ope
       return { address, close: () => closed(server).then(remove) }
     }
     case 'inherited':
-      return await openInherited(door, gate, options)
+      return await openInherited(door, house)
     case 'loopback': {
-      const server = createServer({ noDelay: true }, socket => gate.admit(socket, loopbackCaller(door, peerOf(socket))))
+      const server = createServer({ noDelay: true }, socket =>
+        house.gate.admit(socket, loopbackCaller(door, peerOf(socket))),
+      )
       return await openTcp(server, door.endpoint, () => {})
     }
     case 'tls':
-      return await openTls(door, gate, options)
+      return await openTls(door, house)
     default:
       return assertNever(door)
   }
 }
 
-async function openInherited(
-  door: Extract<Door, { kind: 'inherited' }>,
-  gate: Gate,
-  options: ListenOptions,
-): Promise<OpenDoor> {
+async function openInherited(door: Extract<Door, { kind: 'inherited' }>, house: House): Promise<OpenDoor> {
   const address = `systemd:${door.name}`
-  const servers = (options.inherited?.get(door.name) ?? []).map(fd => ({ fd, server: unixServer(door, gate, options) }))
+  const servers = (house.inherited?.get(door.name) ?? []).map(fd => ({ fd, server: unixServer(door, house) }))
   const close = async () => void (await Promise.all(servers.map(({ server }) => closed(server))))
   const refusal = (message: string) => new ListenError({ kind: 'cannot-bind', address, message })
   try {
@@ -159,7 +178,7 @@ function tellUnserved({ doors, inherited, log }: ListenOptions): void {
   }
 }
 
-function unixServer(door: Door, gate: Gate, { identify }: ListenOptions): NetServer {
+function unixServer(door: Door, { gate, identify }: House): NetServer {
   return createServer(socket => {
     const fd = descriptorOf(socket)
     gate.admit(socket, processCaller(door, fd === undefined ? undefined : identify?.(fd)))
@@ -168,8 +187,7 @@ function unixServer(door: Door, gate: Gate, { identify }: ListenOptions): NetSer
 
 async function openTls(
   door: Extract<Door, { kind: 'tls' }>,
-  gate: Gate,
-  { certificates, log, limits }: ListenOptions,
+  { gate, certificates, log, limits, tlsRefusals }: House,
 ): Promise<OpenDoor> {
   const address = formatAddress(door.endpoint)
   if (certificates === undefined) {
@@ -191,11 +209,8 @@ async function openTls(
   })
   const lifetime = abortScope()
   const opened = await openTcp(server, door.endpoint, () => lifetime.abort(shuttingDown()))
-  const tellRefused = sparingly((line: object, refused) =>
-    log.info({ address: opened.address, ...line, refused }, 'TLS client refused'),
-  )
-  server.on('tlsClientError', (error: Error, socket: Socket) => {
-    tellRefused({ peer: peerOf(socket), message: error.message })
+  server.on('tlsClientError', ({ message }: Error, socket: Socket) => {
+    tlsRefusals.tell({ address: opened.address, peer: peerOf(socket), message })
   })
   const onChange = (changed: typeof context) => {
     server.setSecureContext(changed)

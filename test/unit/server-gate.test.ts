@@ -177,17 +177,30 @@ test('who floods the server waits for itself, and others do not', async () => {
   await gone
 })
 
+function refusedLines({ lines }: Rig): string[] {
+  return lines.map(line => JSON.stringify(line)).filter(line => line.includes('"call refused"'))
+}
+
+/** Of how many calls so many lines tell. */
+function told(lines: readonly string[]): number {
+  return lines.reduce((sum, line) => sum + Number(/"refused":(\d+)/.exec(line)?.[1]), 0)
+}
+
 test('who asks and asks for what is not permitted is told of once a second, with how often', async () => {
   await using held = await startHeld({}, { roleOf: () => undefined })
   const replies = await Promise.all(Array.from({ length: 300 }, () => echo(held.rig.client, 'now').reply))
   assert.deepEqual([...new Set(replies.map(({ code }) => status[code]))], ['PERMISSION_DENIED'])
-  const refusedLines = () =>
-    held.rig.lines.map(line => JSON.stringify(line)).filter(line => line.includes('"call refused"'))
-  const told = () => refusedLines().reduce((sum, line) => sum + Number(/"refused":(\d+)/.exec(line)?.[1]), 0)
-  assert.match(refusedLines()[0] ?? '', /"method":"Echo".*"code":"PERMISSION_DENIED".*"refused":1/)
-  await until('all are told of', () => told() === 300)
-  assert(refusedLines().length < 10, `${refusedLines().length} lines`)
+  assert.match(refusedLines(held.rig)[0] ?? '', /"method":"Echo".*"code":"PERMISSION_DENIED".*"refused":1/)
+  await until('all are told of', () => told(refusedLines(held.rig)) === 300)
+  assert(refusedLines(held.rig).length < 10, `${refusedLines(held.rig).length} lines`)
   assert.equal(held.rig.records.length, 300)
+})
+
+test('what was refused in the last second is told of when the server stops', async () => {
+  await using held = await startHeld({}, { roleOf: () => undefined })
+  await Promise.all(Array.from({ length: 20 }, () => echo(held.rig.client, 'now').reply))
+  await held.rig.listening[Symbol.asyncDispose]()
+  assert.equal(told(refusedLines(held.rig)), 20)
 })
 
 test('an idle connection gives way to a new one, one with a call does not', async () => {

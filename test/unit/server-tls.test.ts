@@ -99,6 +99,12 @@ test('who is refused again and again has a line in the log once a second', async
   assert(first.includes(`"address":"${tls.address}"`), first)
   assert.match(first, /"peer":"127\.0\.0\.1:\d+","message":"[^"]+","refused":1,"msg":"TLS client refused"/)
   assert(lines.length <= 1 + (performance.now() - beganMs) / 1_000, `${lines.length} lines`)
+  await tls.rig.listening[Symbol.asyncDispose]()
+  const told = tls.rig.lines.map(line => Number(/"refused":(\d+)/.exec(JSON.stringify(line))?.[1]))
+  assert.equal(
+    told.reduce((sum, times) => sum + times, 0),
+    60,
+  )
 })
 
 test('nothing older than TLS 1.3 is spoken', async () => {
