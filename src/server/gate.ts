@@ -9,6 +9,7 @@ import {
   ServerInterceptingCall,
   type ServerInterceptingCallInterface,
 } from '@grpc/grpc-js'
+import type { Logger } from 'pino'
 import type { Calls, Refused } from './call.js'
 import type { Caller } from './caller.js'
 import { includesRole, type Role } from './door.js'
@@ -25,6 +26,7 @@ export interface GateOptions {
   readonly server: Server
   readonly calls: Calls
   readonly limits: Limits
+  readonly log: Logger
   /** The role that a method takes, by its path; undefined: nobody may call it. */
   readonly roleOf: (path: string) => Role | undefined
 }
@@ -99,7 +101,7 @@ export class Gate {
     const connection: Connection = {
       caller,
       socket,
-      inlet: new Inlet(socket, this.#writer, work => this.#turns.take(caller.id, work)),
+      inlet: new Inlet(socket, this.#writer, work => this.#take(connection, work)),
       rate: new Rate(this.#options.limits.callsPerSecond, performance.now()),
       calls: 0,
       streams: 0,
@@ -121,20 +123,19 @@ export class Gate {
       injector?.destroy()
     })
     // Who connects again and again waits for itself as well.
-    this.#turns.take(caller.id, () => {
+    this.#take(connection, () => {
       if (!socket.destroyed) injector = this.#inject(connection)
     })
   }
 
   #inject(connection: Connection): ConnectionInjector {
-    const { caller, inlet } = connection
     const intercept = (method: Method, call: ServerInterceptingCallInterface) =>
       this.#intercept(connection, method, call)
     const injector = this.#options.server.createConnectionInjector(
       experimental.createServerCredentialsWithInterceptors(ServerCredentials.createInsecure(), [intercept]),
     )
-    whenStray(inlet, stray => this.#begin(caller.id, () => this.#answerStray(caller, stray)))
-    injector.injectConnection(inlet)
+    whenStray(connection.inlet, stray => this.#begin(connection, () => this.#answerStray(connection, stray)))
+    injector.injectConnection(connection.inlet)
     return injector
   }
 
@@ -155,10 +156,18 @@ export class Gate {
     setTimeout(() => socket.destroy(), farewellMs).unref()
   }
 
+  /** Does something for a connection when it is its caller's turn. A defect of ours in it ends this connection and no other. */
+  #take({ caller, socket }: Connection, work: () => void): void {
+    this.#turns.take(caller.id, work, error => {
+      this.#options.log.error({ caller: caller.name, err: error }, 'connection ended by a defect')
+      socket.destroy()
+    })
+  }
+
   /** Has a call begin, and be answered, when it is its caller's turn. */
-  #begin(callerId: string, begin: () => void): void {
-    this.#turns.take(callerId, () => {
-      this.#turns.charge(callerId, callMs)
+  #begin(connection: Connection, begin: () => void): void {
+    this.#take(connection, () => {
+      this.#turns.charge(connection.caller.id, callMs)
       begin()
     })
   }
@@ -211,7 +220,7 @@ export class Gate {
             }
             taken = true
             this.#options.calls.identify(metadata, connection.caller)
-            this.#begin(connection.caller.id, () => {
+            this.#begin(connection, () => {
               if (taken && !method.requestStream) {
                 expect(() => this.#refuse(connection, method, call, refusals.tooSlow))
               }
@@ -220,12 +229,12 @@ export class Gate {
           },
           // Each message of a stream is work, as a call is.
           onReceiveMessage: (message, pass) => {
-            if (method.requestStream) this.#begin(connection.caller.id, () => taken && pass(message))
+            if (method.requestStream) this.#begin(connection, () => taken && pass(message))
             else pass(message)
           },
           onReceiveHalfClose: pass => {
             patience?.[Symbol.dispose]()
-            if (method.requestStream) this.#turns.take(connection.caller.id, () => taken && pass())
+            if (method.requestStream) this.#take(connection, () => taken && pass())
             else pass()
           },
           // Of every call that began, however it ends, once the last of its answer is sent.
@@ -248,7 +257,7 @@ export class Gate {
   }
 
   /** Its path is the client's own word, and no name of a method. */
-  #answerStray(caller: Caller, stray: Stray): void {
+  #answerStray({ caller }: Connection, stray: Stray): void {
     this.#options.calls.refuse({ kind: 'unary', path: '/unknown', caller }, stray)
     stray.answer()
   }

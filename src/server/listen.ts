@@ -65,7 +65,7 @@ export async function listen(options: ListenOptions): Promise<Listening> {
     'grpc.keepalive_timeout_ms': limits.keepaliveTimeoutMs,
   })
   options.register(server)
-  const gate = new Gate({ server, calls: options.calls, limits, roleOf: options.roleOf })
+  const gate = new Gate({ ...options, server, limits })
   const tlsRefusals = new Sparingly<TlsRefusal>(
     (line, refused) => options.log.info({ ...line, refused }, 'TLS client refused'),
     ({ address }) => address,

@@ -1,8 +1,13 @@
+interface Work {
+  readonly run: () => void
+  readonly onThrown: (error: unknown) => void
+}
+
 interface CallerTurn {
   /** What it took of the thread, beyond what earlier turns have paid for. */
   spentMs: number
   /** What is to be done for it, in the order in which it came. */
-  readonly waiting: (() => void)[]
+  readonly waiting: Work[]
 }
 
 /** What a caller gets of the thread in one turn of the event loop: less while turns last longer than they should. */
@@ -29,10 +34,13 @@ export class Turns {
     this.#nowMs = nowMs
   }
 
-  /** Does something for a caller now or in a later turn, after all that it had asked for before. */
-  take(callerId: string, work: () => void): void {
+  /**
+   * Does something for a caller now or in a later turn, after all that it had asked for before. What it throws goes to `onThrown`:
+   * whatever is done in a turn, the others have theirs.
+   */
+  take(callerId: string, run: () => void, onThrown: (error: unknown) => void): void {
     const caller = this.#of(callerId)
-    caller.waiting.push(work)
+    caller.waiting.push({ run, onThrown })
     // What comes of work that is being done follows it at once, or waits for the next turn.
     if (!this.#isWorking) this.#serve(caller)
   }
@@ -57,7 +65,7 @@ export class Turns {
         const work = caller.waiting.shift()
         if (work === undefined) return
         const beganMs = nowMs
-        work()
+        perform(work)
         nowMs = this.#nowMs()
         caller.spentMs += nowMs - beganMs
       }
@@ -83,5 +91,13 @@ export class Turns {
       if (caller.waiting.length === 0 && caller.spentMs === 0) this.#callers.delete(id)
     }
     if (this.#callers.size > 0) this.#schedule()
+  }
+}
+
+function perform({ run, onThrown }: Work): void {
+  try {
+    run()
+  } catch (error) {
+    onThrown(error)
   }
 }

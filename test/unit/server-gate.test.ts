@@ -394,6 +394,25 @@ test('requests that are no calls have their turns too', async () => {
   await gone
 })
 
+test('a defect ends the connection that met it, which the log tells, and no other', async () => {
+  await using rig = await startRig(
+    (server, calls) =>
+      server.addService({ echo: echoService.echo }, { echo: calls.unary(async (request: string) => request) }),
+    { onCall: ({ method }) => assert.equal(method, 'Echo') },
+  )
+  const [session, other] = [await http2To(rig.socket), await http2To(rig.socket)]
+  const gone = once(session, 'close')
+  post(session, {}, '/test.Echo/Nothing').end()
+  await gone
+  const lines = rig.lines.map(line => JSON.stringify(line)).filter(line => line.includes('ended by a defect'))
+  assert.equal(lines.length, 1)
+  assert.match(lines[0] ?? '', /"level":50.*"caller":"unix".*"type":"AssertionError"/)
+  const stream = post(other)
+  stream.end(frame(0, Buffer.from('now')))
+  assert.equal(await grpcStatus(stream), 'OK')
+  other.destroy()
+})
+
 test('the messages of streams have their turns too, and are all heard', async () => {
   const { path, ...carried } = echoService.echo
   const ask = { ...carried, path: '/test.Echo/Ask', requestStream: true, responseStream: true } as const

@@ -7,9 +7,12 @@ import { Turns } from '../../src/server/turns.js'
 function clocked() {
   let nowMs = 0
   const done: string[] = []
+  const thrown: unknown[] = []
   const turns = new Turns(() => nowMs)
   return {
-    turns,
+    take: (callerId: string, work: () => void) => turns.take(callerId, work, error => thrown.push(error)),
+    charge: (callerId: string, ms: number) => turns.charge(callerId, ms),
+    thrown,
     /** What was done since it was last asked. */
     done: () => done.splice(0),
     work: (name: string, ms: number) => () => {
@@ -22,12 +25,12 @@ function clocked() {
 const numbered = (count: number) => Array.from({ length: count }, (_, i) => `${i}`)
 
 test('a caller has so much done in a turn, the rest later and in its order, and somebody else all of his now', async () => {
-  const { turns, done, work } = clocked()
-  for (const name of numbered(40)) turns.take('flooder', work(name, 0.5))
+  const { take, done, work } = clocked()
+  for (const name of numbered(40)) take('flooder', work(name, 0.5))
   const order = done()
   assert(order.length > 0 && order.length < 20, `${order.length} in the first turn`)
   const most = order.length
-  turns.take('somebody else', work('other', 0.5))
+  take('somebody else', work('other', 0.5))
   assert.deepEqual(done(), ['other'])
   while (order.length < 40) {
     await nextTurn()
@@ -39,9 +42,9 @@ test('a caller has so much done in a turn, the rest later and in its order, and 
 })
 
 test('what took longer than a turn has for a caller is paid for by the next ones', async () => {
-  const { turns, done, work } = clocked()
-  turns.take('flooder', work('long', 16))
-  turns.take('flooder', work('next', 0))
+  const { take, done, work } = clocked()
+  take('flooder', work('long', 16))
+  take('flooder', work('next', 0))
   assert.deepEqual(done(), ['long'])
   await nextTurn()
   await nextTurn()
@@ -50,11 +53,11 @@ test('what took longer than a turn has for a caller is paid for by the next ones
 })
 
 test('what comes of work is done after what waited before, and no deeper', async () => {
-  const { turns, done, work } = clocked()
+  const { take, done, work } = clocked()
   let depth = 0
-  turns.take('caller', () => {
+  take('caller', () => {
     depth++
-    turns.take('caller', () => {
+    take('caller', () => {
       work('comes of it', 0)()
       assert.equal(depth, 0)
     })
@@ -65,22 +68,22 @@ test('what comes of work is done after what waited before, and no deeper', async
 })
 
 test('what is charged for counts as if it had been done', async () => {
-  const { turns, done, work } = clocked()
-  turns.charge('flooder', 100)
-  turns.take('flooder', work('waits', 0))
-  turns.take('somebody else', work('other', 0))
+  const { take, charge, done, work } = clocked()
+  charge('flooder', 100)
+  take('flooder', work('waits', 0))
+  take('somebody else', work('other', 0))
   await nextTurn()
   assert.deepEqual(done(), ['other'])
   while (done().length === 0) await nextTurn()
 })
 
 test('turns that last long are followed by turns with less for each', async () => {
-  const { turns, done, work } = clocked()
-  for (const name of numbered(400)) turns.take('flooder', work(name, 0.05))
+  const { take, done, work } = clocked()
+  for (const name of numbered(400)) take('flooder', work(name, 0.05))
   const atFirst = done().length
   for (let turn = 0; turn < 3; turn++) {
     // Somebody else each time, who is done with.
-    turns.take(`busy ${turn}`, work('busy', 10))
+    take(`busy ${turn}`, work('busy', 10))
     done()
     await nextTurn()
   }
@@ -88,10 +91,27 @@ test('turns that last long are followed by turns with less for each', async () =
   assert(later > 0 && later < atFirst / 2, `${later} and not ${atFirst}`)
 })
 
-test('work that fails is the end of nothing else', async () => {
-  const { turns, done, work } = clocked()
-  assert.throws(() => turns.take('caller', () => assert.fail('broken')), /broken/)
-  turns.take('caller', work('next', 0))
-  assert.deepEqual(done(), ['next'])
+test('work that fails is told to who asked for it, and is the end of nothing else', async () => {
+  const { take, charge, done, work, thrown } = clocked()
+  for (const caller of ['first', 'second', 'third']) {
+    charge(caller, 1)
+    take(caller, work(`${caller} waits`, 0))
+    take(caller, () => assert.fail(`${caller} is broken`))
+    take(caller, work(`${caller} goes on`, 0))
+  }
+  assert.deepEqual(done(), [])
+  await nextTurn()
+  assert.deepEqual(
+    done(),
+    ['first', 'second', 'third'].flatMap(caller => [`${caller} waits`, `${caller} goes on`]),
+  )
+  assert.deepEqual(thrown.map(String), [
+    'AssertionError [ERR_ASSERTION]: first is broken',
+    'AssertionError [ERR_ASSERTION]: second is broken',
+    'AssertionError [ERR_ASSERTION]: third is broken',
+  ])
+  take('first', () => assert.fail('at once'))
+  take('first', work('next', 0))
+  assert.deepEqual([done(), thrown.length], [['next'], 4])
   await nextTurn()
 })
