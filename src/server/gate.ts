@@ -82,7 +82,7 @@ export class Gate {
     this.#calls = new Share(calls)
     this.#streams = new Share(streams)
     endStrays(options.server)
-    takeLateStreams(options.server)
+    takeLateStreams(options.server, options.log)
   }
 
   /** Connections that are open, those without a place included. */
