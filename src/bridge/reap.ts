@@ -10,6 +10,7 @@ import type { PortName } from './names.js'
 import { portOfInterface } from './ovs.js'
 import { defunctMark, type TapRecord } from './ownership-tap.js'
 import { tapNotFound } from './problem.js'
+import { problemOf } from './problem-of.js'
 import { leaveBonds, portOfTap, removePorts, removeTaps } from './remove-ports.js'
 import type { KeptRecord } from './tap-records.js'
 
@@ -81,7 +82,8 @@ const atOnce: Turn = work => work()
  * Removes what is left of those of the taps that are defunct, a group of ports at a time, and returns when ovs-vswitchd has
  * dropped them; answers with the names of those that are gone.
  *
- * Errors: `device-refused` when a device cannot be removed, once the others are gone; its tap then stays defunct.
+ * Errors, once the others are gone: `device-refused` when a device cannot be removed, `busy` when the database takes a port
+ * or a record for needed. The tap then stays defunct.
  */
 export async function reap(
   host: Host,
@@ -95,13 +97,11 @@ export async function reap(
   const records = doomed.flatMap(name => host.records.get(name)?.record ?? [])
   const failed = await deleteDevices(host, records, call)
   const gone = doomed.filter(name => failed.every(({ name: left }) => left !== name))
+  const refusals: unknown[] = failed.map(deviceRefused)
   for (const group of groups(host, gone)) {
-    await turn(async () => {
-      const left = group.filter(isDefunct)
-      if (left.length > 0) await reapGroup(host, left, call)
-    })
+    await turn(async () => void refusals.push(...(await reapGroup(host, group.filter(isDefunct), call))))
   }
-  if (failed[0] !== undefined) throw deviceRefused(failed[0])
+  if (refusals.length > 0) throw refusals[0]
   return gone.filter(name => !isDefunct(name))
 }
 
@@ -117,9 +117,20 @@ function hasPort(host: Host, name: PortName): boolean {
   return portOfInterface(host.ovsdb.replica, name) !== undefined
 }
 
-async function reapGroup(host: Host, names: readonly PortName[], call: Call): Promise<void> {
+/** Of a group that is refused each half is tried, so that one tap keeps none of the others. Resolves to why taps are left. */
+async function reapGroup(host: Host, names: readonly PortName[], call: Call): Promise<unknown[]> {
+  if (names.length === 0) return []
   const reconfigures = names.some(name => hasPort(host, name))
-  await host.committer.commitApplied(removal(host, names, reconfigures), call)
+  try {
+    await host.committer.commitApplied(removal(host, names, reconfigures), call)
+    return []
+  } catch (error) {
+    if (problemOf(error)?.kind !== 'busy') throw error
+    if (names.length === 1) return [error]
+    const middle = Math.ceil(names.length / 2)
+    const first = await reapGroup(host, names.slice(0, middle), call)
+    return [...first, ...(await reapGroup(host, names.slice(middle), call))]
+  }
 }
 
 function removal(host: Host, names: readonly PortName[], reconfigures: boolean): Part<void> {

@@ -191,6 +191,32 @@ laneTest(
 )
 
 laneTest(
+  "a tap whose record somebody's port refers to keeps none of the other taps from going",
+  { only: 'userspace' },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const taps = requests.slice(0, 5)
+    await bed.api.createTaps({ taps })
+    await addForeignBridge(bed.ovs, 'foreign', [])
+    const [record] = await bed.ovs.select('Port', [['name', '==', 'bulk1']])
+    await bed.ovs.transact(...insertPort('foreign', 'theirs', { qos: record?.['qos'] }))
+    await Promise.all(taps.map(({ tap }) => bed.api.destroyTap({ tap })))
+    await assert.rejects(bed.api.reapTaps(), { code: 'ABORTED', reason: 'CONFLICT' })
+    const left = async () => (await bed.api.listTaps({ includeDefunct: true })).taps.map(({ name }) => name)
+    assert.deepEqual(await left(), ['bulk1'])
+    await bed.ovs.transact({
+      op: 'update',
+      table: 'Port',
+      where: [['name', '==', 'theirs']],
+      row: { qos: ['set', []] },
+    })
+    await bed.api.reapTaps()
+    assert.deepEqual(await left(), [])
+    assert.deepEqual(await bed.ovs.select('QoS'), [])
+  },
+)
+
+laneTest(
   'many destroyed taps are reaped in one transaction, whatever of them is gone already',
   { looksInside: true },
   async context => {
