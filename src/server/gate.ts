@@ -12,6 +12,7 @@ import {
 import type { Logger } from 'pino'
 import type { Calls, Refused } from './call.js'
 import type { Caller } from './caller.js'
+import { decodeInTurns } from './decoding.js'
 import { includesRole, type Role } from './door.js'
 import { Inlet } from './inlet.js'
 import { takeLateStreams } from './late-streams.js'
@@ -200,6 +201,11 @@ export class Gate {
     const { transferMs } = this.#options.limits
     this.#answerForServer(connection, method, call)
     let taken = false
+    decodeInTurns(
+      call,
+      work => this.#take(connection, work),
+      () => taken,
+    )
     let patience: Disposable | undefined
     const expect = (onLate: () => void) => {
       patience?.[Symbol.dispose]()

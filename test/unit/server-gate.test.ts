@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from 'node:http2'
 import { connect } from 'node:net'
 import { test } from 'node:test'
+import { gzipSync } from 'node:zlib'
 import {
   Client,
   credentials,
@@ -282,6 +283,55 @@ for (const [what, headers, body] of [
     session.destroy()
   })
 }
+
+for (const [what, encoding, body, answer] of [
+  ['that is compressed is understood', 'gzip', gzipSync('now'), 'OK'],
+  [
+    'that is more than a message may be once it is decompressed is refused',
+    'gzip',
+    gzipSync(Buffer.alloc(80_000)),
+    'RESOURCE_EXHAUSTED',
+  ],
+  ['in an encoding that is not known is refused as that', 'br', Buffer.from('now'), 'UNIMPLEMENTED'],
+] as const) {
+  test(`a request ${what}`, async () => {
+    await using held = await startHeld({ messageBytes: 70_000 })
+    const session = await http2To(held.rig.socket)
+    const stream = post(session, { 'grpc-encoding': encoding })
+    stream.end(frame(1, body))
+    assert.equal(await grpcStatus(stream), answer)
+    session.destroy()
+  })
+}
+
+test('what a message takes to be decoded is taken of the turns of its caller', async () => {
+  let inTurn = 0
+  const perTurn: number[] = []
+  const requestDeserialize = (bytes: Buffer) => {
+    if (inTurn++ === 0) {
+      setImmediate(() => {
+        perTurn.push(inTurn)
+        inTurn = 0
+      })
+    }
+    const until = performance.now() + 2
+    while (performance.now() < until);
+    return bytes.toString()
+  }
+  await using rig = await startRig((server, calls) =>
+    server.addService(
+      { echo: { ...echoService.echo, requestDeserialize } },
+      { echo: calls.unary(async (request: string) => request) },
+    ),
+  )
+  const session = await http2To(rig.socket)
+  const streams = Array.from({ length: 40 }, () => post(session))
+  for (const stream of streams) stream.end(frame(0, Buffer.from('now')))
+  assert.deepEqual([...new Set(await Promise.all(streams.map(grpcStatus)))], ['OK'])
+  // Those of two turns at most are at work in one.
+  assert(Math.max(...perTurn) <= 2, `${Math.max(...perTurn)} messages in one turn`)
+  session.destroy()
+})
 
 for (const [timeout, ms] of [
   ['5S', 5_000],
