@@ -1,4 +1,4 @@
-import type { Deletion, Link, TapSpec, VethSpec } from '../kernel/index.js'
+import type { Deletion, Device, Link, TapSpec, VethSpec } from '../kernel/index.js'
 import type { Call } from './call.js'
 import type { Host } from './host.js'
 import { type PortName, peerNameOf } from './names.js'
@@ -24,7 +24,7 @@ export async function makeDevices(
   // Who destroys one of them from here on finds its device.
   const wanted = read()
   const alias = deviceAlias(host.instance)
-  const made = new Map<string, Link>()
+  const made = new Map<string, Device>()
   undo(() => {
     const unwanted = wanted.filter(({ name, id }) => host.records.get(name)?.record.id !== id)
     return host.removals.remove(unwanted.flatMap(({ name }) => made.get(name) ?? []))

@@ -5,6 +5,7 @@ export { KernelError, type KernelProblem } from './errors.js'
 export { type Kernel, openKernel } from './kernel.js'
 export type {
   Deletion,
+  Device,
   KernelFacts,
   Link,
   LinkEvent,

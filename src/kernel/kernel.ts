@@ -1,6 +1,7 @@
 import { openChannel } from './channel.js'
 import type {
   Deletion,
+  Device,
   KernelFacts,
   Link,
   LinkChange,
@@ -30,7 +31,7 @@ export interface Kernel extends AsyncDisposable {
    * Makes persistent taps, up, without the host's own ARP and IPv6 traffic. All or none: at the first failure those made
    * are deleted, and the problem carries the index of its spec.
    */
-  createTaps(specs: readonly TapSpec[], signal: AbortSignal): Promise<Link[]>
+  createTaps(specs: readonly TapSpec[], signal: AbortSignal): Promise<Device[]>
   /** Makes a veth pair with its peer, up, inside another namespace, which is never entered. */
   createVeth(spec: VethSpec, signal: AbortSignal): Promise<Veth>
   /** By its very name; alternative names do not count. */

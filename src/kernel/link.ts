@@ -85,6 +85,9 @@ export interface LinkChange {
   readonly silent?: true
 }
 
+/** A device by its identity. */
+export type Device = Pick<Link, 'name' | 'index'>
+
 /** A device to delete. With `index`, a later device of the same name is left alone. */
 export interface LinkTarget {
   readonly name: string

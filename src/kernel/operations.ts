@@ -1,6 +1,7 @@
 import type { KernelProblem } from './errors.js'
 import type {
   Deletion,
+  Device,
   KernelFacts,
   Link,
   LinkChange,
@@ -15,7 +16,7 @@ import type {
 
 /** What the worker can be asked, and what it answers. */
 export interface Operations {
-  readonly createTaps: { readonly request: readonly TapSpec[]; readonly reply: Link[] }
+  readonly createTaps: { readonly request: readonly TapSpec[]; readonly reply: Device[] }
   readonly createVeth: { readonly request: VethSpec; readonly reply: Veth }
   readonly getLink: { readonly request: string; readonly reply: Link | undefined }
   readonly listLinks: { readonly request: undefined; readonly reply: Link[] }

@@ -2,13 +2,12 @@ import { constants } from 'node:os'
 import { littleEndian, viewOf } from '../lib/byte-order.js'
 import { removeLinks } from './deletion.js'
 import { KernelError, type Where } from './errors.js'
-import type { Link, TapSpec } from './link.js'
-import { encodeLinkChange, RTM_SETLINK } from './netlink/link-message.js'
+import type { Device, TapSpec } from './link.js'
+import { encodeLinkChange, encodeLinkQuery, RTM_GETLINK, RTM_SETLINK } from './netlink/link-message.js'
 import {
   consented,
   forSwitch,
   type Outcome,
-  readLink,
   refusalOf,
   refused,
   setSilently,
@@ -33,18 +32,29 @@ const O_CLOEXEC = 0o2000000
 const ifreqBytes = 40
 const ifrFlagsOffset = 16
 
+/** How many are made side by side. What is asked of them in one datagram has to find room for its answers. */
+const groupSize = 16
+
+/** A device that is being made. */
+interface Newborn {
+  readonly spec: TapSpec
+  readonly where: Where
+  /** Of /dev/net/tun. */
+  readonly fd: number
+  readonly index: number
+}
+
 /** Makes all of them or none. */
-export function createTaps(context: WorkerContext, specs: readonly TapSpec[], stage: Int32Array): Outcome<Link[]> {
-  const made: Link[] = []
+export function createTaps(context: WorkerContext, specs: readonly TapSpec[], stage: Int32Array): Outcome<Device[]> {
+  const made: Device[] = []
   const undo = () => {
     removeLinks(context, made)
   }
   try {
-    specs.forEach((spec, specIndex) => {
-      const where = { operation: 'createTaps', device: spec.name, specIndex }
-      throwIfAborted(stage, where)
-      made.push(createTap(context, spec, where))
-    })
+    for (let first = 0; first < specs.length; first += groupSize) {
+      const group = persist(context, specs.slice(first, first + groupSize), first, stage, made)
+      bringUp(context, group)
+    }
   } catch (error) {
     undo()
     throw error
@@ -53,54 +63,75 @@ export function createTaps(context: WorkerContext, specs: readonly TapSpec[], st
 }
 
 /**
- * The device lives only as long as its descriptor until TUNSETPERSIST; by then it carries its alias, so that no crash
- * leaves one without. While it is down nobody is told of what is set: two link events, its birth and its going up, and one
- * more for an MTU. Closing the descriptor takes the carrier away, which the kernel takes its time to notice (linkwatch), and
- * tells of when the device is up by then. Since Linux 6.8 it notices when it is asked for the device: so it is asked before.
+ * A device lives only as long as its descriptor until TUNSETPERSIST, when it is put among those `made`; by then it carries its
+ * alias, so that no crash leaves one without.
  */
-function createTap(context: WorkerContext, spec: TapSpec, where: Where): Link {
-  const { syscalls, route } = context
-  const index = withTunDevice(context, where, fd => {
-    attach(context, fd, spec, where)
-    const born = syscalls.if_nametoindex(spec.name)
-    if (born < 0) throw refused(-born, 'if_nametoindex', where)
-    const { alias, mtuBytes } = spec
-    setSilently(context, born, { alias, ...(mtuBytes !== undefined && { mtuBytes }) }, where)
-    ioctl(context, fd, TUNSETPERSIST, 1, where)
-    return born
-  })
+function persist(
+  context: WorkerContext,
+  specs: readonly TapSpec[],
+  firstIndex: number,
+  stage: Int32Array,
+  made: Device[],
+): Newborn[] {
+  const group: Newborn[] = []
   try {
-    const link = readLink(context, index, where)
-    consented(route.request({ type: RTM_SETLINK, payload: encodeLinkChange(index, forSwitch) }), where)
-    return { ...link, ...forSwitch }
-  } catch (error) {
-    removeLinks({ syscalls, route }, [{ name: spec.name, index }])
-    throw error
+    for (const [i, spec] of specs.entries()) {
+      const where = { operation: 'createTaps', device: spec.name, specIndex: firstIndex + i }
+      throwIfAborted(stage, where)
+      group.push(attach(context, spec, where))
+    }
+    setSilently(
+      context,
+      group.map(({ spec: { alias, mtuBytes }, where, index }) => {
+        return { index, settings: { alias, ...(mtuBytes !== undefined && { mtuBytes }) }, where }
+      }),
+    )
+    for (const { spec, where, fd, index } of group) {
+      ioctl(context, fd, TUNSETPERSIST, 1, where)
+      made.push({ name: spec.name, index })
+    }
+  } finally {
+    for (const { fd } of group) context.syscalls.close(fd)
   }
+  return group
 }
 
-function attach(context: WorkerContext, fd: number, spec: TapSpec, where: Where): void {
-  const flags = IFF_TAP | IFF_NO_PI | IFF_TUN_EXCL | (spec.multiQueue ? IFF_MULTI_QUEUE : 0)
-  const result = context.syscalls.ioctl(fd, TUNSETIFF, ifreq(spec.name, flags))
-  if (result === -constants.errno.EBUSY)
-    throw new KernelError({ ...where, kind: 'exists', refusal: refusalOf(-result, '') })
-  if (result < 0) throw refused(-result, 'TUNSETIFF', where)
-  if (spec.ownerUid !== undefined) ioctl(context, fd, TUNSETOWNER, spec.ownerUid, where)
+/**
+ * While a device is down nobody is told of what is set: two link events, its birth and its going up, and one more for an MTU.
+ * Closing the descriptor took the carrier away, which the kernel takes its time to notice (linkwatch), and tells of when the
+ * device is up by then. Since Linux 6.8 it notices when it is asked for the device: so it is asked before.
+ */
+function bringUp({ route }: WorkerContext, group: readonly Newborn[]): void {
+  const requests = group.flatMap(({ where, index }) => [
+    { where, type: RTM_GETLINK, payload: encodeLinkQuery(index, undefined) },
+    { where, type: RTM_SETLINK, payload: encodeLinkChange(index, forSwitch) },
+  ])
+  for (const [{ where }, answer] of route.requestEach(requests)) consented(answer, where)
+}
+
+function attach(context: WorkerContext, spec: TapSpec, where: Where): Newborn {
+  const { syscalls } = context
+  const fd = syscalls.open(tunPath, O_RDWR | O_CLOEXEC)
+  if (fd < 0) throw tunError(-fd, where)
+  try {
+    const flags = IFF_TAP | IFF_NO_PI | IFF_TUN_EXCL | (spec.multiQueue ? IFF_MULTI_QUEUE : 0)
+    const result = syscalls.ioctl(fd, TUNSETIFF, ifreq(spec.name, flags))
+    if (result === -constants.errno.EBUSY)
+      throw new KernelError({ ...where, kind: 'exists', refusal: refusalOf(-result, '') })
+    if (result < 0) throw refused(-result, 'TUNSETIFF', where)
+    if (spec.ownerUid !== undefined) ioctl(context, fd, TUNSETOWNER, spec.ownerUid, where)
+    const index = syscalls.if_nametoindex(spec.name)
+    if (index < 0) throw refused(-index, 'if_nametoindex', where)
+    return { spec, where, fd, index }
+  } catch (error) {
+    syscalls.close(fd)
+    throw error
+  }
 }
 
 function ioctl({ syscalls }: WorkerContext, fd: number, request: number, argument: number, where: Where): void {
   const result = syscalls.ioctl(fd, request, argument)
   if (result < 0) throw refused(-result, request === TUNSETOWNER ? 'TUNSETOWNER' : 'TUNSETPERSIST', where)
-}
-
-function withTunDevice<T>({ syscalls }: WorkerContext, where: Where, use: (fd: number) => T): T {
-  const fd = syscalls.open(tunPath, O_RDWR | O_CLOEXEC)
-  if (fd < 0) throw tunError(-fd, where)
-  try {
-    return use(fd)
-  } finally {
-    syscalls.close(fd)
-  }
 }
 
 function tunError(errno: number, where: Where): KernelError {

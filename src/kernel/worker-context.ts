@@ -99,13 +99,28 @@ const minIpv6MtuBytes = 1280
  */
 export const forSwitch = { up: true, promiscuous: true } as const
 
-/** Sets up a device and keeps the host's own protocols off it, as far as the host has them. */
-export function setSilently({ route }: WorkerContext, index: number, settings: LinkSettings, where: Where): void {
-  const set = (silent: 'ip' | 'ipv4-only') =>
-    route.request({ type: RTM_SETLINK, payload: encodeLinkChange(index, { ...settings, silent }) })
-  const hasIpv6 = settings.mtuBytes === undefined || settings.mtuBytes >= minIpv6MtuBytes
-  const answer = set(hasIpv6 ? 'ip' : 'ipv4-only')
-  // A kernel without IPv6 refuses the whole message before it does anything.
-  const retry = hasIpv6 && answer.errno === constants.errno.EAFNOSUPPORT
-  consented(retry ? set('ipv4-only') : answer, where)
+/** What is to be set on one device. */
+interface SilentChange {
+  /** 0: by the name in `settings`. */
+  readonly index: number
+  readonly settings: LinkSettings
+  readonly where: Where
+}
+
+/** Sets up devices and keeps the host's own protocols off them, as far as the host has them. */
+export function setSilently({ route }: WorkerContext, changes: readonly SilentChange[]): void {
+  const request = (change: SilentChange, silent: 'ip' | 'ipv4-only') => {
+    const payload = encodeLinkChange(change.index, { ...change.settings, silent })
+    return { type: RTM_SETLINK, payload, change, silent }
+  }
+  const requests = changes.map(change => request(change, mayHaveIpv6(change.settings) ? 'ip' : 'ipv4-only'))
+  for (const [{ change, silent }, answer] of route.requestEach(requests)) {
+    // A kernel without IPv6 refuses the whole message before it does anything.
+    const again = silent === 'ip' && answer.errno === constants.errno.EAFNOSUPPORT
+    consented(again ? route.request(request(change, 'ipv4-only')) : answer, change.where)
+  }
+}
+
+function mayHaveIpv6({ mtuBytes }: LinkSettings): boolean {
+  return mtuBytes === undefined || mtuBytes >= minIpv6MtuBytes
 }

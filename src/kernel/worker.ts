@@ -45,7 +45,7 @@ const handlers: Handlers = {
   setLink: (context, { name, change }) => {
     const { silent, ...settings } = change
     const where = { operation: 'setLink', device: name }
-    if (silent) setSilently(context, 0, { name, ...settings }, where)
+    if (silent) setSilently(context, [{ index: 0, settings: { name, ...settings }, where }])
     else {
       const payload = encodeLinkChange(0, { name, ...settings })
       consented(context.route.request({ type: RTM_SETLINK, payload }), where)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { closeSync, openSync, readdirSync } from 'node:fs'
-import { release } from 'node:os'
+import { constants, release } from 'node:os'
 import {
   type Kernel,
   KernelError,
@@ -15,6 +15,9 @@ import {
   type TapSpec,
   type VethSpec,
 } from '../../src/kernel/index.js'
+import { encodeLinkQuery, RTM_GETLINK } from '../../src/kernel/netlink/link-message.js'
+import { NETLINK_ROUTE, openNetlinkSocket } from '../../src/kernel/netlink/socket.js'
+import { loadSyscalls } from '../../src/lib/syscall.js'
 import { laneTest } from '../support/lane.js'
 import { createNamespace, enterNamespace } from '../support/namespace.js'
 import { until } from '../support/until.js'
@@ -108,8 +111,10 @@ laneTest('a tap is made as it was asked for', anyKernel, () =>
   inNewNamespace(async kernel => {
     const spec = tap('tap0', { mtuBytes: 1400, ownerUid: 1234, multiQueue: true, alias: 'für 0' })
     const [made] = await kernel.createTaps([spec], deadline())
-    assert.ok(made !== undefined)
-    const { name: n, kind, tun, mtuBytes, up, promiscuous, alias, group } = made
+    const found = await kernel.getLink('tap0', deadline())
+    assert.ok(found !== undefined)
+    assert.deepEqual(made, { name: 'tap0', index: found.index })
+    const { name: n, kind, tun, mtuBytes, up, promiscuous, alias, group } = found
     assert.deepEqual(
       { n, kind, tun, mtuBytes, up, promiscuous, alias, group },
       {
@@ -123,7 +128,30 @@ laneTest('a tap is made as it was asked for', anyKernel, () =>
         group: 0,
       },
     )
-    assert.deepEqual(await kernel.getLink('tap0', deadline()), made)
+  }),
+)
+
+laneTest('each of many taps that are made together is as it was asked for', anyKernel, () =>
+  inNewNamespace(async kernel => {
+    const specs = taps(50).map((spec, i) => ({ ...spec, alias: `the ${i}th`, mtuBytes: 1300 + i }))
+    const made = await kernel.createTaps(specs, deadline())
+    const links = new Map((await kernel.listLinks(deadline())).map(link => [link.name, link]))
+    assert.deepEqual(
+      made.map(({ name: n, index }) => [n, index, links.get(n)?.alias, links.get(n)?.mtuBytes]),
+      specs.map(({ name: n, alias, mtuBytes }) => [n, links.get(n)?.index, alias, mtuBytes]),
+    )
+    assert.ok(
+      made.every(({ name: n }) => links.get(n)?.up && links.get(n)?.promiscuous && links.get(n)?.tun?.persistent),
+    )
+  }),
+)
+
+laneTest('of many taps that are made together a refused one is named, and none is left', anyKernel, () =>
+  inNewNamespace(async kernel => {
+    const specs = taps(50).map((spec, i) => (i === 40 ? { ...spec, mtuBytes: 40 } : spec))
+    const problem = await problemOf(kernel.createTaps(specs, deadline()))
+    assert.deepEqual([problem.kind, problem.device, problem.specIndex], ['refused', 't40', 40])
+    assert.deepEqual(await names(kernel), [])
   }),
 )
 
@@ -141,10 +169,23 @@ laneTest('a tap keeps the host silent: no IPv6 address comes by itself and no AR
   }),
 )
 
+laneTest('requests whose answers find no room are told so, and the next request is answered', anyKernel, () =>
+  inNewNamespace(() => {
+    const opened = openNetlinkSocket(loadSyscalls(), NETLINK_ROUTE)
+    assert.ok(opened.ok)
+    using route = opened.value
+    const question = { type: RTM_GETLINK, payload: encodeLinkQuery(1, undefined) }
+    const answers = route.requestEach(Array.from({ length: 5_000 }, () => question))
+    assert.deepEqual(new Set(answers.map(([, { errno }]) => errno)), new Set([constants.errno.ENOBUFS]))
+    assert.equal(route.request(question).errno, 0)
+    return Promise.resolve()
+  }),
+)
+
 laneTest('a tap with an MTU too small for IPv6 is made all the same', anyKernel, () =>
   inNewNamespace(async kernel => {
-    const [made] = await kernel.createTaps([tap('tap0', { mtuBytes: 576 })], deadline())
-    assert.equal(made?.mtuBytes, 576)
+    await kernel.createTaps([tap('tap0', { mtuBytes: 576 })], deadline())
+    assert.equal((await kernel.getLink('tap0', deadline()))?.mtuBytes, 576)
   }),
 )
 

@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
 import { littleEndian, viewOf } from '../../lib/byte-order.js'
-import type { Syscalls } from '../../lib/syscall.js'
+import { MSG_DONTWAIT, type Syscalls } from '../../lib/syscall.js'
 import {
   type Acknowledgement,
   decodeAcknowledgement,
@@ -35,6 +35,11 @@ export interface NetlinkAnswer extends Acknowledgement {
 export interface NetlinkSocket extends Disposable {
   /** Sends one request and reads up to its acknowledgement. */
   request(request: NetlinkRequest): NetlinkAnswer
+  /**
+   * Sends several in one datagram. The kernel carries them out in this order, and one that it refuses does not hold up the
+   * others. All their answers have to fit into the socket's buffer: else ENOBUFS, and what became of them is not known.
+   */
+  requestEach<R extends NetlinkRequest>(requests: readonly R[]): (readonly [R, NetlinkAnswer])[]
   /** Reads a whole table; again from the start when it changed meanwhile. */
   dump(request: NetlinkRequest): NetlinkAnswer
   /** Its address, by which notifications tell whose request they come from. Throws when the kernel does not answer. */
@@ -111,21 +116,45 @@ function requestSocket(syscalls: Syscalls, fd: number): NetlinkSocket {
   let sequence = 0
 
   function exchange(request: NetlinkRequest, extraFlags: number): NetlinkAnswer {
-    sequence = (sequence + 1) >>> 0
-    const flags = NLM_F_REQUEST | NLM_F_ACK | extraFlags | (request.flags ?? 0)
-    const sent = syscalls.send(
-      fd,
-      encodeMessage({ type: request.type, flags, sequence, portId: 0, payload: request.payload }),
-    )
-    if (sent < 0) return { errno: -sent, text: '', messages: [] }
-    return collect(sequence)
+    const sent = syscalls.send(fd, encode(request, extraFlags))
+    return answered(sent < 0 ? sent : collect(sequence))
   }
 
-  function collect(expected: number): NetlinkAnswer {
+  function requestEach<R extends NetlinkRequest>(requests: readonly R[]): (readonly [R, NetlinkAnswer])[] {
+    const first = sequence + 1
+    const sent = syscalls.send(fd, Buffer.concat(requests.map(request => encode(request, 0))))
+    let failure = Math.min(sent, 0)
+    return requests.map((request, i) => {
+      const collected = failure < 0 ? failure : collect((first + i) >>> 0)
+      if (typeof collected === 'number') {
+        failure = collected
+        discardAnswers()
+      }
+      return [request, answered(collected)]
+    })
+  }
+
+  /** One is lost, and the kernel has no room for those of the next request while the others lie there. */
+  function discardAnswers(): void {
+    while (syscalls.recv(fd, buffer, MSG_TRUNC | MSG_DONTWAIT) >= 0);
+  }
+
+  function encode({ type, flags = 0, payload }: NetlinkRequest, extraFlags: number): Uint8Array {
+    sequence = (sequence + 1) >>> 0
+    return encodeMessage({ type, flags: NLM_F_REQUEST | NLM_F_ACK | extraFlags | flags, sequence, portId: 0, payload })
+  }
+
+  function answered(collected: NetlinkAnswer | number): NetlinkAnswer {
+    if (typeof collected !== 'number') return collected
+    return { errno: -collected, text: 'no answer to a netlink request', messages: [] }
+  }
+
+  /** The answer, or −errno. */
+  function collect(expected: number): NetlinkAnswer | number {
     const messages: NetlinkMessage[] = []
     for (;;) {
       const received = receiveMessages(syscalls, fd, buffer)
-      if (typeof received === 'number') return { errno: -received, text: 'no answer to a netlink request', messages }
+      if (typeof received === 'number') return received
       for (const message of received) {
         // Left over from a request whose answer was given up.
         if (message.sequence !== expected) continue
@@ -159,6 +188,7 @@ function requestSocket(syscalls: Syscalls, fd: number): NetlinkSocket {
 
   return {
     request: request => exchange(request, 0),
+    requestEach,
     dump,
     portId,
     [Symbol.dispose]: () => {
