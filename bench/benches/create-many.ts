@@ -1,5 +1,6 @@
 import { type Bench, type Figure, inTurn, type Settings, tapNames, timed } from '../bench.js'
-import { bulkTimeoutMs, expectTaps, requestOf, withService } from '../world.js'
+import { openRawScript, warmUp } from '../raw-script.js'
+import { bulkTimeoutMs, expectTaps, requestOf, withoutService, withService } from '../world.js'
 import { createAtOnce } from './create-par.js'
 
 export const createMany: Bench = {
@@ -7,7 +8,7 @@ export const createMany: Bench = {
   about: 'CreateTaps, many in one call',
   async run(settings) {
     const figures: Figure[] = []
-    for (const count of sizes(settings)) figures.push(await createIn(settings, count))
+    for (const count of sizes(settings)) figures.push(...(await createIn(settings, count)))
     return figures
   },
 }
@@ -17,9 +18,9 @@ function sizes({ smoke, quick }: Settings): number[] {
   return quick ? [1_000] : [1_000, 5_000]
 }
 
-async function createIn(settings: Settings, count: number): Promise<Figure> {
+async function createIn(settings: Settings, count: number): Promise<Figure[]> {
   const taps = tapNames(count)
-  const { service, batch } = await inTurn(settings.rounds, {
+  const { service, batch, script } = await inTurn(settings.rounds, {
     service: () =>
       withService(settings, async served => {
         const request = { taps: taps.map(requestOf) }
@@ -28,12 +29,28 @@ async function createIn(settings: Settings, count: number): Promise<Figure> {
         return ms
       }),
     batch: () => createAtOnce(settings, taps),
+    script: () => createByScript(settings, taps),
   })
-  return {
-    name: `create-many: CreateTaps of ${count} / ip -batch and one ovs-vsctl`,
-    unit: 'ms',
-    ours: service,
-    theirs: batch,
-    aim: { kind: 'times-as-long', atMost: 1.1 },
-  }
+  const what = `create-many: CreateTaps of ${count}`
+  return [
+    {
+      name: `${what} / ip -batch and one ovs-vsctl`,
+      unit: 'ms',
+      ours: service,
+      theirs: batch,
+      aim: { kind: 'times-as-long', atMost: 1.1 },
+    },
+    { name: `${what} / raw JSON-RPC script`, unit: 'ms', ours: service, theirs: script },
+  ]
+}
+
+/** The floor: the same devices and rows, and no service stands between. */
+function createByScript(settings: Settings, taps: readonly string[]): Promise<number> {
+  return withoutService(settings, async world => {
+    using script = await openRawScript(world)
+    await warmUp(settings, world, script)
+    const ms = await timed(() => script.addTaps(taps))
+    await expectTaps(world, taps.length)
+    return ms
+  })
 }
