@@ -239,6 +239,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables, sig
     bondNames: new NameSeries(config.bondNameFormat),
     tunnelNames: newTunnelNames(),
     removals: new DeviceRemovals(kernel, lifetime),
+    bare: new WeakSet(),
     reapings: new OneAtATime(),
     inTheMaking: new Set(),
     demolitions: new Map(),

@@ -73,11 +73,23 @@ export async function deleteDevices(host: Host, taps: readonly TapRecord[], call
     if (tap.backing.kind === 'adopted' && isStill(tap.name)) await host.qos.release(tap, call.signal)
   }
   const names = taps.flatMap(({ name, backing }) =>
-    backing.kind === 'tuntap' || backing.kind === 'container' ? [name] : [],
+    (backing.kind === 'tuntap' || backing.kind === 'container') && !isBare(host, name) ? [name] : [],
   )
   const alias = deviceAlias(host.instance)
   const links = (await linksNamed(host, names, call)).filter(link => link.alias === alias && isStill(link.name))
-  return (await host.removals.remove(links)).failed
+  const { failed } = await host.removals.remove(links)
+  for (const { name } of taps) {
+    const record = host.records.get(name)?.record
+    const isGone = isStill(name) && failed.every(({ name: left }) => left !== name)
+    if (isGone && record?.defunct) host.bare.add(record)
+  }
+  return failed
+}
+
+/** Whether the tap of this name is defunct, and has no device any more. False also when that is not known. */
+export function isBare(host: Host, name: PortName): boolean {
+  const record = host.records.get(name)?.record
+  return record !== undefined && host.bare.has(record)
 }
 
 export function deviceRefused({ name, error }: Deletion['failed'][number]): BridgeError {

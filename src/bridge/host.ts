@@ -7,6 +7,7 @@ import type { BridgeName, PortName } from './names.js'
 import type { NetflowCollectors } from './netflow-collectors.js'
 import type { Notice } from './notice.js'
 import type { DatapathType, OvsClient } from './ovs.js'
+import type { TapRecord } from './ownership-tap.js'
 import type { QosUpkeep } from './qos-upkeep.js'
 import type { Recovered, Repair } from './recovered.js'
 import type { DeviceRemovals } from './removals.js'
@@ -28,6 +29,8 @@ export interface Host {
   readonly bondNames: NameSeries
   readonly tunnelNames: TunnelNames
   readonly removals: DeviceRemovals
+  /** Records of defunct taps whose device this daemon has seen go: nobody makes it again. */
+  readonly bare: WeakSet<TapRecord>
   /** One reaping at a time, so that no two take away the same taps. */
   readonly reapings: OneAtATime
   /** Taps that a call is making: of two that make one name, the later would find or remove the device of the other. */

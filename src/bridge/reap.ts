@@ -2,7 +2,7 @@ import { abortScope, sleep } from '../lib/abort.js'
 import { bondsOf } from './bond-port.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
-import { deleteDevices, deviceRefused, removeDevices } from './device.js'
+import { deleteDevices, deviceRefused, isBare, removeDevices } from './device.js'
 import type { Host } from './host.js'
 import { type Tap, tapOf } from './inventory.js'
 import { endMirrorsAt, mirrorsAt } from './mirror.js'
@@ -92,17 +92,25 @@ export async function reap(
   turn: Turn = atOnce,
 ): Promise<PortName[]> {
   const isDefunct = (name: PortName) => host.records.defunct.has(name)
+  const refusals: unknown[] = []
+  const reapPorts = async (gone: readonly PortName[]) => {
+    for (const group of groups(host, gone)) {
+      await turn(async () => void refusals.push(...(await reapGroup(host, group.filter(isDefunct), call))))
+    }
+  }
   const doomed = names.filter(isDefunct)
-  if (doomed.length === 0) return []
-  const records = doomed.flatMap(name => host.records.get(name)?.record ?? [])
-  const failed = await deleteDevices(host, records, call)
-  const gone = doomed.filter(name => failed.every(({ name: left }) => left !== name))
-  const refusals: unknown[] = failed.map(deviceRefused)
-  for (const group of groups(host, gone)) {
-    await turn(async () => void refusals.push(...(await reapGroup(host, group.filter(isDefunct), call))))
+  // Their ports need not wait for the kernel, which may be busy with the devices of others.
+  const bare = new Set(doomed.filter(name => isBare(host, name)))
+  if (bare.size > 0) await reapPorts([...bare])
+  const rest = doomed.filter(name => !bare.has(name))
+  if (rest.length > 0) {
+    const records = rest.flatMap(name => host.records.get(name)?.record ?? [])
+    const failed = await deleteDevices(host, records, call)
+    refusals.push(...failed.map(deviceRefused))
+    await reapPorts(rest.filter(name => failed.every(({ name: left }) => left !== name)))
   }
   if (refusals.length > 0) throw refusals[0]
-  return gone.filter(name => !isDefunct(name))
+  return doomed.filter(name => !isDefunct(name))
 }
 
 /** So many with a port to each, and all without one to the first. */
