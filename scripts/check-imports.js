@@ -37,7 +37,6 @@ const composition = ['main', 'serve', 'daemon', 'failure', 'recovery']
 /** Modules from outside that only these rooms (or the composition root) may import. */
 const reserved = {
   '@grpc/grpc-js': ['server', 'cli', 'gen'],
-  'grpc-health-check': ['server'],
   'node:child_process': ['embedded'],
   child_process: ['embedded'],
   koffi: ['lib', 'capture'],

@@ -1,5 +1,9 @@
-import type { Server } from '@grpc/grpc-js'
-import { HealthImplementation } from 'grpc-health-check'
+import { type Server, status } from '@grpc/grpc-js'
+import {
+  type HealthServer,
+  HealthService,
+  HealthCheckResponse_ServingStatus as ServingStatus,
+} from '../gen/grpc/health/v1/health.js'
 
 /** What `grpc.health.v1.Health` answers. NOT_SERVING until told otherwise. */
 export interface Health {
@@ -11,15 +15,36 @@ export interface Health {
 /** `services` are fully qualified names. */
 export function createHealth(services: readonly string[]): Health {
   const names = ['', ...services]
-  const health = new HealthImplementation(Object.fromEntries(names.map(name => [name, 'NOT_SERVING'])))
-  let reported = false
+  const watchers = new Set<() => void>()
+  let current = ServingStatus.NOT_SERVING
+  const service: HealthServer = {
+    check: ({ request: { service } }, callback) => {
+      if (names.includes(service)) callback(null, { status: current })
+      else callback({ code: status.NOT_FOUND, details: `the service ${service} is not known here` })
+    },
+    watch: call => {
+      const isKnown = names.includes(call.request.service)
+      let told: ServingStatus | undefined
+      // Who does not read hears the latest once it does.
+      const tell = () => {
+        const serving = isKnown ? current : ServingStatus.SERVICE_UNKNOWN
+        if (serving === told || call.writableNeedDrain) return
+        told = serving
+        call.write({ status: serving })
+      }
+      call.on('drain', tell)
+      watchers.add(tell)
+      call.once('cancelled', () => watchers.delete(tell))
+      tell()
+    },
+    list: (_call, callback) =>
+      callback(null, { statuses: Object.fromEntries(names.map(name => [name, { status: current }])) }),
+  }
   return {
-    addTo: server => health.addToServer(server),
+    addTo: server => server.addService(HealthService, service),
     report(serving) {
-      // Watchers hear of changes only.
-      if (serving === reported) return
-      reported = serving
-      for (const name of names) health.setStatus(name, serving ? 'SERVING' : 'NOT_SERVING')
+      current = serving ? ServingStatus.SERVING : ServingStatus.NOT_SERVING
+      for (const tell of watchers) tell()
     },
   }
 }

@@ -39,6 +39,41 @@ test('an unknown service has no status', async () => {
   client.close()
 })
 
+test('all services are listed with their status', async () => {
+  const { health, rig, client } = await startHealth()
+  await using _rig = rig
+  health.report(true)
+  const statuses = await new Promise((resolve, reject) =>
+    client.list({}, (error, reply) => (error ? reject(error) : resolve(reply.statuses))),
+  )
+  assert.deepEqual(statuses, { '': { status: ServingStatus.SERVING }, 'test.Echo': { status: ServingStatus.SERVING } })
+  client.close()
+})
+
+test('a watcher of an unknown service hears so, and nothing more', async () => {
+  const { health, rig, client } = await startHealth()
+  await using _rig = rig
+  const heard: ServingStatus[] = []
+  const [unknown, whole] = [client.watch({ service: 'test.Nonsense' }), client.watch({ service: '' })]
+  const closed = new Promise<void>(resolve => {
+    unknown
+      .on('error', () => {})
+      .on('data', (reply: HealthCheckResponse) => {
+        heard.push(reply.status)
+        health.report(true)
+      })
+    whole
+      .on('error', () => {})
+      .on('data', ({ status }: HealthCheckResponse) => {
+        if (status === ServingStatus.SERVING) resolve()
+      })
+  })
+  await closed
+  assert.deepEqual(heard, [ServingStatus.SERVICE_UNKNOWN])
+  for (const watch of [unknown, whole]) watch.cancel()
+  client.close()
+})
+
 test('a watcher hears of changes, once each', async () => {
   const { health, rig, client } = await startHealth()
   await using _rig = rig
