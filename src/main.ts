@@ -25,7 +25,7 @@ async function main(argv: readonly string[]): Promise<number> {
   return invocation.exitCode
 }
 
-/** Of the package that this file is part of: compiled into dist/, or with the tests into build/src/. */
+/** Of the package that this file is part of: in dist/, or beside the tests in build/dist/. */
 function packageVersion(): string {
   const file = ['../package.json', '../../package.json'].map(path => new URL(path, import.meta.url)).find(existsSync)
   const manifest: unknown = file === undefined ? undefined : JSON.parse(readFileSync(file, 'utf8'))

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { closeSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { mainProgram } from '../support/command.js'
 import { spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
 import { listeningSocket } from '../support/listening-socket.js'
@@ -17,8 +17,6 @@ import { until } from '../support/until.js'
 
 // A process and what surrounds it: nothing of the datapath.
 const userspace = { only: 'userspace', timeoutMs: 85_000 } as const
-
-const main = fileURLToPath(new URL('../../src/main.js', import.meta.url))
 
 for (const path of ['/tmp/notify', '@ovs-bridged-test']) {
   laneTest(`systemd at ${path} hears that it is ready, alive, and stopping`, userspace, async context => {
@@ -76,7 +74,9 @@ laneTest('a daemon that is stopped while it starts does not serve first', usersp
   const directory = mkdtempSync(join(tmpdir(), 'life-'))
   const places = ['--state-dir', directory, '--listen', `unix:${directory}/s`, '--metrics-listen', 'off']
   const nowhere = ['--ovsdb', `unix:${directory}/nowhere`]
-  const daemon = spawn(process.execPath, [main, 'serve', ...nowhere, ...places], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const daemon = spawn(process.execPath, [mainProgram, 'serve', ...nowhere, ...places], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   const ended = once(daemon, 'close')
   let [said, logged] = ['', '']
   daemon.stdout.setEncoding('utf8').on('data', (text: string) => (said += text))

@@ -2,8 +2,8 @@ import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { checkout } from './readme.js'
 
-/** The command line's entry, as it was compiled with the tests. */
-export const mainProgram = fileURLToPath(new URL('../../src/main.js', import.meta.url))
+/** The program as it is installed, made beside the tests. */
+export const mainProgram = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
 /** How a command ended. */
 export interface Ended {

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { pathToFileURL } from 'node:url'
 import { roles } from '../../src/server/door.js'
 import { roleOfMethod } from '../../src/server/role.js'
+import { mainProgram } from '../support/command.js'
 import { checkout, methods, table, withTable } from '../support/readme.js'
 
 function roleTable(): string {
@@ -22,15 +24,24 @@ interface Locked {
   readonly dev?: boolean
 }
 
+/** The packages that the program carries, as `name version`: scripts/bundle.js writes what they ask to be passed on with them. */
+function carried(): Set<string> {
+  const notices = readFileSync(new URL('third-party.txt', pathToFileURL(mainProgram)), 'utf8')
+  return new Set(Array.from(notices.matchAll(/^# (\S+ \d\S*) /gm), ([, name = '']) => name))
+}
+
 function licenceTable(): string {
+  const inProgram = carried()
   const lock = JSON.parse(readFileSync(new URL('package-lock.json', checkout), 'utf8')) as {
     readonly packages: Readonly<Record<string, Locked>>
   }
-  const packages = Object.entries(lock.packages).filter(([path, { dev }]) => path !== '' && dev !== true)
-  const rows = packages.map(([path, { version, license }]) => {
+  const rows = Object.entries(lock.packages).flatMap(([path, { version, license, dev }]) => {
+    const name = path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length)
+    if (path === '' || (dev === true && !inProgram.delete(`${name} ${version}`))) return []
     assert(license !== undefined, `${path} has no licence`)
-    return [path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length), version, license]
+    return [[name, version, license]]
   })
+  assert.deepEqual([...inProgram], [], 'what the program carries is in the lock')
   return table(['Package', 'Version', 'Licence'], rows)
 }
 
