@@ -8,13 +8,13 @@ import { seedOfRun } from '../support/random.js'
 import { startTestbed } from '../support/testbed.js'
 
 /** Daemons to be killed; `npm run test:all` and `scripts/torture crashes` ask for more. */
-const asked = Number(process.env['OVS_BRIDGED_TEST_CRASHES'] ?? (lane === 'userspace' ? 20 : 8))
+const asked = Number(process.env['OVS_BRIDGED_TEST_CRASHES'] ?? (lane === 'userspace' ? 20 : 5))
 
-/** 300 calls for each daemon that is killed, and 300 in all where the kernel is a user-mode one, some ten times slower. */
+/** 300 calls for each daemon that is killed, and 200 in all where the kernel is a user-mode one, some ten times slower. */
 const script: Script =
   lane === 'userspace'
     ? { calls: 3_000, strikes: { daemonKilled: 10, vswitchdKilled: 1, ovsdbKilled: 1, bothStopped: 1 } }
-    : { calls: 300, strikes: { daemonKilled: 8, vswitchdKilled: 1, ovsdbKilled: 1, bothStopped: 1 } }
+    : { calls: 200, strikes: { daemonKilled: 5, vswitchdKilled: 1, ovsdbKilled: 1, bothStopped: 1 } }
 
 const tests = Math.ceil(asked / script.strikes.daemonKilled)
 
