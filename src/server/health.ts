@@ -20,7 +20,8 @@ export function createHealth(services: readonly string[]): Health {
   const service: HealthServer = {
     check: ({ request: { service } }, callback) => {
       if (names.includes(service)) callback(null, { status: current })
-      else callback({ code: status.NOT_FOUND, details: `the service ${service} is not known here` })
+      // Not by its name: headers that are too long would leave the connection without an answer from then on.
+      else callback({ code: status.NOT_FOUND, details: 'a service of that name is not known here' })
     },
     watch: call => {
       const isKnown = names.includes(call.request.service)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { credentials } from '@grpc/grpc-js'
+import { credentials, Metadata, status } from '@grpc/grpc-js'
 import {
   type HealthCheckResponse,
   HealthClient,
@@ -36,6 +36,19 @@ test('an unknown service has no status', async () => {
   const { rig, client } = await startHealth()
   await using _rig = rig
   assert.equal(await check(client, 'test.Nonsense'), undefined)
+  client.close()
+})
+
+test('who asks for a service by a long name is answered, and what it asks next as well', async () => {
+  const { rig, client } = await startHealth()
+  await using _rig = rig
+  const code = await new Promise(resolve =>
+    client.check({ service: 'x'.repeat(100_000) }, new Metadata(), { deadline: Date.now() + 5_000 }, error =>
+      resolve(error?.code),
+    ),
+  )
+  assert.equal(code, status.NOT_FOUND)
+  assert.equal(await check(client, ''), ServingStatus.NOT_SERVING)
   client.close()
 })
 
