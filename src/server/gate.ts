@@ -309,14 +309,16 @@ export class Gate {
 
   /**
    * What grpc-js says by itself of a request that it cannot read reaches only this method of the innermost call: it gets
-   * our code and details, so that INTERNAL is left to defects.
+   * our code and details, so that INTERNAL is left to defects. It may say so of each of its messages: one request is refused once.
    */
   #answerForServer(connection: Connection, method: Method, call: ServerInterceptingCallInterface): void {
     const send = call.sendStatus.bind(call)
+    let isRefused = false
     call.sendStatus = sent => {
-      const refusal = complaint(sent)
+      const refusal = isRefused ? undefined : complaint(sent)
       if (refusal === undefined) send(sent)
       else {
+        isRefused = true
         this.#options.calls.refuse(refusedCall(connection, method), refusal)
         send({ code: refusal.code, details: refusal.message, metadata: refusal.metadata })
       }

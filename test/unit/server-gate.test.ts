@@ -284,6 +284,17 @@ for (const [what, headers, body] of [
   })
 }
 
+test('a request is refused once, however many of its messages cannot be read', async () => {
+  await using held = await startHeld({})
+  const session = await http2To(held.rig.socket)
+  const stream = post(session, { 'grpc-encoding': 'gzip' })
+  stream.end(Buffer.concat(Array.from({ length: 100 }, () => frame(1, Buffer.from('now')))))
+  assert.equal(await grpcStatus(stream), 'INVALID_ARGUMENT')
+  assert.equal((await echo(held.rig.client, 'now').reply).code, status.OK)
+  assert.equal(held.rig.records.filter(({ code }) => code === status.INVALID_ARGUMENT).length, 1)
+  session.destroy()
+})
+
 for (const [what, encoding, body, answer] of [
   ['that is compressed is understood', 'gzip', gzipSync('now'), 'OK'],
   [
