@@ -57,8 +57,10 @@ writeFileSync(path.resolve(out, 'third-party.txt'), chapters.sort().join('\n'))
 function noticeOf(folder, files) {
   const names = readdirSync(path.join(root, folder)).filter(name => /^(licen[cs]e|notice|copying)/i.test(name))
   const texts = names.map(name => read(folder, name))
-  if (names.length > 0) return texts.join('\n')
-  return [...new Set(files.map(file => /^(?:\/\/.*\n)*/.exec(read(file))?.[0] ?? ''))].join('\n')
+  const beginnings = names.length > 0 ? [] : files.map(file => /^(?:\/\/.*\n)*/.exec(read(file))?.[0] ?? '')
+  const notice = [...texts, ...new Set(beginnings)].join('\n')
+  if (!/copyright/i.test(notice)) throw new Error(`no notice is found in ${folder}`)
+  return notice
 }
 
 function read(...names) {
