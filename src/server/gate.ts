@@ -201,15 +201,22 @@ export class Gate {
     const { transferMs } = this.#options.limits
     this.#answerForServer(connection, method, call)
     let taken = false
+    let undecoded = 0
     decodeInTurns(
       call,
-      work => this.#take(connection, work),
+      work => {
+        undecoded++
+        this.#take(connection, () => {
+          undecoded--
+          work()
+        })
+      },
       () => taken,
     )
     let patience: Disposable | undefined
     const expect = (onLate: () => void) => {
       patience?.[Symbol.dispose]()
-      patience = whileRead(connection.inlet, transferMs, onLate)
+      patience = whileRead(() => undecoded === 0 && !connection.inlet.isWaiting, transferMs, onLate)
     }
     const expectTaken = () => {
       if (taken) expect(() => connection.socket.destroy())
@@ -342,13 +349,13 @@ function endRequest(call: ServerInterceptingCallInterface): void {
 const looks = 8
 
 /**
- * Calls `onLate` after so long, unless disposed of before. Time in which a connection waited for its turn does not count, and of
+ * Calls `onLate` after so long, unless disposed of before. Time in which what has come waited for its turn does not count, and of
  * time in which the thread was busy an eighth at most: who is not listened to is not slow.
  */
-function whileRead(inlet: Inlet, ms: number, onLate: () => void): Disposable {
+function whileRead(isRead: () => boolean, ms: number, onLate: () => void): Disposable {
   let left = looks
   const timer = setInterval(() => {
-    if (inlet.isWaiting || --left > 0) return
+    if (!isRead() || --left > 0) return
     clearInterval(timer)
     onLate()
   }, ms / looks)

@@ -547,6 +547,27 @@ test('a request whose rest the server does not read yet is not too slow', async 
   await gone
 })
 
+test('a request that has come and waits to be decoded is not too slow', async () => {
+  const requestDeserialize = (bytes: Buffer) => {
+    const until = performance.now() + 4
+    while (performance.now() < until);
+    return bytes.toString()
+  }
+  await using rig = await startRig(
+    (server, calls) =>
+      server.addService(
+        { echo: { ...echoService.echo, requestDeserialize } },
+        { echo: calls.unary(async (request: string) => request) },
+      ),
+    { limits: { transferMs: 160 } },
+  )
+  const session = await http2To(rig.socket)
+  const streams = Array.from({ length: 150 }, () => post(session))
+  for (const stream of streams) stream.end(frame(0, Buffer.from('now')))
+  assert.deepEqual([...new Set(await Promise.all(streams.map(grpcStatus)))], ['OK'])
+  session.destroy()
+})
+
 test('a request that does not arrive ends in time, and so does its place', async () => {
   await using held = await startHeld({ callsPerConnection: 1, transferMs: 1_000 })
   const session = await http2To(held.rig.socket)
