@@ -31,10 +31,11 @@ const codes = {
 } satisfies Record<Problem['kind'], status>
 
 /** Headers must stay below the 8 KiB that gRPC clients accept by default, so long texts and lists are cut. */
-const maxMessageChars = 1024
+const maxMessageBytes = 1_024
 const maxViolations = 16
-const maxViolationChars = 160
-const maxMetadataChars = 256
+const maxViolationBytes = 160
+const maxViolationsBytes = 3_000
+const maxMetadataBytes = 256
 
 /** A failed call, as it goes to the client and into the log. */
 export interface Failure {
@@ -71,28 +72,32 @@ export function failure(error: unknown): Failure {
 
 function told(problem: Problem): Failure {
   const code = codes[problem.kind]
-  const message = headerText(problem.message, maxMessageChars)
+  const message = headerText(problem.message, maxMessageBytes, encodedBytes)
   const details = [errorInfo(problem.reason, problem.metadata ?? {})]
   if (problem.kind === 'invalid') details.push(badRequest(problem.violations))
   const failed = { code, reason: problem.reason, message, metadata: statusDetails(code, message, details) }
   if (problem.kind !== 'invalid' || problem.violations.length === 0) return failed
-  const badFields = problem.violations.slice(0, maxViolations).map(({ field }) => headerText(field, maxViolationChars))
+  const badFields = problem.violations.slice(0, maxViolations).map(({ field }) => headerText(field, maxViolationBytes))
   return { ...failed, badFields }
 }
 
 function errorInfo(reason: Reason | 'INTERNAL', metadata: Readonly<Record<string, string>>): Any {
-  const short = Object.entries(metadata).map(([key, value]) => [key, headerText(value, maxMetadataChars)] as const)
+  const short = Object.entries(metadata).map(([key, value]) => [key, headerText(value, maxMetadataBytes)] as const)
   const info: ErrorInfo = { reason, domain: errorDomain, metadata: Object.fromEntries(short) }
   return { typeUrl: 'type.googleapis.com/google.rpc.ErrorInfo', value: Buffer.from(ErrorInfo.encode(info).finish()) }
 }
 
 function badRequest(violations: readonly Violation[]): Any {
-  const fieldViolations = violations.slice(0, maxViolations).map(({ field, description }) => ({
-    field: headerText(field, maxViolationChars),
-    description: headerText(description, maxViolationChars),
-    reason: '',
-    localizedMessage: undefined,
+  const texts = violations.slice(0, maxViolations).map(({ field, description }) => ({
+    field: headerText(field, maxViolationBytes),
+    description: headerText(description, maxViolationBytes),
   }))
+  let bytes = 0
+  const fitting = texts.filter(({ field, description }) => {
+    bytes += utf8Bytes(field) + utf8Bytes(description)
+    return bytes <= maxViolationsBytes
+  })
+  const fieldViolations = fitting.map(text => ({ ...text, reason: '', localizedMessage: undefined }))
   const value = Buffer.from(BadRequest.encode({ fieldViolations }).finish())
   return { typeUrl: 'type.googleapis.com/google.rpc.BadRequest', value }
 }
@@ -104,8 +109,21 @@ function statusDetails(code: status, message: string, details: Any[]): Metadata 
   return metadata
 }
 
-/** At most `maxChars`, and no lone surrogate: grpc-js runs `encodeURI` over the message, which throws at one. */
-function headerText(text: string, maxChars: number): string {
-  const short = text.length > maxChars ? `${text.slice(0, maxChars - 1)}…` : text
-  return short.replace(/\p{Surrogate}/gu, '\ufffd')
+/** At most `maxBytes`, and no lone surrogate: grpc-js runs `encodeURI` over the message, which throws at one. */
+function headerText(text: string, maxBytes: number, bytesOf = utf8Bytes): string {
+  const short = text.slice(0, maxBytes).replace(/\p{Surrogate}/gu, '\ufffd')
+  if (text.length <= maxBytes && bytesOf(short) <= maxBytes) return short
+  let left = maxBytes - bytesOf('…')
+  let cut = ''
+  for (const character of short) {
+    left -= bytesOf(character)
+    if (left < 0) break
+    cut += character
+  }
+  return `${cut}…`
 }
+
+const utf8Bytes = (text: string) => Buffer.byteLength(text)
+
+/** As `grpc-message` has it, where most of what is not ASCII takes three times as much. */
+const encodedBytes = (text: string) => encodeURI(text).length

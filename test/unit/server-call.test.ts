@@ -136,6 +136,20 @@ test('thousands of violations still fit into the trailers', async () => {
   assert.equal((await echo(rig.client, 'x').reply).code, status.INVALID_ARGUMENT)
 })
 
+for (const character of ['x', 'ü', '漢', '"']) {
+  test(`of long texts of ${character} so much is told as a client takes in headers by default`, async () => {
+    const text = character.repeat(5_000)
+    await using rig = await serveEcho(async () => {
+      throw invalid(Array.from({ length: 50 }, (_, i) => ({ field: `settings[${i}].${text}`, description: text })))
+    })
+    const { text: message, trailers } = await echo(rig.client, 'x').reply
+    const details = trailers?.get('grpc-status-details-bin')[0] ?? ''
+    const bytes = encodeURI(message).length + Buffer.from(details).toString('base64').length
+    assert(bytes > 4_000 && bytes < 7_800, `${bytes} bytes`)
+    assert(message.includes(character.repeat(50)) && message.endsWith('…'), message)
+  })
+}
+
 test('a message with a lone surrogate reaches the client', async () => {
   await using rig = await serveEcho(async () => {
     throw new BridgeError({ kind: 'not-found', reason: 'TAP_NOT_FOUND', message: 'no tap \ud800' })
