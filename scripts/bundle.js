@@ -4,7 +4,7 @@
  * code, is loaded from its package. The licences of all others that are in it are written beside it.
  * Usage: node scripts/bundle.js FOLDER
  */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
@@ -16,6 +16,9 @@ if (out === undefined) {
 }
 
 const root = fileURLToPath(new URL('..', import.meta.url))
+
+// The names of shared files have a hash: those of a former program would stay.
+for (const name of existsSync(out) ? readdirSync(out) : []) if (/\.js(\.map)?$/.test(name)) rmSync(path.join(out, name))
 
 // A thread is started by the name of its file, beside that of who starts it: all are in one folder.
 const threads = readdirSync(path.join(root, 'src'), { recursive: true, encoding: 'utf8' })
