@@ -20,7 +20,7 @@ import { type Limits, Rate, Share } from './limits.js'
 import { complaint, refusals } from './refusals.js'
 import type { Failure } from './status.js'
 import { endStrays, type Stray, whenStray } from './strays.js'
-import { callMs, Turns } from './turns.js'
+import { callMs, strayMs, Turns } from './turns.js'
 import { Writer } from './writer.js'
 
 export interface GateOptions {
@@ -273,6 +273,7 @@ export class Gate {
   #answerStray({ caller }: Connection, stray: Stray): void {
     this.#options.calls.refuse({ kind: 'unary', path: '/unknown', caller }, stray)
     stray.answer()
+    this.#turns.charge(caller.id, strayMs)
   }
 
   /** Counts a call in, or tells why it may not run. */

@@ -19,6 +19,12 @@ const longTurnMs = 5
 export const callMs = mostMs / 16
 
 /**
+ * What a request that is no call leaves to be collected, at the worst: thousands of such objects of HTTP/2 V8 frees in one go, once
+ * a second. Nobody who is served sends many.
+ */
+export const strayMs = mostMs
+
+/**
  * Shares the main thread among callers. In each turn of the event loop so much is done for each of them; what is beyond waits for
  * the next turns. So who floods the server waits for itself, and others for a few milliseconds of each caller.
  */
