@@ -91,7 +91,10 @@ export async function reap(
   call: Call,
   turn: Turn = atOnce,
 ): Promise<PortName[]> {
-  const isDefunct = (name: PortName) => host.records.defunct.has(name)
+  const ids = new Map(names.map(name => [name, host.records.get(name)?.record.id]))
+  // Nothing is done to a tap that another call has made anew under the name meanwhile, be it defunct again.
+  const isDefunct = (name: PortName) =>
+    host.records.defunct.has(name) && host.records.get(name)?.record.id === ids.get(name)
   const refusals: unknown[] = []
   const reapPorts = async (gone: readonly PortName[]) => {
     for (const group of groups(host, gone)) {
@@ -102,7 +105,7 @@ export async function reap(
   // Their ports need not wait for the kernel, which may be busy with the devices of others.
   const bare = new Set(doomed.filter(name => isBare(host, name)))
   if (bare.size > 0) await reapPorts([...bare])
-  const rest = doomed.filter(name => !bare.has(name))
+  const rest = doomed.filter(name => !bare.has(name) && isDefunct(name))
   if (rest.length > 0) {
     const records = rest.flatMap(name => host.records.get(name)?.record ?? [])
     const failed = await deleteDevices(host, records, call)

@@ -6,6 +6,7 @@ import { Captures } from '../../src/bridge/capture.js'
 import { openTapFeed } from '../../src/bridge/events.js'
 import type { Host } from '../../src/bridge/host.js'
 import { countRecords } from '../../src/bridge/inventory.js'
+import { reapTaps } from '../../src/bridge/reap.js'
 import { Stats } from '../../src/bridge/stats.js'
 import { openCaptureEngine } from '../../src/capture/index.js'
 import { BridgeServiceService } from '../../src/gen/ovs/bridge/v1/service.js'
@@ -21,6 +22,7 @@ import { openHeldSocket } from '../support/held-socket.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
 import { addForeignBridge } from '../support/ovs.js'
+import { setInRecord } from '../support/qos.js'
 import { refusalOf, stateOf } from '../support/refusal.js'
 import { connectTo } from '../support/rpc.js'
 import { type ServedTestbed, startServedTestbed, startService } from '../support/service.js'
@@ -282,6 +284,29 @@ laneTest(
     assert.equal((await bed.ovs.select('Port')).length, 1)
     const most = Math.max(...portsGone)
     assert(most <= 64, `${most} at a time`)
+  },
+)
+
+laneTest(
+  'a tap that is none of the defunct any more when the reaper comes to it keeps its device',
+  { only: 'userspace', looksInside: true },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { host } = bed.service.daemon
+    await bed.api.createTaps({ taps: requests.slice(0, 2) })
+    const [first, second] = requests.map(({ tap }) => tap)
+    assert(first !== undefined && second !== undefined)
+    let free = () => {}
+    const others = host.reapings.run('ports', context.signal, () => new Promise<void>(resolve => (free = resolve)))
+    await bed.api.destroyTap({ tap: first })
+    await setInRecord(bed, second, 'state', 'defunct')
+    await until('both are defunct', () => host.records.defunct.size === 2)
+    const reaped = reapTaps(host, { signal: context.signal, caller: 'test' })
+    await setInRecord(bed, second, 'state', 'active')
+    await until('one is defunct', () => host.records.defunct.size === 1)
+    free()
+    await Promise.all([others, reaped])
+    assert(findLink(second), `${second} has no device any more`)
   },
 )
 
