@@ -4,7 +4,6 @@ import { callAll, underAttack } from '../support/attack.js'
 import { type Attack, attacks } from '../support/attackers.js'
 import { type DaemonProcess, spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
-import { linkNames } from '../support/namespace.js'
 import { refusalOf } from '../support/refusal.js'
 import { type Api, blankTap, connectTo, RpcError } from '../support/rpc.js'
 import { startTestbed, type Testbed } from '../support/testbed.js'
@@ -98,7 +97,12 @@ laneTest(
     const pending = [first, second].map((api, i) =>
       api.createTap({ tap: `vm${i}` }, { timeoutMs: 5_000 }).catch(() => undefined),
     )
-    await until('both are at work', () => linkNames().filter(name => name.startsWith('vm')).length === 2)
+    const isRefused = () =>
+      third.getTap({ tap: 'vm0' }).then(
+        () => false,
+        (error: unknown) => error instanceof RpcError && error.code === 'RESOURCE_EXHAUSTED',
+      )
+    await until('both are at work', isRefused, { everyMs: 100 })
     await refusedFor(/^too much at once$/, third.getTap({ tap: 'vm0' }))
     assert.equal((await other.listBridges()).bridges.length, 1)
     await Promise.all(pending)
