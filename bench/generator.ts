@@ -9,9 +9,8 @@ import koffi from 'koffi'
 import { findLink } from '../test/support/links.js'
 import { loadTestSyscalls } from '../test/support/syscalls.js'
 
-const [linkName = '', bytes = 0, perSecond = 0, seconds = 0] = process.argv
-  .slice(2)
-  .map((argument, index) => (index === 0 ? argument : Number(argument))) as [string, number, number, number]
+const [linkName = '', ...figures] = process.argv.slice(2)
+const [bytes = 0, perSecond = 0, seconds = 0] = figures.map(Number)
 
 /** packet(7), <linux/if_packet.h>, <linux/sockios.h>, <linux/ethtool.h> */
 const AF_PACKET = 17

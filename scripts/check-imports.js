@@ -32,7 +32,7 @@ const allowed = {
 }
 
 /** The composition root: it imports all, no room imports it. */
-const composition = ['main', 'serve', 'daemon', 'failure', 'recovery']
+const composition = new Set(['main', 'serve', 'daemon', 'failure', 'recovery'])
 
 /** Modules from outside that only these rooms (or the composition root) may import. */
 const reserved = {
@@ -69,7 +69,7 @@ function roomOf(file) {
 
 function judge(file, { ours, outside }) {
   const from = roomOf(file)
-  if (composition.includes(from)) return []
+  if (composition.has(from)) return []
   if (outside !== undefined) {
     const owners = Object.entries(reserved).find(([name]) => outside === name || outside.startsWith(`${name}/`))?.[1]
     if (owners === undefined || owners.includes(from)) return []
@@ -78,7 +78,7 @@ function judge(file, { ours, outside }) {
   const to = roomOf(ours)
   if (from === to) return []
   if (ours.startsWith('..')) return [`src/${file}: imports ${ours}, outside src`]
-  if (composition.includes(to)) return [`src/${file}: imports ${ours}; only the composition root may`]
+  if (composition.has(to)) return [`src/${file}: imports ${ours}; only the composition root may`]
   const may = allowed[from]
   if (may === undefined) return [`src/${file}: scripts/check-imports.js has no rule for src/${from}`]
   const target = ours.replace(/\.ts$/, '')

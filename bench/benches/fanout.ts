@@ -31,7 +31,7 @@ async function measureAll(settings: Settings, served: Served): Promise<Figure[]>
     await take(wide, settings, served, few, [])
     await take(narrow, settings, served, many, taps.slice(0, 1))
   }
-  if (traffic.failed !== undefined) throw traffic.failed
+  if (traffic.failed !== undefined) throw new Error('the traffic has failed', { cause: traffic.failed })
   const what = `fanout: ${taps.length} taps`
   const one = `fanout: one tap of ${taps.length}`
   return [

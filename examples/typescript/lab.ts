@@ -1,6 +1,6 @@
 // Two containers on a VLAN: who they are, what they send, and over which link. Knows the contract from the .proto files
 // alone, nothing is generated. As root, in a checkout:
-//   npx tsc -p tsconfig.test.json
+//   npx tsc
 //   node build/examples/typescript/lab.js [unix:/run/ovs-bridged/ovs-bridged.sock] [proto]
 import { execFileSync } from 'node:child_process'
 import { credentials, loadPackageDefinition } from '@grpc/grpc-js'
