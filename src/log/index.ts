@@ -6,8 +6,9 @@ export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 's
 export type LogLevel = (typeof logLevels)[number]
 
 /**
- * The log: one JSON object a line on standard error; standard output is left to what the user reads. All of it is ASCII, so that
- * no name that a caller gives can do anything to a terminal. `flush` is for the end of the process: see {@link tellEnd}.
+ * The log: one JSON object a line on standard error; standard output is left to what the user reads. All of it is
+ * ASCII, so that no name that a caller gives can do anything to a terminal. `flush` is for the end of the process: see
+ * {@link tellEnd}.
  */
 export function createLog(level: LogLevel): Logger {
   const lines = openLines(2, lost => `${JSON.stringify({ level: 'warn', time: now(), lost, msg: 'lines lost' })}\n`)
@@ -22,8 +23,8 @@ export function createLog(level: LogLevel): Logger {
 }
 
 /**
- * Has the end of the process wait for who reads the log, two seconds at most. What nobody catches ends the process with a status
- * of its own, but not without a line.
+ * Has the end of the process wait for who reads the log, two seconds at most. What nobody catches ends the process with
+ * a status of its own, but not without a line.
  */
 export function tellEnd(log: Logger): void {
   process.on('exit', () => log.flush())

@@ -7,8 +7,8 @@ import { loadSyscalls } from '../lib/syscall.js'
 export interface Lines {
   write(line: string): void
   /**
-   * For the end of the process: writes what has not been taken yet, for a second. What is left then is left out but for the
-   * last line, which has another, with how many they were.
+   * For the end of the process: writes what has not been taken yet, for a second. What is left then is left out but for
+   * the last line, which has another, with how many they were.
    */
   flush(): void
 }
@@ -21,8 +21,9 @@ const lookEveryMs = 20
 const flushMs = 1_000
 
 /**
- * A reader that is stuck must not stop the daemon. So each write asks poll(2) first, and a mebibyte waits at most. Further lines are left out until all of that is written;
- * `tellLost` makes a line of how many they were. A full disk and a pipe without a reader are like a reader that is stuck.
+ * A reader that is stuck must not stop the daemon. So each write asks poll(2) first, and a mebibyte waits at most.
+ * Further lines are left out until all of that is written; `tellLost` makes a line of how many they were. A full disk
+ * and a pipe without a reader are like a reader that is stuck.
  */
 export function openLines(shared: number, tellLost: (lost: number) => string): Lines {
   const fd = reopened(shared)
@@ -91,8 +92,9 @@ export function openLines(shared: number, tellLost: (lost: number) => string): L
 }
 
 /**
- * A pipe may be filled by another process that has it, and a terminal stopped, between poll(2) and a write. O_NONBLOCK would be that of
- * all who have the same standard error, unless it is opened anew. What cannot be, as a socket, is used as it is.
+ * A pipe may be filled by another process that has it, and a terminal stopped, between poll(2) and a write. O_NONBLOCK
+ * would be that of all who have the same standard error, unless it is opened anew. What cannot be, as a socket, is used
+ * as it is.
  */
 function reopened(fd: number): number {
   try {
