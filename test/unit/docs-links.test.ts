@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { checkout, methods } from '../support/readme.js'
+import { checkout } from '../support/readme.js'
 
 const pages = [
   ...readdirSync(checkout).filter(name => name.endsWith('.md')),
@@ -33,18 +33,8 @@ test('docs link to and name only what is there', () => {
   assert.deepEqual(wrong, [])
 })
 
-test('docs/migrating.md names calls of the contract', () => {
-  const known = new Set(methods().map(({ name }) => name))
-  const rows = read('docs/migrating.md')
-    .split('\n')
-    .filter(line => line.startsWith('| `') || line.startsWith('| writers'))
-  assert(rows.length > 25)
-  const named = rows.flatMap(row =>
-    [...(row.split(' | ')[1] ?? '').matchAll(/`([A-Z][A-Za-z]+)`/g)].map(([, name = '']) => name),
-  )
-  const messages = new Set(['Bridge', 'Tap', 'Qos'])
-  assert.deepEqual(
-    named.filter(name => !known.has(name) && !messages.has(name)),
-    [],
-  )
+test('CHANGELOG.md begins with the version that the package has', () => {
+  const [, newest] = /^## (\d+\.\d+\.\d+)/m.exec(read('CHANGELOG.md')) ?? []
+  const [, version] = /"version": "(.+)"/.exec(read('package.json')) ?? []
+  assert.equal(newest, version)
 })
