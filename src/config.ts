@@ -73,6 +73,12 @@ export type Invocation =
 /** Adds a command beside `serve`; its action says what is to be run. */
 export type DefineCommand = (program: Command, choose: (run: () => Promise<number>) => void) => void
 
+const serveExitHelp = `
+Exit codes:
+  0 it was told to stop
+  1 it cannot start, or not go on
+  2 the command line is wrong`
+
 /** A flag with what was given for it: each value, and where it stood. */
 interface Given {
   readonly source: string
@@ -103,6 +109,7 @@ export function parseConfig(
   })
   const serve = program.command('serve').description('serve the gRPC API until told to stop')
   for (const flag of Object.values<Flag>(flags)) serve.addOption(optionOf(flag))
+  serve.addHelpText('after', serveExitHelp)
   serve.action((given: Readonly<Record<string, unknown>>) => {
     options = given
   })

@@ -19,6 +19,7 @@ export const defineWatch: DefineCommand = (program, choose) => {
     program
       .command('watch')
       .description('tell what happens, as it happens, until interrupted')
+      .addHelpText('after', exitHelp())
       .command('addresses')
       .description('addresses behind taps: those that are known, then what becomes of them')
       .option('--bridge <name>', 'only taps of this bridge')

@@ -113,8 +113,8 @@ for (const command of ['check', 'ls', 'top', 'watch addresses', 'drift']) {
   })
 }
 
-test('the help of every command that asks the service tells its exit codes', async () => {
-  for (const command of ['check', 'ls', 'top', 'watch addresses', 'drift', 'capture']) {
+test('the help of every command tells its exit codes', async () => {
+  for (const command of ['serve', 'check', 'ls', 'top', 'watch', 'watch addresses', 'drift', 'capture']) {
     const { status, stdout } = await ovsBridged(...command.split(' '), '--help')
     assert.equal(status, 0)
     assert.match(stdout, /\nExit codes:\n {2}0 [^\n]+\n {2}1 [^\n]+\n {2}2 /, command)
