@@ -6,7 +6,7 @@ socket=${1:-/run/ovs-bridged/ovs-bridged.sock}
 buf=$(dirname "$0")/../../node_modules/.bin/buf
 scratch=$(mktemp -d)
 
-# METHOD REQUEST. With grpcurl 1.9.2 or newer:
+# METHOD REQUEST. With grpcurl 1.9.2 or newer, as its sources have it; no test runs this, for it is not in Debian:
 #   grpcurl -plaintext -d "$2" "unix://$socket" "ovs.bridge.v1.BridgeService/$1"
 call() {
   "$buf" curl --protocol grpc --http2-prior-knowledge --unix-socket "$socket" \
