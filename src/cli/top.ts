@@ -52,12 +52,11 @@ function top({ bridge = '', interval = defaultIntervalMs, count = Infinity, ...s
   })
 }
 
-/** The busiest first; on a terminal no more of them than there are lines. */
-function shown(stats: readonly TapStats[], rows: number | undefined): string {
+/** The busiest first; on a terminal no more of them than there are lines. One that does not know its size has 0. */
+function shown(stats: readonly TapStats[], rows = 0): string {
   const load = (tap: TapStats) => tap.rxBytesPerSecond + tap.txBytesPerSecond
-  const busiest = stats
-    .toSorted((one, other) => load(other) - load(one))
-    .slice(0, rows === undefined ? undefined : rows - 2)
+  const most = rows === 0 ? undefined : Math.max(1, rows - 2)
+  const busiest = stats.toSorted((one, other) => load(other) - load(one)).slice(0, most)
   const lines = busiest.map(({ tap, bridge, intervals, rxBytesPerSecond, txBytesPerSecond, rxDropped, txDropped }) => [
     tap,
     bridge || '-',

@@ -87,6 +87,14 @@ laneTest('top shows the busiest tap first', options, async context => {
   assert.match(taps[0]?.[3] ?? '', /^[1-9]/)
 })
 
+laneTest('top shows all taps on a terminal that does not know its size', options, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createTap({ tap: 'vm1' })
+  const line = `${process.execPath} ${mainProgram} top --interval 0.2 --server ${bed.service.address}`
+  const terminal = bed.use(openTerminal(`sh -c 'stty rows 0 && exec ${line}'`))
+  await within('the tap is shown', 30_000, terminal.says('vm1'))
+})
+
 laneTest('watch addresses tells them line by line, and an interrupt is its proper end', options, async context => {
   await using bed = await startServedTestbed(context.signal)
   await bed.api.createTap({ tap: 'vm1', vlan: 10 })
