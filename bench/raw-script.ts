@@ -1,15 +1,23 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createConnection } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { TapSpec } from '../src/kernel/link.js'
 import { parseLinkName } from '../src/kernel/names.js'
 import { NETLINK_ROUTE, openNetlinkSocket } from '../src/kernel/netlink/socket.js'
 import { newStage } from '../src/kernel/operations.js'
 import { createTaps } from '../src/kernel/tap.js'
+import { Disposables } from '../src/lib/disposables.js'
 import { isRecord } from '../src/lib/json-rpc.js'
 import { loadSyscalls } from '../src/lib/syscall.js'
 import { newFramer } from '../src/ovsdb/framing.js'
+import { connectTo } from '../test/support/rpc.js'
 import { byCallers, type Settings } from './bench.js'
 import { deleteDevicesAtOnce, deletePortsAtOnce } from './by-hand.js'
-import { type World, warmRounds, warmTaps, withService } from './world.js'
+import { bulkTimeoutMs, type World, warmRounds, warmTaps, withoutService } from './world.js'
 
 /** A script that does what CreateTap does and no more: no service, no other thread, no replica, no undoing. */
 export interface Script {
@@ -19,11 +27,12 @@ export interface Script {
   addTaps(taps: readonly string[]): Promise<void>
 }
 
-export async function openRawScript({ ovs }: World): Promise<Script & Disposable> {
+/** On the ovsdb-server of that address, `unix:/…`. */
+export async function openRawScript(endpoint: string): Promise<Script & Disposable> {
   const syscalls = loadSyscalls()
   const route = openNetlinkSocket(syscalls, NETLINK_ROUTE)
   if (!route.ok) throw new Error(`netlink: errno ${route.errno}`)
-  const database = await openDatabase(ovs.endpoint.slice('unix:'.length))
+  const database = await openDatabase(endpoint.slice('unix:'.length))
   const [found] = await database.transact([{ op: 'select', table: 'Bridge', where: [['name', '==', 'br0']] }])
   const bridge = firstRow(found)['_uuid']
   const addTaps = async (taps: readonly string[]) => {
@@ -42,31 +51,46 @@ export async function openRawScript({ ovs }: World): Promise<Script & Disposable
 }
 
 /** What the service gets, so that compiled code is compared with compiled code. */
-export async function warmUp(settings: Settings, world: World, script: Script): Promise<void> {
+export async function warmUp(
+  settings: Settings,
+  world: World,
+  add: (tap: string) => Promise<unknown>,
+  callers = 1,
+): Promise<void> {
   for (let i = 0; i < warmRounds(settings); i++) {
-    await byCallers(1, warmTaps, tap => script.addTap(tap))
+    await byCallers(callers, warmTaps, add)
     await deletePortsAtOnce(world, warmTaps)
     await deleteDevicesAtOnce(world, warmTaps)
   }
 }
 
 /**
- * The script beside the service, which answers a GetTap for every tap that the script has made: what calls of gRPC cost
- * whatever they do, and their pauses, in which ovs-vswitchd takes up each event by itself.
+ * Runs `work` with the least service that has CreateTap (least-service.ts), for as many callers at a time: the floor of any
+ * service. It has made some taps before.
  */
-export function withScriptAndCalls<T>(
+export function withLeastService<T>(
   settings: Settings,
-  work: (world: World, script: Script) => Promise<T>,
+  callers: number,
+  work: (world: World, add: (tap: string) => Promise<unknown>) => Promise<T>,
 ): Promise<T> {
-  return withService(settings, async served => {
-    await served.api.createTap({ tap: 'asked' })
-    using script = await openRawScript(served)
-    await warmUp(settings, served, script)
-    const addTaps = async (taps: readonly string[]) => {
-      await script.addTaps(taps)
-      await Promise.all(taps.map(() => served.api.getTap({ tap: 'asked' })))
-    }
-    return await work(served, { addTap: tap => addTaps([tap]), addTaps })
+  return withoutService(settings, async world => {
+    await using parts = new Disposables()
+    const scratch = mkdtempSync(join(tmpdir(), 'least-service-'))
+    parts.defer(() => rmSync(scratch, { recursive: true }))
+    const address = `unix:${join(scratch, 'rpc.sock')}`
+    const program = fileURLToPath(new URL('least-service.js', import.meta.url))
+    const args = ['--enable-source-maps', program, world.ovs.endpoint, address, String(callers)]
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const ended = once(child, 'close').then(() => 'ended' as const)
+    parts.defer(async () => {
+      child.kill()
+      await ended
+    })
+    if ((await Promise.race([once(child.stdout, 'data'), ended])) === 'ended') throw new Error(`${program} ended`)
+    const { api } = parts.use(connectTo(address))
+    const add = (tap: string) => api.createTap({ tap, vlan: 10 }, { timeoutMs: bulkTimeoutMs })
+    await warmUp(settings, world, add, callers)
+    return await work(world, add)
   })
 }
 

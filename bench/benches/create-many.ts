@@ -47,8 +47,8 @@ async function createIn(settings: Settings, count: number): Promise<Figure[]> {
 /** The floor: the same devices and rows, and no service stands between. */
 function createByScript(settings: Settings, taps: readonly string[]): Promise<number> {
   return withoutService(settings, async world => {
-    using script = await openRawScript(world)
-    await warmUp(settings, world, script)
+    using script = await openRawScript(world.ovs.endpoint)
+    await warmUp(settings, world, script.addTap)
     const ms = await timed(() => script.addTaps(taps))
     await expectTaps(world, taps.length)
     return ms

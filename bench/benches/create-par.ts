@@ -1,7 +1,7 @@
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
 import { addAtOnce, addOneByOne, wholeLoopMs } from '../by-hand.js'
-import { openRawScript, type Script, warmUp, withScriptAndCalls } from '../raw-script.js'
-import { bulkTimeoutMs, expectTaps, type World, withoutService, withService } from '../world.js'
+import { openRawScript, warmUp, withLeastService } from '../raw-script.js'
+import { bulkTimeoutMs, expectTaps, withoutService, withService } from '../world.js'
 
 const callers = 64
 
@@ -23,10 +23,11 @@ export const createPar: Bench = {
       loop: () => sampleLoop(settings, taps),
       batch: () => createAtOnce(settings, taps),
       waves: () => createInWaves(settings, taps),
-      wavesAndCalls: () => withScriptAndCalls(settings, (world, script) => timeWaves(world, script, taps)),
+      least: () => createByLeast(settings, taps),
     })
     const what = `create-par: ${count} CreateTap, ${callers} callers`
     const common = { unit: 'ms', ours: samples.service } as const
+    const floor = { unit: 'ms', ours: samples.least } as const
     return [
       {
         ...common,
@@ -41,11 +42,9 @@ export const createPar: Bench = {
         aim: { kind: 'times-as-long', atMost: 1.3 },
       },
       { ...common, name: `${what} / raw JSON-RPC script, ${callers} at a time`, theirs: samples.waves },
-      {
-        ...common,
-        name: `${what} / raw JSON-RPC script, ${callers} at a time, then as many GetTap`,
-        theirs: samples.wavesAndCalls,
-      },
+      { ...common, name: `${what} / the least service`, theirs: samples.least },
+      { ...floor, name: `${what} of the least service / loop of ip and ovs-vsctl`, theirs: samples.loop },
+      { ...floor, name: `${what} of the least service / ip -batch and one ovs-vsctl`, theirs: samples.batch },
       {
         name: `create-par: ${count} taps by raw JSON-RPC script, ${callers} at a time / ip -batch and one ovs-vsctl`,
         unit: 'ms',
@@ -65,21 +64,25 @@ export function createAtOnce(settings: Settings, taps: readonly string[]): Promi
   })
 }
 
-/** The floor: as many as there are callers are made at a time, and no service stands between. */
+/** As many as there are callers are made at a time, and no service stands between. */
 function createInWaves(settings: Settings, taps: readonly string[]): Promise<number> {
   return withoutService(settings, async world => {
-    using script = await openRawScript(world)
-    await warmUp(settings, world, script)
-    return await timeWaves(world, script, taps)
+    using script = await openRawScript(world.ovs.endpoint)
+    await warmUp(settings, world, script.addTap)
+    const ms = await timed(async () => {
+      for (let i = 0; i < taps.length; i += callers) await script.addTaps(taps.slice(i, i + callers))
+    })
+    await expectTaps(world, taps.length)
+    return ms
   })
 }
 
-async function timeWaves(world: World, script: Script, taps: readonly string[]): Promise<number> {
-  const ms = await timed(async () => {
-    for (let i = 0; i < taps.length; i += callers) await script.addTaps(taps.slice(i, i + callers))
+function createByLeast(settings: Settings, taps: readonly string[]): Promise<number> {
+  return withLeastService(settings, callers, async (world, add) => {
+    const ms = await timed(() => byCallers(callers, taps, add))
+    await expectTaps(world, taps.length)
+    return ms
   })
-  await expectTaps(world, taps.length)
-  return ms
 }
 
 /** The loop's time for all taps, of which only the first and the last are made by it. */

@@ -1,6 +1,6 @@
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
 import { addOneByOne } from '../by-hand.js'
-import { openRawScript, type Script, warmUp, withScriptAndCalls } from '../raw-script.js'
+import { openRawScript, warmUp, withLeastService } from '../raw-script.js'
 import { expectTaps, type World, withoutService, withService } from '../world.js'
 
 export const createSeq: Bench = {
@@ -18,7 +18,7 @@ export const createSeq: Bench = {
           return ms
         }),
       script: () => createByScript(settings, taps),
-      scriptAndCalls: () => withScriptAndCalls(settings, (world, script) => timeScript(world, script, taps)),
+      least: () => withLeastService(settings, 1, (world, add) => timeEach(world, taps, add)),
     })
     const what = `create-seq: ${count} CreateTap, 1 caller`
     const common = { unit: 'ms', ours: samples.service } as const
@@ -35,33 +35,41 @@ export const createSeq: Bench = {
         theirs: samples.script,
         aim: { kind: 'times-as-long', atMost: 1.2 },
       },
+      { ...common, name: `${what} / the least service`, theirs: samples.least },
       {
-        ...common,
-        name: `${what} / raw JSON-RPC script, a GetTap after each`,
-        theirs: samples.scriptAndCalls,
+        name: `${what} of the least service / loop of ip and ovs-vsctl`,
+        unit: 'ms',
+        ours: samples.least,
+        theirs: samples.loop,
+      },
+      {
+        name: `${what} of the least service / raw JSON-RPC script`,
+        unit: 'ms',
+        ours: samples.least,
+        theirs: samples.script,
       },
     ]
   },
 }
 
 function createByService(settings: Settings, taps: readonly string[]): Promise<number> {
-  return withService(settings, async served => {
-    const ms = await timed(() => byCallers(1, taps, tap => served.api.createTap({ tap, vlan: 10 })))
-    await expectTaps(served, taps.length)
-    return ms
-  })
+  return withService(settings, served => timeEach(served, taps, tap => served.api.createTap({ tap, vlan: 10 })))
 }
 
 function createByScript(settings: Settings, taps: readonly string[]): Promise<number> {
   return withoutService(settings, async world => {
-    using script = await openRawScript(world)
-    await warmUp(settings, world, script)
-    return await timeScript(world, script, taps)
+    using script = await openRawScript(world.ovs.endpoint)
+    await warmUp(settings, world, script.addTap)
+    return await timeEach(world, taps, script.addTap)
   })
 }
 
-async function timeScript(world: World, script: Script, taps: readonly string[]): Promise<number> {
-  const ms = await timed(() => byCallers(1, taps, tap => script.addTap(tap)))
+async function timeEach(
+  world: World,
+  taps: readonly string[],
+  add: (tap: string) => Promise<unknown>,
+): Promise<number> {
+  const ms = await timed(() => byCallers(1, taps, add))
   await expectTaps(world, taps.length)
   return ms
 }
