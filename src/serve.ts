@@ -9,7 +9,7 @@ import { openNotifier } from './systemd/index.js'
 
 /**
  * How much a function has run, in bytes of bytecode, before V8 optimises it: six times its own figure. Its compiler runs on
- * threads beside ours and takes the processors from ovs-vswitchd (docs/adr/0029-v8-optimises-later.md).
+ * threads beside ours and takes the processors from ovs-vswitchd (docs/adr/0031-v8-optimises-later.md).
  */
 const interruptBudgetBytes = 400_000
 
