@@ -5,14 +5,21 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { command, type Ended } from '../support/command.js'
 
+/** Shell commands before and after set-up, and its arguments. */
+interface Around {
+  readonly before?: string
+  readonly args?: string
+  readonly after?: string
+}
+
 /**
  * Runs scripts/setup where programs of the machine are replaced by shell scripts, and where what it may write outside the
- * checkout is a file system of the test's own. `after` runs in the same place.
+ * checkout is a file system of the test's own. `before` and `after` run in the same place.
  */
 async function setUp(
   context: TestContext,
   programs: Readonly<Record<string, string>>,
-  { args = '', after = 'true' }: { readonly args?: string; readonly after?: string } = {},
+  { before = 'true', args = '', after = 'true' }: Around = {},
 ): Promise<Ended> {
   const directory = mkdtempSync(join(tmpdir(), 'setup-'))
   context.after(() => rmSync(directory, { recursive: true }))
@@ -23,10 +30,11 @@ async function setUp(
   const mounts = [
     'mount -t tmpfs tmpfs /usr/sbin',
     'mount -t tmpfs tmpfs /etc',
+    'mount -t tmpfs tmpfs /run',
     'mkdir -p /etc/systemd/system /etc/rc2.d',
   ]
-  const run = `PATH=${directory}:$PATH OVS_BRIDGED_SETUP_LOCKED=yes npm_lifecycle_event=start scripts/setup ${args}`
-  const script = [...mounts, run, 'status=$?', after, 'exit $status'].join('\n')
+  const run = `PATH=${directory}:$PATH npm_lifecycle_event=start scripts/setup ${args}`
+  const script = [...mounts, before, run, 'status=$?', after, 'exit $status'].join('\n')
   return await command(context.signal, 'unshare', '--mount', 'sh', '-c', script)
 }
 
@@ -78,4 +86,12 @@ test('an installation starts no service and leaves none enabled', async context 
   assert.equal(status, 0, stderr)
   const said = stderr.split('\n').filter(line => !line.startsWith('installing '))
   assert.deepEqual(said, ['openvswitch-switch disable', ''])
+})
+
+test('a second set-up waits for the first, and says so', async context => {
+  // The first is there until the second has said something.
+  const before = 'exec 8>/run/ovs-bridged-setup.lock && flock 8'
+  const args = '--with-tests 8>&- 2>&1 | { read -r said && echo $said && flock -u 8 && cat; }'
+  const { status, stdout } = await setUp(context, {}, { before, args })
+  assert.deepEqual([status, stdout], [0, 'waiting for another set-up on this machine\n'])
 })
