@@ -31,6 +31,7 @@ async function setUp(
     'mount -t tmpfs tmpfs /usr/sbin',
     'mount -t tmpfs tmpfs /etc',
     'mount -t tmpfs tmpfs /run',
+    'mount -t tmpfs tmpfs /var/lib/dpkg/updates',
     'mkdir -p /etc/systemd/system /etc/rc2.d',
   ]
   const run = `PATH=${directory}:$PATH npm_lifecycle_event=start scripts/setup ${args}`
@@ -69,6 +70,16 @@ test('packages that cannot be had are one sentence with what to type', async con
     assert.equal(said, `scripts/setup: ${what}; type: ${line}`)
     assert.deepEqual(left, [], 'nothing is left of the policy')
   }
+})
+
+test('an installation that was cut off is finished before the next', async context => {
+  const apt = `case "$*" in *install*) [ -z "$(ls /var/lib/dpkg/updates)" ] || { echo 'dpkg was interrupted' && exit 100; } ;; esac`
+  const dpkg = 'echo "$*" && rm /var/lib/dpkg/updates/*'
+  const programs = { 'dpkg-query': lacking, 'apt-get': apt, dpkg }
+  const around = { before: 'touch /var/lib/dpkg/updates/0000', args: '--with-tests' }
+  const { status, stderr } = await setUp(context, programs, around)
+  const [, ...said] = stderr.trimEnd().split('\n')
+  assert.deepEqual([status, ...said], [0, 'dpkg was interrupted', '--configure -a'])
 })
 
 test('an installation starts no service and leaves none enabled', async context => {
