@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { command, type Ended } from '../support/command.js'
 
-/** Shell commands before and after set-up, and its arguments. */
+/** Shell commands before and after set-up, its arguments, and the script of package.json that it is run for. */
 interface Around {
+  readonly npmScript?: string
   readonly before?: string
   readonly args?: string
   readonly after?: string
@@ -19,7 +20,7 @@ interface Around {
 async function setUp(
   context: TestContext,
   programs: Readonly<Record<string, string>>,
-  { before = 'true', args = '', after = 'true' }: Around = {},
+  { npmScript = 'start', before = 'true', args = '', after = 'true' }: Around = {},
 ): Promise<Ended> {
   const directory = mkdtempSync(join(tmpdir(), 'setup-'))
   context.after(() => rmSync(directory, { recursive: true }))
@@ -34,7 +35,7 @@ async function setUp(
     'mount -t tmpfs tmpfs /var/lib/dpkg/updates',
     'mkdir -p /etc/systemd/system /etc/rc2.d',
   ]
-  const run = `PATH=${directory}:$PATH npm_lifecycle_event=start scripts/setup ${args}`
+  const run = `PATH=${directory}:$PATH npm_lifecycle_event=${npmScript} scripts/setup ${args}`
   const script = [...mounts, before, run, 'status=$?', after, 'exit $status'].join('\n')
   return await command(context.signal, 'unshare', '--mount', 'sh', '-c', script)
 }
@@ -43,9 +44,16 @@ async function setUp(
 const lacking = "echo 'installed libpcap0.8'"
 
 test('set-up without root says which line to type, before it changes anything', async context => {
-  const { status, stderr } = await setUp(context, { id: 'echo 1000', 'apt-get': 'echo CALLED >&2' })
-  assert.equal(status, 1)
-  assert.match(stderr, /^scripts\/setup: Open vSwitch needs root; type: (sudo|su -c ').*npm start'?\n$/)
+  const programs = { id: 'echo 1000', 'apt-get': 'echo CALLED >&2' }
+  for (const [script, line] of [
+    ['start', 'npm start'],
+    ['test:examples', 'npm run test:examples'],
+    ['', 'scripts/setup'],
+  ] as const) {
+    const { status, stdout, stderr } = await setUp(context, programs, { npmScript: script })
+    assert.deepEqual([status, stdout], [1, ''])
+    assert.match(stderr, new RegExp(`^scripts/setup: Open vSwitch needs root; type: (sudo|su -c ').*${line}'?\\n$`))
+  }
 })
 
 test('set-up names the Node.js that it needs', async context => {
