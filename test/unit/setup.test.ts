@@ -114,3 +114,10 @@ test('a second set-up waits for the first, and says so', async context => {
   const { status, stdout } = await setUp(context, {}, { before, args })
   assert.deepEqual([status, stdout], [0, 'waiting for another set-up on this machine\n'])
 })
+
+test('a read-only checkout is what is said to be wrong when something has to be made in it', async context => {
+  const before = 'mount --bind . . && cd "$PWD" && mount -o remount,bind,ro . && mount -t tmpfs tmpfs node_modules'
+  const { status, stderr } = await setUp(context, { npm: 'exit 1' }, { before, args: '--with-tests' })
+  assert.equal(status, 1)
+  assert.equal(stderr, 'scripts/setup: node_modules is yet to be made, and this checkout is read-only\n')
+})
