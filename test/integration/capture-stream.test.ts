@@ -15,7 +15,7 @@ import {
   tcpdumpHex,
   testFrame,
 } from '../support/captured.js'
-import { command, mainProgram, output } from '../support/command.js'
+import { command, mainProgram, output, quoted } from '../support/command.js'
 import { type FrameSocket, openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { createVethPair } from '../support/links.js'
@@ -246,7 +246,7 @@ laneTest('the command line hands packets to tcpdump', userspace, async context =
   await using bed = await startCapturingOne(context.signal)
   const { one } = bed
   const capture = [...ovsBridged, 'capture', '--server', bed.service.address]
-  const line = [...capture, '--tap', 'one', '--filter', "'ether proto 0x88b5'", '-c', '3', '-w', '-'].join(' ')
+  const line = quoted(...capture, '--tap', 'one', '--filter', 'ether proto 0x88b5', '-c', '3', '-w', '-')
   const printed = output(context.signal, 'bash', '-euo', 'pipefail', '-c', `${line} | tcpdump -nnxx -r -`)
   await sendUntil(one, printed)
   const packets = (await printed).match(/ethertype Unknown \(0x88b5\), length 100/g)
@@ -260,7 +260,7 @@ laneTest(
     await using bed = await startCapturingOne(context.signal)
     const { one } = bed
     const [program, ...args] = [...ovsBridged, 'capture', '--server', bed.service.address]
-    const line = `${[program, ...args].join(' ')} --tap one -w - | head -c 400 | wc -c`
+    const line = `${quoted(program, ...args)} --tap one -w - | head -c 400 | wc -c`
     const head = output(context.signal, 'bash', '-c', line)
     await sendUntil(one, head)
     assert.equal((await head).trim(), '400')
@@ -278,7 +278,10 @@ laneTest('Wireshark finds the taps and captures them through its extcap interfac
   await api.createTap({ tap: 'one', vlan: 7 })
   const one = bed.use(openTap('one'))
   const script = fileURLToPath(new URL('examples/wireshark/ovs-bridged', checkout))
-  const env = ['env', `OVS_BRIDGED=${ovsBridged.join(' ')}`, `OVS_BRIDGED_SERVER=${bed.service.address}`, script]
+  // The path of the checkout may have a space in it, which would split it.
+  const called = join(directory.path, 'called')
+  writeFileSync(called, `#!/bin/sh\nexec ${quoted(...ovsBridged)} "$@"\n`, { mode: 0o755 })
+  const env = ['env', `OVS_BRIDGED=${called}`, `OVS_BRIDGED_SERVER=${bed.service.address}`, script]
   const extcap = (...args: readonly string[]) => output(context.signal, env[0] ?? '', ...env.slice(1), ...args)
   const interfaces = await extcap('--extcap-interfaces', '--extcap-version=4.0')
   assert.match(interfaces, /^extcap \{version=[^}]+\}/)

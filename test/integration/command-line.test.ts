@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { arp } from '../support/address-frames.js'
 import { testFrame } from '../support/captured.js'
-import { command, type Ended, mainProgram } from '../support/command.js'
+import { command, type Ended, mainProgram, quoted } from '../support/command.js'
 import { openTap } from '../support/frame-socket.js'
 import { laneTest } from '../support/lane.js'
 import { type ServedTestbed, startServedTestbed } from '../support/service.js'
@@ -143,7 +143,7 @@ laneTest('a capture to a file tells on a terminal how far it has come', options,
   await using bed = await startServedTestbed(context.signal)
   await bed.api.createTap({ tap: 'vm1' })
   const arguments_ = `capture --tap vm1 --write /dev/null --server ${bed.service.address}`
-  const terminal = bed.use(openTerminal(`${process.execPath} ${mainProgram} ${arguments_}`))
+  const terminal = bed.use(openTerminal(`${quoted(process.execPath, mainProgram)} ${arguments_}`))
   const machine = bed.use(openTap('vm1'))
   const sending = setInterval(() => machine.send(testFrame(1, 1_000)), 20)
   bed.use({ [Symbol.dispose]: () => clearInterval(sending) })
@@ -167,7 +167,7 @@ laneTest('what the service refuses is one line on standard error and exit 1', op
 laneTest('what cannot be written is one line on standard error and exit 1', options, async context => {
   await using bed = await startServedTestbed(context.signal)
   for (const asked of ['check', 'ls', 'drift']) {
-    const line = `${process.execPath} ${mainProgram} ${asked} --server ${bed.service.address} >/dev/full`
+    const line = `${quoted(process.execPath, mainProgram, asked, '--server', bed.service.address)} >/dev/full`
     const { status, stderr } = await command(context.signal, 'bash', '-c', line)
     assert.deepEqual([status, stderr], [1, `ovs-bridged ${asked}: standard output cannot be written\n`])
   }

@@ -13,6 +13,11 @@ export interface Ended {
   readonly stderr: string
 }
 
+/** Words of a shell's line that mean themselves: the path of a checkout may have a space in it. */
+export function quoted(...words: readonly string[]): string {
+  return words.map(word => `'${word.replaceAll("'", "'\\''")}'`).join(' ')
+}
+
 /** Runs a command at the root of the checkout, in the namespace the test is in. The signal kills it. */
 export function command(signal: AbortSignal, program: string, ...args: readonly string[]): Promise<Ended> {
   return new Promise((resolve, reject) => {

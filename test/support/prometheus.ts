@@ -73,7 +73,7 @@ interface Rules {
 function configFor(target: string): string {
   return `
 global: { scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }
-rule_files: ['${fileURLToPath(new URL('deploy/prometheus-rules.yml', checkout))}']
+rule_files: [${JSON.stringify(fileURLToPath(new URL('deploy/prometheus-rules.yml', checkout)))}]
 scrape_configs:
   - job_name: ovs-bridged
     static_configs: [{ targets: ['${target}'] }]

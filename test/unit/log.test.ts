@@ -18,14 +18,15 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
+import { quoted } from '../support/command.js'
 import { logOf } from '../support/log.js'
 import { until, within } from '../support/until.js'
 
-const log = new URL('../../src/log/index.js', import.meta.url).href
+const log = JSON.stringify(new URL('../../src/log/index.js', import.meta.url).href)
 
 /** Logs 10,000 lines, says so, and logs another when it is told to go on. */
 const talker = `
-import { createLog, tellEnd } from '${log}'
+import { createLog, tellEnd } from ${log}
 const log = createLog('info')
 tellEnd(log)
 for (let i = 0; i < 10_000; i++) log.info({ i, of: 'x'.repeat(300) }, 'line')
@@ -116,7 +117,7 @@ test('nor a terminal that nobody reads', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'log-'))
   const [program, said] = [join(directory, 'talker.mjs'), join(directory, 'said')]
   writeFileSync(program, talker)
-  const line = `exec '${process.execPath}' '${program}' > '${said}'`
+  const line = `exec ${quoted(process.execPath, program)} > ${quoted(said)}`
   const child = spawn('script', ['--quiet', '--command', line, '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] })
   await until('all is logged', () => existsSync(said) && readFileSync(said, 'utf8') === 'logged')
   const ended = once(child, 'close')
@@ -177,7 +178,7 @@ test('a file has every line', async () => {
 
 test('nothing in the log is more than ASCII, whatever callers call things', async () => {
   const name = `\u001b[2J\u009b2J\u202e\u{1f600}\ud800"\n\u2028é`
-  const program = `import { createLog } from '${log}'; createLog('info').info({ name: ${JSON.stringify(name)} }, 'call')`
+  const program = `import { createLog } from ${log}; createLog('info').info({ name: ${JSON.stringify(name)} }, 'call')`
   const { child, ended } = start(program, 'pipe')
   let said = ''
   child.stderr?.setEncoding('latin1').on('data', (text: string) => (said += text))

@@ -6,7 +6,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { mainProgram } from '../support/command.js'
+import { mainProgram, quoted } from '../support/command.js'
 import { checkout } from '../support/readme.js'
 import { openTerminal } from '../support/terminal.js'
 import { within } from '../support/until.js'
@@ -129,7 +129,7 @@ test('on a terminal, who waits for more than a second is told so', async context
   assert(address !== null && typeof address === 'object')
   const commands = ['check', 'ls', 'top', 'watch addresses', 'drift', 'capture --list']
   const told = commands.map(async command => {
-    const line = `${process.execPath} ${mainProgram} ${command} --server 127.0.0.1:${address.port}`
+    const line = `${quoted(process.execPath, mainProgram)} ${command} --server 127.0.0.1:${address.port}`
     using terminal = openTerminal(line)
     await within(command, 30_000, terminal.says('waiting for '))
   })

@@ -3,7 +3,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { command, type Ended } from '../support/command.js'
+import { command, type Ended, quoted } from '../support/command.js'
 
 /** Shell commands before and after set-up, its arguments, and the script of package.json that it is run for. */
 interface Around {
@@ -35,7 +35,7 @@ async function setUp(
     'mount -t tmpfs tmpfs /var/lib/dpkg/updates',
     'mkdir -p /etc/systemd/system /etc/rc2.d',
   ]
-  const run = `PATH=${directory}:$PATH npm_lifecycle_event=${npmScript} scripts/setup ${args}`
+  const run = `PATH=${quoted(directory)}:$PATH npm_lifecycle_event=${npmScript} scripts/setup ${args}`
   const script = [...mounts, before, run, 'status=$?', after, 'exit $status'].join('\n')
   return await command(context.signal, 'unshare', '--mount', 'sh', '-c', script)
 }
