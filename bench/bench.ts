@@ -1,3 +1,5 @@
+import type { Attack } from '../test/support/attackers.js'
+
 /** One bench: what the service does, against the same work done by hand, on the same machine in the same minutes. */
 export interface Bench {
   readonly name: string
@@ -15,6 +17,8 @@ export interface Settings {
   readonly rounds: number
   /** Where the daemon leaves its CPU profiles; undefined: it is not profiled. */
   readonly profileDirectory: string | undefined
+  /** Of the bench of attacks these only; none: all. */
+  readonly attacks: readonly Attack[]
   readonly signal: AbortSignal
 }
 

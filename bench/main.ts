@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { attacks as attackKinds } from '../test/support/attackers.js'
 import type { Bench, Figure, Settings } from './bench.js'
 import { arp } from './benches/arp.js'
 import { attacks } from './benches/attacks.js'
@@ -42,9 +43,11 @@ const benches: readonly Bench[] = [
   attacks,
 ]
 
-const usage = `npm run bench -- [NAME…] [--quick] [--smoke] [--rounds N] [--profile DIRECTORY]
+const usage = `npm run bench -- [NAME…] [--quick] [--smoke] [--rounds N] [--profile DIRECTORY] [--attack KIND]…
 
 ${benches.map(({ name, about }) => `  ${name.padEnd(12)}${about}`).join('\n')}
+
+KIND, of the bench of attacks: ${attackKinds.join(' ')}
 `
 
 async function main(): Promise<number> {
@@ -56,18 +59,31 @@ async function main(): Promise<number> {
       smoke: { type: 'boolean', default: false },
       rounds: { type: 'string' },
       profile: { type: 'string' },
+      attack: { type: 'string', multiple: true, default: [] },
       // Given by scripts/bench.
       record: { type: 'string' },
     },
   })
-  const unknown = positionals.filter(name => !benches.some(bench => bench.name === name))
+  const attacked = attackKinds.filter(kind => values.attack.includes(kind))
+  const unknown = [
+    ...positionals.filter(name => !benches.some(bench => bench.name === name)),
+    ...values.attack.filter(kind => !attackKinds.some(known => known === kind)),
+  ]
   const rounds = Number(values.rounds ?? (values.smoke ? 1 : 3))
   if (values.help || unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
-    process.stderr.write(unknown.length > 0 ? `no bench ${unknown.join(', ')}\n\n${usage}` : usage)
+    process.stderr.write(unknown.length > 0 ? `no bench or attack ${unknown.join(', ')}\n\n${usage}` : usage)
     return values.help ? 0 : 2
   }
   const { signal } = new AbortController()
-  const settings = { smoke: values.smoke, quick: values.quick, rounds, profileDirectory: values.profile, signal }
+  const settings = {
+    smoke: values.smoke,
+    // A few attacks replace what the record says of these alone.
+    quick: values.quick || attacked.length > 0,
+    rounds,
+    profileDirectory: values.profile,
+    attacks: attacked,
+    signal,
+  }
   const chosen = benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name))
   // A tiny or profiled run says nothing about times.
   const counts = !settings.smoke && settings.profileDirectory === undefined

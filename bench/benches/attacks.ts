@@ -13,7 +13,8 @@ export const attacks: Bench = {
   run: async settings => {
     const figures: Figure[] = []
     // Each with a daemon of its own, unless it is only to be seen that all of it runs.
-    const runs = settings.smoke ? [kinds] : kinds.map(kind => [kind])
+    const chosen = settings.attacks.length > 0 ? settings.attacks : kinds
+    const runs = settings.smoke ? [chosen] : chosen.map(kind => [kind])
     for (const some of runs) figures.push(...(await measure(settings, some)))
     return figures
   },
