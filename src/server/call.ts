@@ -1,4 +1,5 @@
 import type {
+  Deadline,
   handleServerStreamingCall,
   handleUnaryCall,
   Metadata,
@@ -206,7 +207,7 @@ export class Calls {
     // Emitted after every call, the answered ones too: hence the off() below. On a deadline the client's reset mostly
     // overtakes our own timer, and only the clock tells the two apart.
     const onCancelled = () => {
-      scope.abort(Date.now() >= deadline - deadlineSlackMs ? deadlineExceeded() : cancelled())
+      scope.abort(hasPassed(deadline) ? deadlineExceeded() : cancelled())
     }
     surface.once('cancelled', onCancelled)
     const { name } = this.#callers.get(surface.metadata) ?? nobody
@@ -239,6 +240,11 @@ export class Calls {
       if (this.#running.size === 0) this.#onIdle()
     })
   }
+}
+
+/** Whether a client that is gone had waited until its deadline, as far as can be told. */
+export function hasPassed(deadline: Deadline): boolean {
+  return Date.now() >= Number(deadline) - deadlineSlackMs
 }
 
 /** A call that came in by no door of ours. */

@@ -8,9 +8,10 @@ import {
   ServerCredentials,
   ServerInterceptingCall,
   type ServerInterceptingCallInterface,
+  type ServerListener,
 } from '@grpc/grpc-js'
 import type { Logger } from 'pino'
-import type { Calls, Refused } from './call.js'
+import { type Calls, hasPassed, type Refusal } from './call.js'
 import type { Caller } from './caller.js'
 import { decodeInTurns } from './decoding.js'
 import { includesRole, type Role } from './door.js'
@@ -51,6 +52,15 @@ interface Method {
   readonly path: string
   readonly requestStream: boolean
   readonly responseStream: boolean
+}
+
+/** What a client asks for on one stream of HTTP/2. */
+interface Request {
+  readonly connection: Connection
+  readonly method: Method
+  readonly call: ServerInterceptingCallInterface
+  /** Its handler, which tells of it when it ends, begins when all of it has come; of one that ends before that we tell. */
+  progress: 'waits' | 'has begun' | 'is told of'
 }
 
 /** How long a client has to close a connection that it was told to, and one that there is no place for to be told so. */
@@ -199,8 +209,10 @@ export class Gate {
 
   #intercept(connection: Connection, method: Method, call: ServerInterceptingCallInterface): ServerInterceptingCall {
     const { transferMs } = this.#options.limits
-    this.#answerForServer(connection, method, call)
+    const request: Request = { connection, method, call, progress: 'waits' }
+    this.#answerForServer(request)
     let taken = false
+    let hasMessage = false
     let undecoded = 0
     decodeInTurns(
       call,
@@ -221,42 +233,50 @@ export class Gate {
     const expectTaken = () => {
       if (taken) expect(() => connection.socket.destroy())
     }
+    const listener: ServerListener = {
+      onReceiveMetadata: (metadata, pass) => {
+        const refusal = this.#enter(connection, method)
+        if (refusal !== undefined) {
+          this.#turns.charge(connection.caller.id, callMs)
+          this.#refuse(request, refusal)
+          return
+        }
+        taken = true
+        this.#options.calls.identify(metadata, connection.caller)
+        this.#begin(connection, () => {
+          if (taken && method.requestStream) request.progress = 'has begun'
+          else if (taken) expect(() => this.#refuse(request, refusals.tooSlow))
+          pass(metadata)
+        })
+      },
+      // Each message of a stream is work, as a call is.
+      onReceiveMessage: (message, pass) => {
+        hasMessage = true
+        if (method.requestStream) this.#begin(connection, () => taken && pass(message))
+        else pass(message)
+      },
+      onReceiveHalfClose: pass => {
+        patience?.[Symbol.dispose]()
+        if (method.requestStream) this.#take(connection, () => taken && pass())
+        else {
+          if (hasMessage) request.progress = 'has begun'
+          pass()
+        }
+      },
+      // Of every call that began, however it ends, once the last of its answer is sent.
+      onCancel: () => {
+        patience?.[Symbol.dispose]()
+        if (taken) this.#exit(connection, method)
+        taken = false
+        this.#tellIfGone(request)
+      },
+    }
     return new ServerInterceptingCall(call, {
-      start: next =>
-        next({
-          onReceiveMetadata: (metadata, pass) => {
-            const refusal = this.#enter(connection, method)
-            if (refusal !== undefined) {
-              this.#turns.charge(connection.caller.id, callMs)
-              this.#refuse(connection, method, call, refusal)
-              return
-            }
-            taken = true
-            this.#options.calls.identify(metadata, connection.caller)
-            this.#begin(connection, () => {
-              if (taken && !method.requestStream) {
-                expect(() => this.#refuse(connection, method, call, refusals.tooSlow))
-              }
-              pass(metadata)
-            })
-          },
-          // Each message of a stream is work, as a call is.
-          onReceiveMessage: (message, pass) => {
-            if (method.requestStream) this.#begin(connection, () => taken && pass(message))
-            else pass(message)
-          },
-          onReceiveHalfClose: pass => {
-            patience?.[Symbol.dispose]()
-            if (method.requestStream) this.#take(connection, () => taken && pass())
-            else pass()
-          },
-          // Of every call that began, however it ends, once the last of its answer is sent.
-          onCancel: () => {
-            patience?.[Symbol.dispose]()
-            if (taken) this.#exit(connection, method)
-            taken = false
-          },
-        }),
+      start: next => {
+        next(listener)
+        // One that was reset by then is passed on to nobody.
+        if (!taken) this.#tellIfGone(request)
+      },
       // A stream may take its time between two messages; at its end, and with the one answer of a call, nobody may.
       sendMessage: (message, pass) => {
         if (!method.responseStream) expectTaken()
@@ -309,42 +329,58 @@ export class Gate {
       this.#setIdle(connection, true)
   }
 
-  #refuse(connection: Connection, method: Method, call: ServerInterceptingCallInterface, refusal: Failure): void {
+  #refuse(request: Request, refusal: Failure): void {
+    this.#tell(request, refusal)
     const { code, message, metadata } = refusal
-    this.#options.calls.refuse(refusedCall(connection, method), refusal)
-    call.sendStatus({ code, details: message, metadata })
+    request.call.sendStatus({ code, details: message, metadata })
+  }
+
+  /** Has a request that ends before its handler begins stand in the log and the metrics, once. */
+  #tell(request: Request, refusal: Refusal): void {
+    if (request.progress === 'is told of') return
+    request.progress = 'is told of'
+    const { caller } = request.connection
+    const { path, responseStream } = request.method
+    this.#options.calls.refuse({ kind: responseStream ? 'stream' : 'unary', path, caller }, refusal)
+  }
+
+  /** A client may go, or take its request back, before there is an answer. */
+  #tellIfGone(request: Request): void {
+    if (request.progress !== 'waits') return
+    this.#tell(request, hasPassed(request.call.getDeadline()) ? refusals.deadline : refusals.gone)
   }
 
   /**
-   * What grpc-js says by itself of a request that it cannot read reaches only this method of the innermost call: it gets
-   * our code and details, so that INTERNAL is left to defects. It may say so of each of its messages: one request is refused once.
+   * What grpc-js says by itself of a request that it cannot read, or at a deadline, reaches only this method of the innermost call: it
+   * gets our code and details, so that INTERNAL is left to defects. It may say so of each of its messages: one request is refused once.
    */
-  #answerForServer(connection: Connection, method: Method, call: ServerInterceptingCallInterface): void {
+  #answerForServer(request: Request): void {
+    const { call, method } = request
     const send = call.sendStatus.bind(call)
-    let isRefused = false
     call.sendStatus = sent => {
-      const refusal = isRefused ? undefined : complaint(sent)
+      const refusal = complaint(sent)
+      const isRefused = request.progress === 'waits' || (method.requestStream && refusal !== undefined)
+      // HTTP/2 has a request that is reset come to its end as well.
+      if (streamOf(call)?.closed === true) this.#tellIfGone(request)
+      else if (isRefused) this.#tell(request, refusal ?? { code: sent.code, message: sent.details })
       if (refusal === undefined) send(sent)
-      else {
-        isRefused = true
-        this.#options.calls.refuse(refusedCall(connection, method), refusal)
-        send({ code: refusal.code, details: refusal.message, metadata: refusal.metadata })
-      }
+      else send({ code: refusal.code, details: refusal.message, metadata: refusal.metadata })
       if (!method.requestStream) setImmediate(endRequest, call)
     }
   }
 }
 
-function refusedCall({ caller }: Connection, { path, responseStream }: Method): Refused {
-  return { kind: responseStream ? 'stream' : 'unary', path, caller }
-}
-
 /** Has a client send no more of a request that is answered (RFC 9113 §8.1): grpc-js would take all of it. */
 function endRequest(call: ServerInterceptingCallInterface): void {
-  const stream: unknown = Reflect.get(call, 'stream')
-  if (!(stream instanceof Duplex) || stream.destroyed || stream.readableEnded) return
+  const stream = streamOf(call)
+  if (stream === undefined || stream.destroyed || stream.readableEnded) return
   const close: unknown = Reflect.get(stream, 'close')
   if (typeof close === 'function') close.call(stream, constants.NGHTTP2_NO_ERROR)
+}
+
+function streamOf(call: ServerInterceptingCallInterface): Duplex | undefined {
+  const stream: unknown = Reflect.get(call, 'stream')
+  return stream instanceof Duplex ? stream : undefined
 }
 
 const looks = 8

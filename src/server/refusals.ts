@@ -1,5 +1,6 @@
 import { type Metadata, type ServerInterceptingCallInterface, status } from '@grpc/grpc-js'
 import { BridgeError, type Problem } from '../bridge/problem.js'
+import { cancelled, deadlineExceeded } from '../lib/abort.js'
 import { type Failure, failure } from './status.js'
 
 const refusal = (problem: Problem) => failure(new BridgeError(problem))
@@ -17,6 +18,8 @@ export const refusals = {
     reason: 'DEADLINE_EXCEEDED',
     message: 'the request did not arrive in time',
   }),
+  deadline: failure(deadlineExceeded()),
+  gone: failure(cancelled()),
   unreadable: refusal({
     kind: 'invalid',
     reason: 'INVALID_FIELD',
@@ -29,9 +32,10 @@ export const refusals = {
 
 type SentStatus = Parameters<ServerInterceptingCallInterface['sendStatus']>[0]
 
-/** What we say where grpc-js says something of a request that it cannot read; undefined: what was sent stands. */
+/** What we say where grpc-js says something of its own; undefined: what was sent stands. */
 export function complaint({ code, details, metadata }: SentStatus): Failure | undefined {
   if (isOurs(metadata)) return undefined
+  if (code === status.DEADLINE_EXCEEDED) return refusals.deadline
   if (code === status.RESOURCE_EXHAUSTED) return refusals.tooLarge
   const isUnreadable = code === status.INTERNAL && unreadable.some(beginning => details.startsWith(beginning))
   return isUnreadable ? refusals.unreadable : undefined

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { type ClientHttp2Session, type ClientHttp2Stream, connect as connectHttp2, constants } from 'node:http2'
 import { connect } from 'node:net'
 import { test } from 'node:test'
+import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import {
   Client,
@@ -416,6 +417,58 @@ for (const [what, { path, type }, answer, code] of [
     session.destroy()
   })
 }
+
+for (const [what, headers, ask, code] of [
+  ['is taken back', {}, (stream: ClientHttp2Stream) => stream.close(constants.NGHTTP2_CANCEL), 'CANCELLED'],
+  ['waits until its deadline', { 'grpc-timeout': '50m' }, () => {}, 'DEADLINE_EXCEEDED'],
+  ['comes to its end without a message', {}, (stream: ClientHttp2Stream) => stream.end(), 'UNIMPLEMENTED'],
+] as const) {
+  test(`a call that ${what} before it runs stands in the log and the metrics, once`, async () => {
+    await using held = await startHeld({})
+    const session = await http2To(held.rig.socket)
+    const stream = post(session, headers)
+    // Its headers have come then.
+    await promisify(session.ping.bind(session))()
+    ask(stream)
+    await until('it is told of', () => held.rig.records.length > 0)
+    await held.rig.listening[Symbol.asyncDispose]()
+    assert.deepEqual(
+      held.rig.records.map(record => [record.method, record.caller, status[record.code]]),
+      [['Echo', 'unix', code]],
+    )
+    assert.equal(refusedLines(held.rig).length, 1)
+    assert.match(refusedLines(held.rig)[0] ?? '', new RegExp(`"method":"Echo".*"code":"${code}"`))
+    session.destroy()
+  })
+}
+
+test('at a deadline that passes before a call runs its client has our reason', async () => {
+  await using held = await startHeld({})
+  const session = await http2To(held.rig.socket)
+  const stream = post(session, { 'grpc-timeout': '50m' })
+  const [headers] = (await once(stream.resume(), 'response')) as [Readonly<Record<string, unknown>>]
+  assert.equal(headers['grpc-status'], String(status.DEADLINE_EXCEEDED))
+  const details = Status.decode(Buffer.from(String(headers['grpc-status-details-bin']), 'base64')).details
+  assert.equal(ErrorInfo.decode(details[0]?.value ?? Buffer.alloc(0)).reason, 'DEADLINE_EXCEEDED')
+  session.destroy()
+})
+
+test('of calls that are reset as soon as they are opened each is counted', async () => {
+  await using held = await startHeld({})
+  const reset = (id: number) =>
+    Buffer.concat([
+      rawFrame('headers', 4, id, callBlock(echoService.echo.path)),
+      rawFrame('reset', 0, id, Buffer.from([0, 0, 0, 8])),
+    ])
+  const client = connect(held.rig.socket)
+  const gone = new Promise<void>(resolve => client.on('error', () => {}).once('close', () => resolve()))
+  client.resume().write(Buffer.concat([greeting, ...Array.from({ length: 50 }, (_, i) => reset(2 * i + 1))]))
+  await until('all are counted', () => held.rig.records.length === 50)
+  assert.deepEqual([...new Set(held.rig.records.map(({ code }) => status[code]))], ['CANCELLED'])
+  await until('all are told of', () => told(refusedLines(held.rig)) === 50)
+  client.destroy()
+  await gone
+})
 
 test('a request that is no call costs its caller a whole turn', async () => {
   let turn = 0
