@@ -1,5 +1,7 @@
+import { PassThrough } from 'node:stream'
 import { gunzipSync, inflateSync } from 'node:zlib'
 import { type ServerInterceptingCallInterface, status } from '@grpc/grpc-js'
+import { BaseServerInterceptingCall } from '@grpc/grpc-js/build/src/server-interceptors.js'
 import { isRecord } from '../lib/json-rpc.js'
 import { codeOf } from '../lib/thrown.js'
 
@@ -19,6 +21,13 @@ interface Innermost extends ServerInterceptingCallInterface {
   maybePushNextMessage(): void
 }
 
+/** Throws where a call of grpc-js has not what {@link decodeInTurns} takes: at the start, and not with the first call. */
+export function expectDecodable(): void {
+  const handler = { path: '/', type: 'unary', deserialize: () => undefined }
+  const call: unknown = Reflect.construct(BaseServerInterceptingCall, [new PassThrough(), {}, null, handler, {}])
+  innermost(call)
+}
+
 /**
  * Has each message of a call decompressed and decoded in a turn of its caller's, as `take` gives them, and not at all where `isWanted`
  * says no by then. By itself grpc-js does so in nobody's turn, and a thousand times what was sent may come of it (gzip).
@@ -28,14 +37,20 @@ export function decodeInTurns(
   take: (work: () => void) => void,
   isWanted: () => boolean,
 ): void {
-  if (!isInnermost(call)) throw new Error('grpc-js has changed')
-  call.decompressAndMaybePush = arrived =>
+  const decoding = innermost(call)
+  decoding.decompressAndMaybePush = arrived =>
     take(() => {
-      if (isWanted()) decode(call, arrived)
+      if (isWanted()) decode(decoding, arrived)
     })
 }
 
-function isInnermost(call: ServerInterceptingCallInterface): call is Innermost {
+function innermost(call: unknown): Innermost {
+  if (typeof call !== 'object' || call === null || !isInnermost(call))
+    throw new Error('grpc-js decodes messages elsewhere by now')
+  return call
+}
+
+function isInnermost(call: object): call is Innermost {
   return (
     'decompressAndMaybePush' in call &&
     'maybePushNextMessage' in call &&

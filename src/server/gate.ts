@@ -13,7 +13,7 @@ import {
 import type { Logger } from 'pino'
 import { type Calls, hasPassed, type Refusal } from './call.js'
 import type { Caller } from './caller.js'
-import { decodeInTurns } from './decoding.js'
+import { decodeInTurns, expectDecodable } from './decoding.js'
 import { includesRole, type Role } from './door.js'
 import { Inlet } from './inlet.js'
 import { takeLateStreams } from './late-streams.js'
@@ -92,6 +92,7 @@ export class Gate {
     this.#places = new Share(connections)
     this.#calls = new Share(calls)
     this.#streams = new Share(streams)
+    expectDecodable()
     endStrays(options.server)
     takeLateStreams(options.server, options.log)
   }

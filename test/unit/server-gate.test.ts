@@ -13,6 +13,7 @@ import {
   Metadata,
   status,
 } from '@grpc/grpc-js'
+import { BaseServerInterceptingCall } from '@grpc/grpc-js/build/src/server-interceptors.js'
 import { ErrorInfo } from '../../src/gen/google/rpc/error_details.js'
 import { Status } from '../../src/gen/google/rpc/status.js'
 import type { Limits } from '../../src/server/limits.js'
@@ -344,6 +345,19 @@ test('what a message takes to be decoded is taken of the turns of its caller', a
   assert(Math.max(...perTurn) <= 2, `${Math.max(...perTurn)} messages in one turn`)
   session.destroy()
 })
+
+for (const method of ['decompressAndMaybePush', 'maybePushNextMessage'] as const) {
+  test(`a server whose grpc-js has no ${method} says so at its start`, async context => {
+    const { prototype } = BaseServerInterceptingCall
+    const kept: unknown = Reflect.get(prototype, method)
+    context.after(() => Reflect.set(prototype, method, kept))
+    Reflect.deleteProperty(prototype, method)
+    await assert.rejects(
+      startRig(() => {}),
+      /^Error: grpc-js decodes messages elsewhere by now$/,
+    )
+  })
+}
 
 for (const [timeout, ms] of [
   ['5S', 5_000],
