@@ -21,7 +21,7 @@ import { type Limits, Rate, Share } from './limits.js'
 import { complaint, refusals } from './refusals.js'
 import type { Failure } from './status.js'
 import { endStrays, type Stray, whenStray } from './strays.js'
-import { callMs, strayMs, Turns } from './turns.js'
+import { callMs, resetMs, strayMs, Turns } from './turns.js'
 import { Writer } from './writer.js'
 
 export interface GateOptions {
@@ -294,7 +294,7 @@ export class Gate {
   #answerStray({ caller }: Connection, stray: Stray): void {
     this.#options.calls.refuse({ kind: 'unary', path: '/unknown', caller }, stray)
     stray.answer()
-    this.#turns.charge(caller.id, strayMs)
+    this.#turns.rest(caller.id, strayMs)
   }
 
   /** Counts a call in, or tells why it may not run. */
@@ -348,6 +348,7 @@ export class Gate {
   /** A client may go, or take its request back, before there is an answer. */
   #tellIfGone(request: Request): void {
     if (request.progress !== 'waits') return
+    this.#turns.rest(request.connection.caller.id, resetMs)
     this.#tell(request, hasPassed(request.call.getDeadline()) ? refusals.deadline : refusals.gone)
   }
 

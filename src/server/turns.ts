@@ -6,6 +6,8 @@ interface Work {
 interface CallerTurn {
   /** What it took of the thread, beyond what earlier turns have paid for. */
   spentMs: number
+  /** When it has turns again, by the clock. */
+  restsUntilMs: number
   /** What is to be done for it, in the order in which it came. */
   readonly waiting: Work[]
 }
@@ -19,10 +21,13 @@ const longTurnMs = 5
 export const callMs = mostMs / 16
 
 /**
- * What a request that is no call leaves to be collected, at the worst: thousands of such objects of HTTP/2 V8 frees in one go, once
- * a second. Nobody who is served sends many.
+ * How long a caller rests after a request that is no call: what it leaves to be collected, thousands of such objects of HTTP/2, V8
+ * frees in one go. Turns would not bound how many come in a second. Nobody who is served sends many.
  */
-export const strayMs = mostMs
+export const strayMs = 1
+
+/** The same after a call that its client takes back before it runs: there may be reasons for that. */
+export const resetMs = strayMs / 4
 
 /**
  * Shares the main thread among callers. In each turn of the event loop so much is done for each of them; what is beyond waits for
@@ -56,8 +61,14 @@ export class Turns {
     this.#of(callerId).spentMs += ms
   }
 
+  /** Does nothing for a caller until so much time is over, beyond what it has to rest already. */
+  rest(callerId: string, ms: number): void {
+    const caller = this.#of(callerId)
+    caller.restsUntilMs = Math.max(caller.restsUntilMs, this.#nowMs()) + ms
+  }
+
   #of(callerId: string): CallerTurn {
-    const caller = this.#callers.get(callerId) ?? { spentMs: 0, waiting: [] }
+    const caller = this.#callers.get(callerId) ?? { spentMs: 0, restsUntilMs: 0, waiting: [] }
     this.#callers.set(callerId, caller)
     this.#schedule()
     return caller
@@ -67,7 +78,7 @@ export class Turns {
     this.#isWorking = true
     let nowMs = this.#nowMs()
     try {
-      while (caller.spentMs < this.#eachMs) {
+      while (caller.spentMs < this.#eachMs && caller.restsUntilMs <= nowMs) {
         const work = caller.waiting.shift()
         if (work === undefined) return
         const beganMs = nowMs
@@ -94,7 +105,8 @@ export class Turns {
     for (const [id, caller] of this.#callers) {
       caller.spentMs = Math.max(0, caller.spentMs - paidMs)
       this.#serve(caller)
-      if (caller.waiting.length === 0 && caller.spentMs === 0) this.#callers.delete(id)
+      const isDone = caller.waiting.length === 0 && caller.spentMs === 0 && caller.restsUntilMs <= this.#nowMs()
+      if (isDone) this.#callers.delete(id)
     }
     if (this.#callers.size > 0) this.#schedule()
   }

@@ -12,6 +12,7 @@ function clocked() {
   return {
     take: (callerId: string, work: () => void) => turns.take(callerId, work, error => thrown.push(error)),
     charge: (callerId: string, ms: number) => turns.charge(callerId, ms),
+    rest: (callerId: string, ms: number) => turns.rest(callerId, ms),
     thrown,
     /** What was done since it was last asked. */
     done: () => done.splice(0),
@@ -74,6 +75,20 @@ test('what is charged for counts as if it had been done', async () => {
   take('somebody else', work('other', 0))
   await nextTurn()
   assert.deepEqual(done(), ['other'])
+  while (done().length === 0) await nextTurn()
+})
+
+test('who rests has its turns when the time is over, however many there were meanwhile, and others have theirs', async () => {
+  const { take, rest, done, work } = clocked()
+  rest('flooder', 2)
+  rest('flooder', 1)
+  take('flooder', work('waits', 0))
+  for (const name of ['one', 'two', 'three']) {
+    for (let i = 0; i < 10; i++) await nextTurn()
+    assert.deepEqual(done(), [])
+    take('somebody else', work(name, 1))
+    assert.deepEqual(done(), [name])
+  }
   while (done().length === 0) await nextTurn()
 })
 
