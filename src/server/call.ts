@@ -21,7 +21,14 @@ import {
   raceAbort,
   shuttingDown,
 } from '../lib/abort.js'
-import { CallLog, type CallLogOptions, type FailedCall, type Refusal, type Refused } from './call-log.js'
+import {
+  CallLog,
+  type CallLogOptions,
+  type CallRecord,
+  type FailedCall,
+  type Refusal,
+  type Refused,
+} from './call-log.js'
 import type { Caller } from './caller.js'
 import { methodOf } from './definition.js'
 import { type Failure, failure } from './status.js'
@@ -89,7 +96,9 @@ export class Calls {
   readonly #unwindMs: number
   readonly #running = new Map<AbortScope, 'unary' | 'stream'>()
   readonly #streams = new Set<Stream>()
-  #draining = false
+  /** Unary calls that were let in and whose handler has not begun. */
+  readonly #waiting = new Set<Metadata>()
+  #phase: 'serves' | 'drains' | 'ends' = 'serves'
   #onIdle: () => void = () => {}
 
   constructor(options: CallsOptions) {
@@ -111,9 +120,21 @@ export class Calls {
     return { open: open.length, held: held.length, lagMs: Math.max(0, ...held) }
   }
 
-  /** Says whose call the one with this metadata is, before it runs. */
-  identify(metadata: Metadata, caller: Caller): void {
+  /** No further calls are to be let in. */
+  get isEnding(): boolean {
+    return this.#phase !== 'serves'
+  }
+
+  /** Takes note of a call that is let in, by its metadata, and of whose it is. */
+  accept(kind: CallRecord['kind'], metadata: Metadata, caller: Caller): void {
     this.#callers.set(metadata, caller)
+    if (kind === 'unary') this.#waiting.add(metadata)
+  }
+
+  /** Of a call that was accepted and is over, whether its handler began or not. */
+  leave(metadata: Metadata): void {
+    this.#waiting.delete(metadata)
+    this.#tellIdle()
   }
 
   /** Records a request that does not run, and was answered with `failed`. */
@@ -157,15 +178,19 @@ export class Calls {
   }
 
   /**
-   * Refuses new calls, ends the streams at once, lets unary calls finish for `timeoutMs`, then aborts them and waits until
-   * they have undone what they did. Resolves to the number of handlers that run nevertheless.
+   * Ends the streams at once, lets unary calls finish for `timeoutMs`, those included that wait to begin, then aborts them and waits
+   * until they have undone what they did. Resolves to the number of handlers that run nevertheless.
    */
   async drain(timeoutMs: number): Promise<number> {
-    this.#draining = true
-    const idle = this.#running.size === 0 ? Promise.resolve() : new Promise<void>(resolve => (this.#onIdle = resolve))
+    this.#phase = 'drains'
+    const idle = new Promise<void>(resolve => (this.#onIdle = resolve))
+    this.#tellIdle()
     this.#abort(kind => kind === 'stream')
     await this.#within(idle, timeoutMs)
+    this.#phase = 'ends'
     this.#abort(() => true)
+    this.#waiting.clear()
+    this.#tellIdle()
     await this.#within(idle, this.#unwindMs)
     return this.#running.size
   }
@@ -182,6 +207,10 @@ export class Calls {
       },
       [Symbol.dispose]: () => void this.#streams.delete(stream),
     }
+  }
+
+  #tellIdle(): void {
+    if (this.#running.size + this.#waiting.size === 0) this.#onIdle()
   }
 
   async #within(promise: Promise<void>, timeoutMs: number): Promise<void> {
@@ -211,12 +240,13 @@ export class Calls {
     }
     surface.once('cancelled', onCancelled)
     const { name } = this.#callers.get(surface.metadata) ?? nobody
+    this.#waiting.delete(surface.metadata)
     const path = surface.getPath()
     const method = methodOf(path)
     const call: Call = { signal: scope.signal, caller: `${method} by ${name}`, method }
     let failed: FailedCall | undefined
     try {
-      if (this.#draining) throw shuttingDown()
+      if (this.#phase === 'ends' || (this.#phase === 'drains' && kind === 'stream')) throw shuttingDown()
       const value = await raceAbort(this.#track(kind, scope, work(call)), grace.signal)
       return { ok: true, value }
     } catch (thrown) {
@@ -237,7 +267,7 @@ export class Calls {
     this.#running.set(scope, kind)
     return await handled.finally(() => {
       this.#running.delete(scope)
-      if (this.#running.size === 0) this.#onIdle()
+      this.#tellIdle()
     })
   }
 }

@@ -4,6 +4,7 @@ import { Duplex } from 'node:stream'
 import {
   type ConnectionInjector,
   experimental,
+  type Metadata,
   type Server,
   ServerCredentials,
   ServerInterceptingCall,
@@ -209,10 +210,11 @@ export class Gate {
   }
 
   #intercept(connection: Connection, method: Method, call: ServerInterceptingCallInterface): ServerInterceptingCall {
-    const { transferMs } = this.#options.limits
+    const { calls, limits } = this.#options
     const request: Request = { connection, method, call, progress: 'waits' }
     this.#answerForServer(request)
-    let taken = false
+    /** Of a call that is let in, until it is over. */
+    let taken: Metadata | undefined
     let hasMessage = false
     let undecoded = 0
     decodeInTurns(
@@ -224,12 +226,12 @@ export class Gate {
           work()
         })
       },
-      () => taken,
+      () => taken !== undefined,
     )
     let patience: Disposable | undefined
     const expect = (onLate: () => void) => {
       patience?.[Symbol.dispose]()
-      patience = whileRead(() => undecoded === 0 && !connection.inlet.isWaiting, transferMs, onLate)
+      patience = whileRead(() => undecoded === 0 && !connection.inlet.isWaiting, limits.transferMs, onLate)
     }
     const expectTaken = () => {
       if (taken) expect(() => connection.socket.destroy())
@@ -242,8 +244,8 @@ export class Gate {
           this.#refuse(request, refusal)
           return
         }
-        taken = true
-        this.#options.calls.identify(metadata, connection.caller)
+        taken = metadata
+        calls.accept(kindOf(method), metadata, connection.caller)
         this.#begin(connection, () => {
           if (taken && method.requestStream) request.progress = 'has begun'
           else if (taken) expect(() => this.#refuse(request, refusals.tooSlow))
@@ -267,8 +269,11 @@ export class Gate {
       // Of every call that began, however it ends, once the last of its answer is sent.
       onCancel: () => {
         patience?.[Symbol.dispose]()
-        if (taken) this.#exit(connection, method)
-        taken = false
+        if (taken) {
+          this.#exit(connection, method)
+          calls.leave(taken)
+        }
+        taken = undefined
         this.#tellIfGone(request)
       },
     }
@@ -301,6 +306,7 @@ export class Gate {
   #enter(connection: Connection, { path, responseStream }: Method): Failure | undefined {
     const { limits, roleOf } = this.#options
     const { caller } = connection
+    if (this.#options.calls.isEnding) return refusals.shuttingDown
     if (connection.surplus) return refusals.connections
     if (!connection.rate.take(performance.now())) return refusals.rate
     if (caller.role === undefined) return refusals.unauthenticated
@@ -341,8 +347,8 @@ export class Gate {
     if (request.progress === 'is told of') return
     request.progress = 'is told of'
     const { caller } = request.connection
-    const { path, responseStream } = request.method
-    this.#options.calls.refuse({ kind: responseStream ? 'stream' : 'unary', path, caller }, refusal)
+    const { path } = request.method
+    this.#options.calls.refuse({ kind: kindOf(request.method), path, caller }, refusal)
   }
 
   /** A client may go, or take its request back, before there is an answer. */
@@ -370,6 +376,10 @@ export class Gate {
       if (!method.requestStream) setImmediate(endRequest, call)
     }
   }
+}
+
+function kindOf({ responseStream }: Method): 'unary' | 'stream' {
+  return responseStream ? 'stream' : 'unary'
 }
 
 /** Has a client send no more of a request that is answered (RFC 9113 §8.1): grpc-js would take all of it. */

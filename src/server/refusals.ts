@@ -1,6 +1,6 @@
 import { type Metadata, type ServerInterceptingCallInterface, status } from '@grpc/grpc-js'
 import { BridgeError, type Problem } from '../bridge/problem.js'
-import { cancelled, deadlineExceeded } from '../lib/abort.js'
+import { cancelled, deadlineExceeded, shuttingDown } from '../lib/abort.js'
 import { type Failure, failure } from './status.js'
 
 const refusal = (problem: Problem) => failure(new BridgeError(problem))
@@ -20,6 +20,7 @@ export const refusals = {
   }),
   deadline: failure(deadlineExceeded()),
   gone: failure(cancelled()),
+  shuttingDown: failure(shuttingDown()),
   unreadable: refusal({
     kind: 'invalid',
     reason: 'INVALID_FIELD',

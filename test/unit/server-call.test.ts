@@ -321,6 +321,52 @@ test('stopping lets a running call finish and its answer arrive', async () => {
   await stopped
 })
 
+/** Requests of which the server has the headers and no more. */
+async function begun(rig: Rig, count: number) {
+  const session = connect('http://localhost', { createConnection: () => createConnection(rig.socket) })
+  session.on('error', () => {})
+  await once(session, 'connect')
+  const headers = { ':method': 'POST', ':path': echoService.echo.path, 'content-type': 'application/grpc' }
+  const streams = Array.from({ length: count }, () => session.request(headers).on('error', () => {}))
+  await promisify(session.ping.bind(session))()
+  return streams
+}
+
+test('stopping lets calls that were let in come, be decoded, run and be answered, however long that takes', async () => {
+  const requestDeserialize = (bytes: Buffer) => {
+    const until = performance.now() + 15
+    while (performance.now() < until);
+    return bytes.toString()
+  }
+  await using rig = await startRig((server, calls) =>
+    server.addService(
+      { echo: { ...echoService.echo, requestDeserialize } },
+      { echo: calls.unary(async (request: string) => request) },
+    ),
+  )
+  const streams = await begun(rig, 40)
+  for (const stream of streams) stream.resume().end(Buffer.from('\0\0\0\0\x01x'))
+  await rig.listening[Symbol.asyncDispose]()
+  assert.deepEqual(
+    rig.records.map(({ code }) => status[code]),
+    streams.map(() => 'OK'),
+  )
+})
+
+test('stopping waits no longer for a request that does not come than for a call that runs', async () => {
+  await using rig = await startRig(
+    (server, calls) => server.addService({ echo: echoService.echo }, { echo: calls.unary(async () => 'never') }),
+    { drainTimeoutMs: 20 },
+  )
+  const [stream] = await begun(rig, 1)
+  stream?.write(Buffer.from([0, 0]))
+  const beganMs = performance.now()
+  await rig.listening[Symbol.asyncDispose]()
+  const tookMs = performance.now() - beganMs
+  // Else it would be the 5 s in which handlers may undo what they did.
+  assert(tookMs < 4_000, `${tookMs} ms`)
+})
+
 test('stopping aborts what outlasts the drain, and says why', async () => {
   const { handler, started } = waitForSignal()
   await using rig = await startRig(
