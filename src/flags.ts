@@ -143,7 +143,7 @@ export const flags = {
   maxMessage: {
     name: 'max-message',
     value: 'bytes',
-    description: 'size of one message',
+    description: 'size of one request: others wait while it is decoded',
     fallback: String(defaultLimits.messageBytes),
   },
 } satisfies Record<string, Flag>

@@ -10,7 +10,7 @@ export interface Limits {
   readonly streamsPerConnection: number
   /** New calls and streams a second on one connection; a second's worth may come at once. */
   readonly callsPerSecond: number
-  /** Bytes of one message. */
+  /** Bytes of one message: it is decoded in one go, so that others wait for as long as it may take. */
   readonly messageBytes: number
   /** From a call's headers to the end of its request, and from its answer to the end of sending it. */
   readonly transferMs: number
@@ -26,7 +26,7 @@ export const defaultLimits: Limits = {
   streams: 2_048,
   streamsPerConnection: 1_024,
   callsPerSecond: 10_000,
-  messageBytes: 4 * 1024 * 1024,
+  messageBytes: 1024 * 1024,
   transferMs: 20_000,
   keepaliveMs: 60_000,
   keepaliveTimeoutMs: 20_000,

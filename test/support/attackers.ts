@@ -84,6 +84,21 @@ const others = {
       }
       client.destroy()
     }),
+  /** As large as any that is taken, and with as many fields as go into it. */
+  'full-messages': path =>
+    forEver(4, async () => {
+      const client = session(path)
+      const message = Buffer.alloc(5 + 1024 * 1024, Buffer.from([0x78, 0]))
+      message.writeUInt8(0, 0)
+      message.writeUInt32BE(message.length - 5, 1)
+      for (let i = 0; i < 100 && !client.destroyed; i++) {
+        const stream = client.request(headers(list))
+        stream.on('error', () => {}).resume()
+        stream.end(message)
+        await new Promise(resolve => stream.once('close', resolve))
+      }
+      client.destroy()
+    }),
   'huge-headers': path =>
     forEver(4, async () => {
       const client = session(path)
