@@ -26,7 +26,7 @@ export const defaultLimits: Limits = {
   streams: 2_048,
   streamsPerConnection: 1_024,
   callsPerSecond: 10_000,
-  messageBytes: 1024 * 1024,
+  messageBytes: 512 * 1024,
   transferMs: 20_000,
   keepaliveMs: 60_000,
   keepaliveTimeoutMs: 20_000,

@@ -88,7 +88,7 @@ const others = {
   'full-messages': path =>
     forEver(4, async () => {
       const client = session(path)
-      const message = Buffer.alloc(5 + 1024 * 1024, Buffer.from([0x78, 0]))
+      const message = Buffer.alloc(5 + 512 * 1024, Buffer.from([0x78, 0]))
       message.writeUInt8(0, 0)
       message.writeUInt32BE(message.length - 5, 1)
       for (let i = 0; i < 100 && !client.destroyed; i++) {
