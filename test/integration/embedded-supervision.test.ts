@@ -88,6 +88,16 @@ function addBridge(ovs: EmbeddedOvs): Promise<unknown> {
   )
 }
 
+/** Waits until ovs-vswitchd is done with `host0`: one that is killed amid its making leaves none behind. */
+async function applied(ovs: EmbeddedOvs): Promise<void> {
+  const asked = { op: 'select', table: 'Open_vSwitch', where: [], columns: ['cur_cfg', 'next_cfg'] }
+  await until('host0 is there', async () => {
+    const row = JSON.stringify(await call(ovs, asked))
+    return /"cur_cfg":(\d+)/.exec(row)?.[1] === /"next_cfg":(\d+)/.exec(row)?.[1]
+  })
+  assert(findLink('host0') !== undefined)
+}
+
 function mutateRoot(mutations: readonly unknown[]): unknown {
   return { op: 'mutate', table: 'Open_vSwitch', where: [], mutations }
 }
@@ -120,7 +130,7 @@ laneTest(
     const ovs = await at.start()
     const pids = [pidOf(ovs, 'ovsdbServer'), pidOf(ovs, 'vswitchd')]
     await addBridge(ovs)
-    await until('host0 is there', () => findLink('host0'))
+    await applied(ovs)
     await ovs[Symbol.asyncDispose]()
     assert.deepEqual(linkNames(), ['lo'])
     assert.deepEqual(pids.filter(isAlive), [])
@@ -144,7 +154,7 @@ laneTest('a killed ovs-vswitchd comes back and a host tap keeps its address', us
   await using at = bench(context)
   const ovs = await at.start()
   await addBridge(ovs)
-  await until('host0 is there', () => findLink('host0'))
+  await applied(ovs)
   addAddress('host0', '10.1.2.3/24')
   const index = findLink('host0')?.index
   const pid = pidOf(ovs, 'vswitchd')
@@ -159,7 +169,7 @@ laneTest('a host tap deleted while ovs-vswitchd was dead does not stay behind', 
   await using at = bench(context)
   const ovs = await at.start()
   await addBridge(ovs)
-  await until('host0 is there', () => findLink('host0'))
+  await applied(ovs)
   await killed(pidOf(ovs, 'vswitchd'))
   await call(ovs, mutateRoot([['bridges', 'delete', ['set', await bridges(ovs)]]]))
   await until('ovs-vswitchd runs again', () => at.events.some(event => event.kind === 'restarted'))
@@ -186,7 +196,7 @@ laneTest('stopping takes the devices away also when ovs-vswitchd is dead or stop
   await using at = bench(context)
   const ovs = await at.start()
   await addBridge(ovs)
-  await until('host0 is there', () => findLink('host0'))
+  await applied(ovs)
   process.kill(pidOf(ovs, 'vswitchd'), 'SIGKILL')
   await ovs[Symbol.asyncDispose]()
   assert.deepEqual(linkNames(), ['lo'])
