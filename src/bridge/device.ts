@@ -3,7 +3,7 @@ import type { Call } from './call.js'
 import type { Host } from './host.js'
 import { type PortName, peerNameOf } from './names.js'
 import { deviceAlias } from './ownership.js'
-import type { TapRecord } from './ownership-tap.js'
+import { isDeviceMade, type TapRecord } from './ownership-tap.js'
 import type { PlacedRecord, Placement } from './placement.js'
 import { BridgeError } from './problem.js'
 import type { UndoStep } from './undo.js'
@@ -72,9 +72,7 @@ export async function deleteDevices(host: Host, taps: readonly TapRecord[], call
   for (const tap of taps) {
     if (tap.backing.kind === 'adopted' && isStill(tap.name)) await host.qos.release(tap, call.signal)
   }
-  const names = taps.flatMap(({ name, backing }) =>
-    (backing.kind === 'tuntap' || backing.kind === 'container') && !isBare(host, name) ? [name] : [],
-  )
+  const names = taps.flatMap(({ name, backing }) => (isDeviceMade(backing) && !isBare(host, name) ? [name] : []))
   const alias = deviceAlias(host.instance)
   const links = (await linksNamed(host, names, call)).filter(link => link.alias === alias && isStill(link.name))
   const { failed } = await host.removals.remove(links)

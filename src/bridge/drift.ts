@@ -7,7 +7,7 @@ import { isMirror, mirrorsTo } from './mirror-row.js'
 import type { BridgeName } from './names.js'
 import { bridgeOf, type OvsReplica, type OvsRows, portOfInterface } from './ovs.js'
 import { roleOf, uplinkRoleOf } from './ownership.js'
-import type { TapRecord } from './ownership-tap.js'
+import { isDeviceMade, type TapRecord } from './ownership-tap.js'
 import { type PortVlans, portVlans } from './placement.js'
 import { formatQos } from './qos-parse.js'
 import { isInForce, qdiscOf, qosOf } from './qos-qdisc.js'
@@ -21,6 +21,7 @@ export type DriftKind =
   | 'dead-ifindex'
   | 'interface-error'
   | 'no-route'
+  | 'device-down'
 
 /** One thing of a port that is not as its record says. */
 export interface Drift {
@@ -60,6 +61,7 @@ function* tapDrifts(host: Host, record: TapRecord, { links, qdiscs }: Actual): I
   const drift = (kind: DriftKind, intended = '', actual = ''): Drift => ({ port, bridge, kind, intended, actual })
   const link = links.get(port)
   if (link === undefined && (backing.kind !== 'host' || bridge !== undefined)) yield drift('missing-device')
+  if (link?.up === false && isDeviceMade(backing)) yield drift('device-down')
   if (link !== undefined && backing.kind !== 'host') {
     const wanted = qdiscOf(record.qos, link.mtuBytes)
     const found = qdiscs.get(link.index)

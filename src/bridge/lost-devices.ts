@@ -6,7 +6,7 @@ import type { Host } from './host.js'
 import { mirrorsAt } from './mirror.js'
 import { moveTap } from './move.js'
 import { portOfInterface } from './ovs.js'
-import type { TapRecord } from './ownership-tap.js'
+import { isDeviceMade, type TapRecord } from './ownership-tap.js'
 import { openHostDevice } from './placement.js'
 import { reconfigure } from './realise.js'
 import type { Attempt } from './recovered.js'
@@ -21,7 +21,7 @@ import { undoingOnFailure } from './undo.js'
  */
 export async function restoreTaps(host: Host, sight: Sight, call: Call): Promise<Attempt> {
   const taps = [...host.records.all()].flatMap(({ record }) => (record.defunct ? [] : [record]))
-  const own = taps.filter(({ backing }) => backing.kind === 'tuntap' || backing.kind === 'container')
+  const own = taps.filter(({ backing }) => isDeviceMade(backing))
   const there = new Set((await sight.links(call)).map(link => link.name))
   const bare = own.filter(tap => !there.has(tap.name) && takesDevice(host, tap))
   const made = await restoreEach(host, bare, call, tap => makeDevice(host, tap, call))
@@ -50,7 +50,7 @@ function lacksPort(host: Host, tap: TapRecord, there: ReadonlySet<string>): bool
   if (bridge === undefined || host.ovsdb.replica.find('Bridge', 'name', bridge) === undefined) return false
   const port = portOfInterface(host.ovsdb.replica, name)
   if (port === undefined || hasWrongVlans(host, tap, port)) return true
-  return (backing.kind === 'tuntap' || backing.kind === 'container') && !there.has(name)
+  return isDeviceMade(backing) && !there.has(name)
 }
 
 async function makeDevice(host: Host, { name }: TapRecord, call: Call): Promise<void> {

@@ -31,6 +31,11 @@ export type TapBacking =
   | { readonly kind: 'host' }
   | { readonly kind: 'adopted' }
 
+/** Whether we make the device; that of a host tap is Open vSwitch's making. */
+export function isDeviceMade({ kind }: TapBacking): boolean {
+  return kind === 'tuntap' || kind === 'container'
+}
+
 /** What a tap is meant to be. */
 export interface TapRecord {
   readonly name: PortName

@@ -30,4 +30,5 @@ const kinds = {
   'dead-ifindex': DriftKindMessage.DEAD_IFINDEX,
   'interface-error': DriftKindMessage.INTERFACE_ERROR,
   'no-route': DriftKindMessage.NO_ROUTE,
+  'device-down': DriftKindMessage.DEVICE_DOWN,
 } satisfies Record<DriftKind, DriftKindMessage>

@@ -5,7 +5,7 @@ import { TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { TunnelType } from '../../src/gen/ovs/bridge/v1/uplink.js'
 import { removePort } from '../support/foreign-port.js'
 import { lane, laneTest } from '../support/lane.js'
-import { createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
+import { changeLink, createVethPair, deleteLink, findLink, listLinks } from '../support/links.js'
 import { createNamespace, createNamespaceAgain } from '../support/namespace.js'
 import { deleteRootQdisc, rootQdisc } from '../support/qos.js'
 import { type Api, blankTap } from '../support/rpc.js'
@@ -103,7 +103,7 @@ laneTest(
   async context => {
     await using bed = await startServedTestbed(context.signal)
     const { api, ovs } = bed
-    const taps = ['tagged', 'portless', 'deviceless', 'fine', 'one', 'two']
+    const taps = ['tagged', 'portless', 'deviceless', 'down', 'fine', 'one', 'two']
     await api.createTaps({ taps: taps.map(tap => ({ ...blankTap, tap, vlan: 7 })) })
     await api.addBond({ bond: 'bond0', bridge: 'br0', members: ['one', 'two'], mode: BondMode.ACTIVE_BACKUP, vlan: 7 })
     assert.deepEqual(await kindsOfDrift(api), [])
@@ -114,12 +114,14 @@ laneTest(
       removePort(portless),
     )
     deleteLink(findLink('deviceless')?.index ?? 0)
+    changeLink({ name: 'down', up: false })
     await until('it is told', async () => {
       // It may have an error by then, or not yet.
       const told = (await drifts(api)).filter(line => !line.startsWith('deviceless INTERFACE_ERROR'))
       assert.deepEqual(told, [
         'bond0 WRONG_TAG: tag 7, tag 9',
         'deviceless MISSING_DEVICE: , ',
+        'down DEVICE_DOWN: , ',
         'portless MISSING_PORT: on br0, ',
         'tagged WRONG_TAG: tag 7, tag 8',
       ])
@@ -131,7 +133,7 @@ laneTest(
     await ovs.vswitchd.restart()
     await until('all is as it should be', async () => {
       assert.deepEqual(await kindsOfDrift(api), [])
-      assert.equal(findLink('br0')?.alias, alias)
+      assert.deepEqual([findLink('down')?.up, findLink('br0')?.alias], [true, alias])
       return true
     })
   },
