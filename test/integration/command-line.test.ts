@@ -90,8 +90,8 @@ laneTest('top shows the busiest tap first', options, async context => {
 laneTest('top shows all taps on a terminal that does not know its size', options, async context => {
   await using bed = await startServedTestbed(context.signal)
   await bed.api.createTap({ tap: 'vm1' })
-  const line = `${process.execPath} ${mainProgram} top --interval 0.2 --server ${bed.service.address}`
-  const terminal = bed.use(openTerminal(`sh -c 'stty rows 0 && exec ${line}'`))
+  const top = quoted(process.execPath, mainProgram, 'top', '--interval', '0.2', '--server', bed.service.address)
+  const terminal = bed.use(openTerminal(quoted('sh', '-c', `stty rows 0 && exec ${top}`)))
   await within('the tap is shown', 30_000, terminal.says('vm1'))
 })
 
