@@ -26,8 +26,9 @@ function serveBuilt({ onEnd }) {
     await endDaemon()
     if (isEnding) return
     daemon = spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit'] })
-    daemon.once('exit', code => {
-      if (code !== 0) console.error(`the daemon ended with ${code}; the next change starts it again`)
+    daemon.once('exit', (code, signal) => {
+      if (code !== 0 && !isEnding)
+        console.error(`the daemon ended with ${code ?? signal}; the next change starts it again`)
     })
   })
 }
