@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fromBinary } from '@bufbuild/protobuf'
 import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt'
-import { serveFlags } from '../../src/flags.js'
+import { flags } from '../../src/flags.js'
 import { checkout } from '../support/readme.js'
 
 /** What minimega's Go package `bridge` exports: methods and fields by their type, and what belongs to none. */
@@ -12,7 +12,7 @@ const exported: Readonly<Record<string, string>> = {
     CaptureConfig QosOption QosType Tap TunnelType TunnelVXLAN TunnelGRE`,
   Bridge: `AddTap AddTrunk AddTunnel Capture CaptureTap Config CreateContainerTap CreateHostTap CreateMirror CreateTap
     CreateTapName DestroyMirror DestroyNetflow DestroyTap GetNetflow GetQos NewNetflow ReapTaps RemoveQos RemoveTap
-    RemoveTrunk RemoveTunnel SetNetflowTimeout StopCapture UpdateQos Name`,
+    RemoveTrunk RemoveTunnel SetNetflowTimeout StopCapture UpdateQos AddBond DeleteBond SetTapQinQ Name`,
   Bridges: 'BandwidthStats Destroy DestroyBridge FindTap Get HostTaps Info Names ReapTaps Default',
   BridgeInfo: 'Name PreExist VLANs Trunks Tunnels Mirrors Config',
   CaptureConfig: 'Filter SnapLen',
@@ -54,7 +54,7 @@ test('docs/migrating.md points to calls, fields, values and flags that are there
     ...files.flatMap(file => file.messageType.flatMap(({ name, field }) => [name, ...field.map(of => of.name)])),
     ...files.flatMap(file => file.messageType.flatMap(({ name, field }) => field.map(of => `${name}.${of.name}`))),
     ...files.flatMap(file => file.enumType.flatMap(({ value }) => value.map(({ name }) => name))),
-    ...serveFlags.map(({ name }) => `--${name}`),
+    ...Object.values(flags).map(({ name }) => `--${name}`),
   ])
   const named = rows.flatMap(([, here = []]) => here)
   assert(named.length > 60)
