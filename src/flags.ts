@@ -150,12 +150,6 @@ export const flags = {
 
 export type FlagKey = keyof typeof flags
 
-/** The flags of `serve`, each with its variable, in the order of the help. */
-export const serveFlags: readonly (Flag & { readonly variable: string })[] = Object.values<Flag>(flags).map(flag => ({
-  ...flag,
-  variable: variableOf(flag),
-}))
-
 /** The variable that stands for a flag that is not given. */
 export function variableOf(flag: Flag): string {
   return `OVS_BRIDGED_${flag.name.toUpperCase().replaceAll('-', '_')}`

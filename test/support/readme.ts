@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { fromBinary } from '@bufbuild/protobuf'
 import { type FileDescriptorProto, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt'
-import { serveFlags } from '../../src/flags.js'
+import { type Flag, flags, variableOf } from '../../src/flags.js'
 
 /** The checkout that the tests were compiled in. */
 export const checkout = new URL('../../../', import.meta.url)
@@ -30,9 +30,9 @@ function callTable(): string {
 }
 
 function flagTable(): string {
-  const rows = serveFlags.map(flag => [
+  const rows = Object.values<Flag>(flags).map(flag => [
     `\`--${flag.name}${flag.value === undefined ? '' : ` <${flag.value}>`}\``,
-    `\`${flag.variable}\``,
+    `\`${variableOf(flag)}\``,
     flag.fallback === '' ? '' : `\`${flag.fallback}\``,
     flag.description,
   ])
