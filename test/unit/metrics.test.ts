@@ -13,8 +13,8 @@ import { type Page, Pages } from '../../src/metrics/page.js'
 import { type TapTotals, tapLines } from '../../src/metrics/tap-lines.js'
 import { dashboardQueries } from '../support/dashboard.js'
 import { checkout } from '../support/readme.js'
+import { deferred } from '../support/server-rig.js'
 import { until } from '../support/until.js'
-import { deferred } from './server-rig.js'
 
 const anyPort = { kind: 'tcp', host: '127.0.0.1', port: 0 } as const
 

@@ -11,8 +11,8 @@ import { BadRequest, ErrorInfo } from '../../src/gen/google/rpc/error_details.js
 import { Status } from '../../src/gen/google/rpc/status.js'
 import { Aborted, raceAbort } from '../../src/lib/abort.js'
 import { type Call, type CallsOptions, type UnaryHandler, type UnaryOptions } from '../../src/server/call.js'
+import { deferred, echo, echoService, type Reply, type Rig, startRig } from '../support/server-rig.js'
 import { until } from '../support/until.js'
-import { deferred, echo, echoService, type Reply, type Rig, startRig } from './server-rig.js'
 
 function serveEcho(
   handler: UnaryHandler<string, string>,

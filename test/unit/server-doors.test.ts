@@ -22,7 +22,7 @@ import { listen } from '../../src/server/listen.js'
 import { bridgeRoles, isAudited, roleOfMethod } from '../../src/server/role.js'
 import { clientCredentials, createAuthority, roleUri } from '../support/certificates.js'
 import { listeningSocket } from '../support/listening-socket.js'
-import { door, tlsDoor } from './server-rig.js'
+import { door, tlsDoor } from '../support/server-rig.js'
 
 const service: ServiceDefinition = BridgeServiceService
 const methods = Object.entries(service).map(([key, method]) => ({ ...method, key }))

@@ -19,8 +19,8 @@ import { Status } from '../../src/gen/google/rpc/status.js'
 import type { Limits } from '../../src/server/limits.js'
 import type { ListenOptions } from '../../src/server/listen.js'
 import { callBlock, greeting, frame as rawFrame } from '../support/http2-frames.js'
+import { deferred, echo, echoService, type Reply, type Rig, startRig } from '../support/server-rig.js'
 import { until } from '../support/until.js'
-import { deferred, echo, echoService, type Reply, type Rig, startRig } from './server-rig.js'
 
 interface Held extends AsyncDisposable {
   readonly rig: Rig

@@ -7,7 +7,7 @@ import {
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from '../../src/gen/grpc/health/v1/health.js'
 import { createHealth } from '../../src/server/health.js'
-import { startRig } from './server-rig.js'
+import { startRig } from '../support/server-rig.js'
 
 async function startHealth() {
   const health = createHealth(['test.Echo'])

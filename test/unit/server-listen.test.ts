@@ -14,7 +14,7 @@ import { type Listening, type ListenOptions, listen } from '../../src/server/lis
 import { ListenError } from '../../src/server/listen-error.js'
 import { inheritedSockets } from '../../src/systemd/index.js'
 import { listeningSocket } from '../support/listening-socket.js'
-import { door, echo, echoService } from './server-rig.js'
+import { door, echo, echoService } from '../support/server-rig.js'
 
 interface Directory extends AsyncDisposable {
   readonly path: string

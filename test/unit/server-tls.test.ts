@@ -10,8 +10,8 @@ import { type ChannelCredentials, Client, credentials, Metadata, status } from '
 import { raceAbort } from '../../src/lib/abort.js'
 import { roleOfNames } from '../../src/server/caller.js'
 import { type Authority, clientCredentials, createAuthority, type Issued, roleUri } from '../support/certificates.js'
+import { echo, echoService, startRig, tlsDoor } from '../support/server-rig.js'
 import { until } from '../support/until.js'
-import { echo, echoService, startRig, tlsDoor } from './server-rig.js'
 
 /** The files are looked at every 2 s. */
 const patient = { deadlineMs: 30_000 }
