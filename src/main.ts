@@ -8,6 +8,7 @@ import { defineTop } from './cli/top.js'
 import { defineWatch } from './cli/watch.js'
 import { parseConfig } from './config.js'
 import { isRecord } from './lib/json-rpc.js'
+import { codeOf } from './lib/thrown.js'
 
 const commands = [defineCheck, defineList, defineTop, defineWatch, defineDrift, defineCapture]
 
@@ -21,8 +22,22 @@ async function main(argv: readonly string[]): Promise<number> {
     return await serve(invocation.config, version)
   }
   if (invocation.kind === 'run') return await invocation.run()
-  ;(invocation.exitCode === 0 ? process.stdout : process.stderr).write(invocation.text)
-  return invocation.exitCode
+  return await say(invocation)
+}
+
+/** Who reads no further has what is wanted. */
+function say({ text, exitCode }: { readonly text: string; readonly exitCode: number }): Promise<number> {
+  const out = exitCode === 0 ? process.stdout : process.stderr
+  return new Promise(resolve => {
+    out.once('error', error => {
+      if (codeOf(error) === 'EPIPE') return resolve(exitCode)
+      if (out === process.stdout) process.stderr.write('ovs-bridged: standard output cannot be written\n')
+      resolve(1)
+    })
+    out.write(text, error => {
+      if (!error) resolve(exitCode)
+    })
+  })
 }
 
 /** Of the package that this file is part of: in dist/, or beside the tests in build/dist/. */

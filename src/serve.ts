@@ -31,6 +31,8 @@ export async function serve(config: Config, version: string): Promise<number> {
     process.stderr.write(`ovs-bridged cannot start: ${error instanceof Error ? error.message : String(error)}\n`)
     return 1
   }
+  // Who started it may have left, or a disk be full: the service is there all the same.
+  process.stdout.on('error', () => {})
   process.stdout.write(banner({ ...daemon, version }))
   notifier.notify('READY=1', `STATUS=serves on ${daemon.addresses.join(', ')}`)
   const { watchdogMs } = notifier

@@ -1,17 +1,19 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Tap, TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
-import { command } from '../support/command.js'
+import { command, mainProgram } from '../support/command.js'
 import { type DaemonProcess, spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
 import { addAddress, findLink } from '../support/links.js'
 import { createNamespace, enterNamespace, linkNames } from '../support/namespace.js'
 import { ping } from '../support/ping.js'
 import { isAlive } from '../support/process.js'
-import { type Connection, connectTo } from '../support/rpc.js'
-import { until } from '../support/until.js'
+import { type Connection, connectTo, isServing } from '../support/rpc.js'
+import { until, within } from '../support/until.js'
 
 // An Open vSwitch of the daemon's own has the userspace datapath only.
 const userspace = { only: 'userspace', timeoutMs: 85_000 } as const
@@ -51,6 +53,24 @@ laneTest('what a start prints can be pasted into a shell', userspace, async cont
   // npm may have warnings of its own to give.
   assert.equal(status, 0, stderr)
   assert.match(stdout, /"taps": \[\s*\{\s*"name": "tap0",\s*"bridge": "ovsbr0",\s*"vlan": 10,/)
+})
+
+laneTest('a service is there also when what it prints cannot be written', userspace, async () => {
+  using _namespace = enterNamespace()
+  using state = stateDirectory()
+  const address = `unix:${join(state.path, 'rpc.sock')}`
+  const places = ['--state-dir', state.path, '--listen', address, '--metrics-listen', 'off', '--log-level', 'error']
+  const full = openSync('/dev/full', 'w')
+  const args = [mainProgram, 'serve', '--embedded', ...places]
+  const child = spawn(process.execPath, args, { stdio: ['ignore', full, 'inherit'] })
+  closeSync(full)
+  const ended = once(child, 'close')
+  try {
+    await until('it serves', () => isServing(address))
+  } finally {
+    child.kill('SIGTERM')
+  }
+  assert.deepEqual(await within('it ends', 20_000, ended), [0, null])
 })
 
 laneTest('SIGTERM lets a running call finish, then takes down all that the daemon ran', userspace, async () => {

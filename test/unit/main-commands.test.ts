@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -37,6 +37,17 @@ test('--help names the command to serve', async () => {
   const { status, stdout, stderr } = await ovsBridged('--help')
   assert.deepEqual([status, stderr], [0, ''])
   assert.match(stdout, /^Usage: ovs-bridged [^]*\n {2}serve /)
+})
+
+test('help that nobody reads is no failure, help that cannot be written is one line and exit 1', async () => {
+  const unread = spawn(process.execPath, [mainProgram, '--help'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  unread.stdout.destroy()
+  let said = ''
+  unread.stderr.on('data', (bytes: Buffer) => (said += bytes.toString()))
+  assert.deepEqual([await once(unread, 'close'), said], [[0, null], ''])
+
+  const full = await run('sh', ['-c', `${quoted(process.execPath, mainProgram)} --help >/dev/full`])
+  assert.deepEqual([full.status, full.stderr], [1, 'ovs-bridged: standard output cannot be written\n'])
 })
 
 test('serve --help names the flags', async () => {
