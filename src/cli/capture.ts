@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import type { Writable } from 'node:stream'
 import { status } from '@grpc/grpc-js'
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
 import type { DefineCommand } from '../config.js'
 import type { BridgeServiceClient } from '../gen/ovs/bridge/v1/service.js'
 import { abortScope, cancelled } from '../lib/abort.js'
@@ -31,7 +31,7 @@ export const defineCapture: DefineCommand = (program, choose) => {
       .option('--tap <name>', 'a tap; may be repeated', repeated)
       .option('--bridge <name>', 'each frame that a bridge forwards, once, with its VLAN tag')
       .option('--filter <expression>', 'pcap-filter(7); default: all packets')
-      .option('--snap-len <bytes>', 'kept of each packet (default: 1600)', parseCount)
+      .option('--snap-len <bytes>', 'kept of each packet, 1 to 262144 (default: 1600)', parseSnapLen)
       .option('-c, --count <packets>', 'end after so many', parseCount)
       .option('-w, --write <file>', 'a file or a named pipe; -: standard output')
       .option('--list', 'list what can be captured, and end'),
@@ -44,6 +44,12 @@ export const defineCapture: DefineCommand = (program, choose) => {
     else if (tap !== undefined && bridge !== undefined) command.error('--tap and --bridge exclude each other')
     else choose(() => withService('capture', options, client => capture(client, write, options)))
   })
+}
+
+function parseSnapLen(text: string): number {
+  const bytes = /^\d{1,6}$/.test(text) ? Number(text) : 0
+  if (bytes < 1 || bytes > 262_144) throw new InvalidArgumentError('It is not 1 to 262144.')
+  return bytes
 }
 
 /** Until the stream ends, the reader of what is written leaves, or a signal says so. */

@@ -75,6 +75,10 @@ test('capture says where its packets are to go, or is one line and exit 2', asyn
 for (const [options, why] of [
   [[], '--tap or --bridge has to say what is captured\n'],
   [['--tap', 'one', '--bridge', 'br0'], '--tap and --bridge exclude each other\n'],
+  [
+    ['--tap', 'one', '--snap-len', '262145'],
+    "option '--snap-len <bytes>' argument '262145' is invalid. It is not 1 to 262144.\n",
+  ],
 ] as const) {
   test(`capture ${['-w', 'file', ...options].join(' ')} is one line and exit 2`, async () => {
     assert.deepEqual(await ovsBridged('capture', '-w', 'file', ...options), { status: 2, stdout: '', stderr: why })
