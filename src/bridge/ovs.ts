@@ -50,7 +50,7 @@ export const needed = {
   Open_vSwitch: ['bridges', 'next_cfg', 'cur_cfg'],
   Bridge: ['name', 'ports', 'datapath_type', 'external_ids'],
   Port: ['name', 'interfaces', 'tag', 'vlan_mode', 'qos', 'external_ids'],
-  Interface: ['name', 'type', 'ofport', 'error', 'ifindex', 'external_ids'],
+  Interface: ['name', 'type', 'ofport', 'error', 'ifindex', 'mtu', 'external_ids'],
   QoS: ['type', 'external_ids'],
 } as const satisfies Monitored<Tables>
 

@@ -94,7 +94,7 @@ async function haveSucceeded(
 /** What ovs-vswitchd has made of an interface. */
 type Fate =
   | { readonly kind: 'works' }
-  /** It has an OpenFlow port, and ovs-vswitchd has not told yet which device it has opened, or that it is up. */
+  /** It has an OpenFlow port, and ovs-vswitchd has not told yet which device it has opened, its MTU, or that it is up. */
   | { readonly kind: 'awaited' }
   | { readonly kind: 'failed'; readonly why: string }
 
@@ -124,7 +124,9 @@ function fateOf(replica: OvsReplica, { name, ifindex, isRaised, isSuperseded }: 
   }
   const why = faultOf(row, ifindex)
   if (why !== undefined) return { kind: 'failed', why }
-  const isAwaited = row.ifindex === undefined || (isRaised === true && row.admin_state === 'down')
+  // It may have looked for the MTU before the device was there and for the index after: the device's event is still to come.
+  const isUntold = row.ifindex === undefined || (ifindex !== undefined && row.mtu === undefined)
+  const isAwaited = isUntold || (isRaised === true && row.admin_state === 'down')
   return { kind: isAwaited ? 'awaited' : 'works' }
 }
 

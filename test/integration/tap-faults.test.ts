@@ -76,6 +76,35 @@ laneTest('a port that Open vSwitch cannot open is undone with its device', {}, a
   }
 })
 
+laneTest(
+  'a tap has its MTU, also where ovs-vswitchd tells that later than the index',
+  { looksInside: true },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    bed.ovs.vswitchd.stop()
+    const created = bed.api.createTap({ tap: 'one' })
+    const where = [['name', '==', 'one']]
+    await until('the port is committed', async () => (await bed.ovs.select('Interface', where)).length > 0)
+    const [{ next_cfg: epoch } = {}] = await bed.ovs.select('Open_vSwitch')
+    const ifindex = findLink('one')?.index
+    // As ovs-vswitchd would.
+    await bed.ovs.transact(
+      { op: 'update', table: 'Interface', where, row: { ofport: 7, ifindex } },
+      { op: 'update', table: 'Open_vSwitch', where: [], row: { cur_cfg: epoch } },
+    )
+    const { ovsdb } = bed.service.daemon.host
+    await ovsdb.waitFor(
+      replica => Number(replica.find('Interface', 'name', 'one')?.ifindex) === ifindex || undefined,
+      context.signal,
+    )
+    // By then a call that does not wait has its answer.
+    await bed.api.getTap({ tap: 'one' })
+    await bed.ovs.transact({ op: 'update', table: 'Interface', where, row: { mtu: 1_400 } })
+    assert.equal((await created).tap?.mtu, 1_400)
+    bed.ovs.vswitchd.continue()
+  },
+)
+
 laneTest('a bridge that goes while its tap is made takes nothing but itself', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   await bed.api.ensureBridge({ bridge: 'br1' })
