@@ -60,6 +60,7 @@ function median(values: readonly number[]): number {
 }
 
 const sampleMs = 200
+const maxReadMs = 10
 
 /**
  * Waits until through each of the links this rate ± 5% has passed for `windowMs` on end, while `offered` counted far more:
@@ -78,7 +79,10 @@ export async function holdRate(
       const seen: string[] = []
       const samples: RateSample[] = []
       for (const deadline = performance.now() + deadlineMs; performance.now() < deadline; await delay(sampleMs)) {
-        samples.push({ atMs: performance.now(), offeredBytes: offered(), passedBytes: passedBytes() })
+        const sample = { atMs: performance.now(), offeredBytes: offered(), passedBytes: passedBytes() }
+        // This thread may have been away between the clock and a counter.
+        if (performance.now() > sample.atMs + maxReadMs) continue
+        samples.push(sample)
         const rate = rateOver(samples, bitsPerSecond, windowMs)
         if (rate?.isHeld) return
         if (rate !== undefined) seen.push(`${rate.passed.toFixed(3)}/${rate.offered.toFixed(2)}`)
