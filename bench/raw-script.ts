@@ -65,12 +65,12 @@ export async function warmUp(
 }
 
 /**
- * Runs `work` with the least service that has CreateTap (least-service.ts), for as many callers at a time: the floor of any
- * service. It has made some taps before.
+ * Runs `work` with the least service that has CreateTap (least-service.ts), for as many callers at a time, and as many calls
+ * in all: the floor of any service. It has made some taps before.
  */
 export function withLeastService<T>(
   settings: Settings,
-  callers: number,
+  { callers, calls }: { readonly callers: number; readonly calls: number },
   work: (world: World, add: (tap: string) => Promise<unknown>) => Promise<T>,
 ): Promise<T> {
   return withoutService(settings, async world => {
@@ -79,8 +79,10 @@ export function withLeastService<T>(
     parts.defer(() => rmSync(scratch, { recursive: true }))
     const address = `unix:${join(scratch, 'rpc.sock')}`
     const program = fileURLToPath(new URL('least-service.js', import.meta.url))
-    const args = ['--enable-source-maps', program, world.ovs.endpoint, address, String(callers)]
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    const args = [world.ovs.endpoint, address, String(callers), String(calls + warmRounds(settings) * warmTaps.length)]
+    const child = spawn(process.execPath, ['--enable-source-maps', program, ...args], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     const ended = once(child, 'close').then(() => 'ended' as const)
     parts.defer(async () => {
       child.kill()

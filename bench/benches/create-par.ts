@@ -78,7 +78,7 @@ function createInWaves(settings: Settings, taps: readonly string[]): Promise<num
 }
 
 function createByLeast(settings: Settings, taps: readonly string[]): Promise<number> {
-  return withLeastService(settings, callers, async (world, add) => {
+  return withLeastService(settings, { callers, calls: taps.length }, async (world, add) => {
     const ms = await timed(() => byCallers(callers, taps, add))
     await expectTaps(world, taps.length)
     return ms

@@ -18,7 +18,7 @@ export const createSeq: Bench = {
           return ms
         }),
       script: () => createByScript(settings, taps),
-      least: () => withLeastService(settings, 1, (world, add) => timeEach(world, taps, add)),
+      least: () => withLeastService(settings, { callers: 1, calls: count }, (world, add) => timeEach(world, taps, add)),
     })
     const what = `create-seq: ${count} CreateTap, 1 caller`
     const common = { unit: 'ms', ours: samples.service } as const

@@ -1,11 +1,11 @@
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { type AddressInfo, type Socket as Connection, createServer } from 'node:net'
 import { type Netflow, NetflowFormat } from '../../src/gen/ovs/bridge/v1/netflow.js'
 import { makeDatagram } from '../../test/support/netflow.js'
 import { until } from '../../test/support/until.js'
 import type { Bench, Settings } from '../bench.js'
+import { cpuMs } from '../usage.js'
 import { type Served, withService } from '../world.js'
 
 const flowsPerSecond = 50_000
@@ -119,13 +119,6 @@ async function sendAll(exporter: Socket, make: (firstFlow: number) => Buffer, du
     if (sent >= all) return sent
     await new Promise(resolve => setTimeout(resolve, tickMs))
   }
-}
-
-/** User and system time of a process, proc_pid_stat(5), in a unit of 10 ms. */
-function cpuMs(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) * 10
 }
 
 async function listen(onConnection: (connection: Connection) => void): Promise<Disposable & { readonly port: number }> {
