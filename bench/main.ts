@@ -103,11 +103,14 @@ function withoutAim({ name, unit, ours, theirs }: Figure): Figure {
   return { name, unit, ours, ...(theirs !== undefined && { theirs }) }
 }
 
-/** Replaces what the record says of a bench, but after a quick run, which leaves some figures out, only the same ones. */
+/**
+ * Replaces what the record says of a bench, but after a quick run, which leaves some figures out, only the same ones. What it
+ * says of a bench that is no more goes.
+ */
 function keep(path: string, bench: Bench, results: readonly Result[], { quick }: Settings): void {
   const measured = new Set(results.map(result => result.name))
   const isReplaced = ({ name }: Result) => measured.has(name) || (!quick && name.startsWith(`${bench.name}:`))
-  const kept = recordAt(path).filter(result => !isReplaced(result))
+  const kept = recordAt(path).filter(result => placeOf(result) >= 0 && !isReplaced(result))
   const all = [...kept, ...results].sort((a, b) => placeOf(a) - placeOf(b))
   writeFileSync(path, `${JSON.stringify(all, null, 2)}\n`)
   const plot = growthPlot(all)

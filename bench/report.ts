@@ -18,7 +18,7 @@ export interface Result {
   /** Of pairs that were run one after the other. The aim says which way round it is; without one, theirs by ours. */
   readonly ratio: Spread | undefined
   readonly aim: string | undefined
-  /** Of the medians. */
+  /** Of the medians, before they are rounded. */
   readonly met: boolean | undefined
   readonly rounds: number
   /** When it was measured, ISO 8601. */
@@ -53,16 +53,14 @@ export function thisMachine(openVswitch: string): Machine {
 export function resultOf(figure: Figure, machine: Machine): Result {
   const { name, unit, ours, theirs, aim } = figure
   const pairs = theirs && ratios(ours, theirs, figure)
-  const own = spread(ours)
-  const ratio = pairs && spread(pairs)
   return {
     name,
     unit,
-    ours: own,
+    ours: spread(ours),
     theirs: theirs && spread(theirs),
-    ratio,
+    ratio: pairs && spread(pairs),
     aim: aim && aimInWords(aim, unit),
-    met: aim && isMet(aim, own.median, ratio?.median ?? Number.NaN),
+    met: aim && isMet(aim, quantile(ours, 0.5), quantile(pairs ?? [], 0.5)),
     rounds: ours.length,
     date: new Date().toISOString(),
     loadAverage: rounded(loadavg()[0] ?? 0),
