@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs'
-import { setFlagsFromString } from 'node:v8'
 import { banner } from './banner.js'
 import type { Config } from './config.js'
 import { type Daemon, startDaemon } from './daemon.js'
@@ -7,15 +6,8 @@ import { abortScope, shuttingDown, whenAborted } from './lib/abort.js'
 import { createLog, tellEnd } from './log/index.js'
 import { openNotifier } from './systemd/index.js'
 
-/**
- * How much a function has run, in bytes of bytecode, before V8 optimises it: six times its own figure. Its compiler runs on
- * threads beside ours and takes the processors from ovs-vswitchd (docs/adr/0031-v8-optimises-later.md).
- */
-const interruptBudgetBytes = 400_000
-
 /** Runs the daemon until a signal tells it to stop, and resolves to the exit code. */
 export async function serve(config: Config, version: string): Promise<number> {
-  setFlagsFromString(`--interrupt-budget=${interruptBudgetBytes}`)
   using stop = abortScope()
   // However often: a terminal and npm each pass Ctrl-C on, and a second one must not cut the first one's work short.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort(shuttingDown()))
