@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type ListenOptions as NetListenOptions, type Server as NetServer, type Socket } from 'node:net'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
-import { Server } from '@grpc/grpc-js'
+import { logVerbosity, Server, setLogVerbosity } from '@grpc/grpc-js'
 import type { Logger } from 'pino'
 import { abortScope, raceAbort, shuttingDown } from '../lib/abort.js'
 import { assertNever } from '../lib/assert-never.js'
@@ -55,6 +55,8 @@ const flushMs = 250
  * more than its mode says, and appears under its name only when it answers.
  */
 export async function listen(options: ListenOptions): Promise<Listening> {
+  // It would write a client's header that it does not take to standard error, as it is, and wait for who reads that.
+  setLogVerbosity(logVerbosity.NONE)
   const limits = { ...defaultLimits, ...options.limits }
   const server = new Server({
     'grpc.enable_channelz': 0,

@@ -664,6 +664,21 @@ test('a connection that is dead is closed, one that answers is not', async () =>
   alive.destroy()
 })
 
+test('a header that grpc-js does not take is passed over, and stands nowhere but in the request', async context => {
+  const said = context.mock.method(console, 'error', () => {})
+  await using held = await startHeld({})
+  const session = await http2To(held.rig.socket)
+  // C1's CSI, which terminals take for an escape.
+  const stream = post(session, { 'user-agent': 'x\u009b2J' })
+  stream.end(frame(0, Buffer.from('now')))
+  assert.equal(await grpcStatus(stream), 'OK')
+  assert.deepEqual(
+    said.mock.calls.map(call => call.arguments),
+    [],
+  )
+  session.destroy()
+})
+
 test('headers of a megabyte are refused, and others are served', async () => {
   await using held = await startHeld({})
   const session = await http2To(held.rig.socket)
