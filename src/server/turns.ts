@@ -40,6 +40,8 @@ export class Turns {
   #isWorking = false
   /** When the turn began that is to be followed by another; undefined: nobody waits for one. */
   #beganMs: number | undefined
+  /** Where all rest, until one of them has. */
+  #rest: NodeJS.Timeout | undefined
 
   constructor(nowMs: () => number = () => performance.now()) {
     this.#nowMs = nowMs
@@ -102,13 +104,23 @@ export class Turns {
     const paidMs = this.#eachMs
     this.#eachMs = isLong ? Math.max(leastMs, this.#eachMs / 2) : Math.min(mostMs, this.#eachMs * 2)
     this.#beganMs = undefined
+    let nextMs = Number.POSITIVE_INFINITY
     for (const [id, caller] of this.#callers) {
       caller.spentMs = Math.max(0, caller.spentMs - paidMs)
       this.#serve(caller)
       const isDone = caller.waiting.length === 0 && caller.spentMs === 0 && caller.restsUntilMs <= this.#nowMs()
       if (isDone) this.#callers.delete(id)
+      else nextMs = Math.min(nextMs, caller.restsUntilMs)
     }
-    if (this.#callers.size > 0) this.#schedule()
+    this.#goOn(nextMs)
+  }
+
+  /** One turn after the other while all rest would keep a processor busy. */
+  #goOn(nextMs: number): void {
+    clearTimeout(this.#rest)
+    const restMs = nextMs - this.#nowMs()
+    if (this.#callers.size > 0 && restMs <= 0) this.#schedule()
+    else if (this.#callers.size > 0) this.#rest = setTimeout(() => this.#schedule(), restMs)
   }
 }
 

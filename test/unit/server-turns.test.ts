@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import { Turns } from '../../src/server/turns.js'
 
 /** Turns by a clock that only work moves. */
@@ -90,6 +90,23 @@ test('who rests has its turns when the time is over, however many there were mea
     assert.deepEqual(done(), [name])
   }
   while (done().length === 0) await nextTurn()
+})
+
+test('while all rest the thread is not kept busy, and who comes by then is served at once', async () => {
+  let asked = 0
+  const turns = new Turns(() => {
+    asked++
+    return performance.now()
+  })
+  const beganMs = performance.now()
+  turns.rest('flooder', 50)
+  const waited = new Promise<void>(resolve => turns.take('flooder', resolve, assert.ifError))
+  await delay(20)
+  const served = new Promise<void>(resolve => turns.take('somebody else', resolve, assert.ifError))
+  await Promise.race([served, nextTurn().then(() => assert.fail('somebody else waits'))])
+  await waited
+  assert(performance.now() - beganMs >= 50)
+  assert(asked < 200, `the time was asked for ${asked} times`)
 })
 
 test('turns that last long are followed by turns with less for each', async () => {
