@@ -1,4 +1,4 @@
-import { constants } from 'node:crypto'
+import { constants, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { createSecureContext, type SecureContextOptions, type TlsOptions } from 'node:tls'
 import { sleep } from '../lib/abort.js'
@@ -28,6 +28,12 @@ export async function readCertificates({ cert, key, clientCa }: CertificateFiles
   const context = { cert: certPem, key: keyPem, ca: caPem }
   // Says so when they do not belong together.
   createSecureContext(context)
+  // But not of authorities: what is no certificate it passes over, and without one it believes nobody.
+  const authorities = caPem
+    .toString()
+    .split(/(?=-----BEGIN )/)
+    .filter(text => text.startsWith('-----BEGIN '))
+  if (authorities.map(pem => new X509Certificate(pem)).length === 0) throw new Error(`${clientCa} has no certificate`)
   return { ...context, minVersion: 'TLSv1.3', secureOptions: constants.SSL_OP_NO_TICKET }
 }
 

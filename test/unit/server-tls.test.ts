@@ -167,6 +167,20 @@ test('files that are no certificates are told before anything is served', async 
   await assert.rejects(start, { name: 'ListenError', message: /^cannot serve 127\.0\.0\.1:0: / })
 })
 
+for (const [what, spoil] of [
+  ['nothing', () => ''],
+  ['no certificate', () => 'nonsense'],
+  ['a certificate and half of another', (pem: string) => pem + pem.slice(0, pem.length / 2)],
+] as const) {
+  test(`a file of authorities with ${what} in it is told before anything is served`, async () => {
+    using authority = createAuthority()
+    const certificates = { ...authority.issue('server'), clientCa: authority.ca }
+    writeFileSync(authority.ca, spoil(readFileSync(authority.ca, 'utf8')))
+    const start = startRig(() => {}, { doors: [tlsDoor('127.0.0.1:0')], certificates })
+    await assert.rejects(start, { name: 'ListenError', message: /^cannot serve 127\.0\.0\.1:0: / })
+  })
+}
+
 for (const [names, role] of [
   ['URI:urn:ovs-bridged:role:viewer', 'viewer'],
   ['DNS:host, URI:urn:ovs-bridged:role:viewer, URI:urn:ovs-bridged:role:operator', 'operator'],
