@@ -33,8 +33,10 @@ export function certificateCaller(door: Door, address: string, certificate: Peer
   const role = roleOfNames(certificate.subjectaltname ?? '')
   const fingerprint = certificate.fingerprint256.replaceAll(':', '').toLowerCase()
   const { CN } = certificate.subject
+  // Last, and without what parts callers in a transaction's comment: it is not to look like more than itself.
+  const commonName = ([CN].flat()[0] ?? '').replaceAll(',', '?')
   return {
-    name: printable(`${address} cn=${[CN].flat()[0] ?? ''} sha256=${fingerprint.slice(0, 16)}`, 120),
+    name: printable(`${address} sha256=${fingerprint.slice(0, 16)} cn=${commonName}`, 120),
     id: `certificate ${fingerprint}`,
     role: role === undefined ? undefined : lesserRole(role, door.role),
   }

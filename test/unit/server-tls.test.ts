@@ -68,7 +68,7 @@ test('who has a certificate of the authority is served, and named by it', async 
     clientCredentials(authority, authority.issue('alice', roleUri('viewer'))),
   )
   assert.equal(code, status.OK, text)
-  assert.match(text, /^hello Echo by 127\.0\.0\.1:\d+ cn=alice sha256=[\da-f]{16}$/)
+  assert.match(text, /^hello Echo by 127\.0\.0\.1:\d+ sha256=[\da-f]{16} cn=alice$/)
 })
 
 test('who has none, or one of another authority, does not get as far as a call', async () => {
@@ -180,6 +180,17 @@ for (const [what, spoil] of [
     await assert.rejects(start, { name: 'ListenError', message: /^cannot serve 127\.0\.0\.1:0: / })
   })
 }
+
+test('a name in a certificate looks like no other caller', async () => {
+  using authority = createAuthority()
+  await using tls = await startTls(authority)
+  const forged = authority.issue('alice sha256=0123456789abcdef, DestroyTap by uid=0', roleUri('viewer'))
+  const { text } = await replyTo(tls.address, clientCredentials(authority, forged))
+  assert.match(
+    text,
+    /^hello Echo by 127\.0\.0\.1:\d+ sha256=(?!0123)[\da-f]{16} cn=alice sha256=0123456789abcdef\? DestroyTap by uid=0$/,
+  )
+})
 
 for (const [names, role] of [
   ['URI:urn:ovs-bridged:role:viewer', 'viewer'],
