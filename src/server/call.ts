@@ -80,6 +80,11 @@ interface Stream {
   heldSinceMs: number | undefined
 }
 
+interface Waiting {
+  readonly kind: CallRecord['kind']
+  readonly end: () => void
+}
+
 type Outcome<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly failure: Failure }
 
 /**
@@ -96,8 +101,8 @@ export class Calls {
   readonly #unwindMs: number
   readonly #running = new Map<AbortScope, 'unary' | 'stream'>()
   readonly #streams = new Set<Stream>()
-  /** Unary calls that were let in and whose handler has not begun. */
-  readonly #waiting = new Set<Metadata>()
+  /** Calls that were let in and whose handler has not begun, or is none of ours. */
+  readonly #waiting = new Map<Metadata, Waiting>()
   #phase: 'serves' | 'drains' | 'ends' = 'serves'
   #onIdle: () => void = () => {}
 
@@ -125,10 +130,10 @@ export class Calls {
     return this.#phase !== 'serves'
   }
 
-  /** Takes note of a call that is let in, by its metadata, and of whose it is. */
-  accept(kind: CallRecord['kind'], metadata: Metadata, caller: Caller): void {
+  /** Takes note of a call that is let in, by its metadata, of whose it is, and of what ends it when the service does. */
+  accept(kind: CallRecord['kind'], metadata: Metadata, caller: Caller, end: () => void): void {
     this.#callers.set(metadata, caller)
-    if (kind === 'unary') this.#waiting.add(metadata)
+    this.#waiting.set(metadata, { kind, end })
   }
 
   /** Of a call that was accepted and is over, whether its handler began or not. */
@@ -184,12 +189,11 @@ export class Calls {
   async drain(timeoutMs: number): Promise<number> {
     this.#phase = 'drains'
     const idle = new Promise<void>(resolve => (this.#onIdle = resolve))
-    this.#tellIdle()
     this.#abort(kind => kind === 'stream')
+    this.#tellIdle()
     await this.#within(idle, timeoutMs)
     this.#phase = 'ends'
     this.#abort(() => true)
-    this.#waiting.clear()
     this.#tellIdle()
     await this.#within(idle, this.#unwindMs)
     return this.#running.size
@@ -213,13 +217,18 @@ export class Calls {
     if (this.#running.size + this.#waiting.size === 0) this.#onIdle()
   }
 
+  #abort(which: (kind: CallRecord['kind']) => boolean): void {
+    for (const [scope, kind] of this.#running) if (which(kind)) scope.abort(shuttingDown())
+    for (const [metadata, { kind, end }] of this.#waiting) {
+      if (!which(kind)) continue
+      this.#waiting.delete(metadata)
+      end()
+    }
+  }
+
   async #within(promise: Promise<void>, timeoutMs: number): Promise<void> {
     using scope = abortScope({ deadline: Date.now() + timeoutMs })
     await raceAbort(promise, scope.signal).catch(() => undefined)
-  }
-
-  #abort(which: (kind: 'unary' | 'stream') => boolean): void {
-    for (const [scope, kind] of this.#running) if (which(kind)) scope.abort(shuttingDown())
   }
 
   /** One call, whatever its kind: deadline, signal, answer, log line. The only try/catch around a handler. */

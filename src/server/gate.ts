@@ -245,7 +245,7 @@ export class Gate {
           return
         }
         taken = metadata
-        calls.accept(kindOf(method), metadata, connection.caller)
+        calls.accept(kindOf(method), metadata, connection.caller, () => this.#end(request))
         this.#begin(connection, () => {
           if (taken && method.requestStream) request.progress = 'has begun'
           else if (taken) expect(() => this.#refuse(request, refusals.tooSlow))
@@ -338,8 +338,17 @@ export class Gate {
 
   #refuse(request: Request, refusal: Failure): void {
     this.#tell(request, refusal)
-    const { code, message, metadata } = refusal
-    request.call.sendStatus({ code, details: message, metadata })
+    this.#answer(request, refusal)
+  }
+
+  #answer({ call }: Request, { code, message, metadata }: Failure): void {
+    call.sendStatus({ code, details: message, metadata })
+  }
+
+  /** Ends a request since the service does. A handler that has begun and tells of nothing, as that of health, has no line. */
+  #end(request: Request): void {
+    if (request.progress === 'has begun') this.#answer(request, refusals.shuttingDown)
+    else this.#refuse(request, refusals.shuttingDown)
   }
 
   /** Has a request that ends before its handler begins stand in the log and the metrics, once. */

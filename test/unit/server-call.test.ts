@@ -322,11 +322,11 @@ test('stopping lets a running call finish and its answer arrive', async () => {
 })
 
 /** Requests of which the server has the headers and no more. */
-async function begun(rig: Rig, count: number) {
+async function begun(rig: Rig, count: number, path: string = echoService.echo.path) {
   const session = connect('http://localhost', { createConnection: () => createConnection(rig.socket) })
   session.on('error', () => {})
   await once(session, 'connect')
-  const headers = { ':method': 'POST', ':path': echoService.echo.path, 'content-type': 'application/grpc' }
+  const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc' }
   const streams = Array.from({ length: count }, () => session.request(headers).on('error', () => {}))
   await promisify(session.ping.bind(session))()
   return streams
@@ -366,6 +366,34 @@ test('stopping waits no longer for a request that does not come than for a call 
   // Else it would be the 5 s in which handlers may undo what they did.
   assert(tookMs < 4_000, `${tookMs} ms`)
 })
+
+for (const [path, drainTimeoutMs] of [
+  [echoService.echo.path, 20],
+  // Streams have no such time.
+  [echoService.count.path, 60_000],
+] as const) {
+  test(`who was let in by ${path} and asks nothing hears that the service stops, which stands in the log`, async () => {
+    await using rig = await startRig(
+      (server, calls) =>
+        server.addService(echoService, {
+          echo: calls.unary(async () => 'never'),
+          count: calls.serverStream(async function* () {}),
+        }),
+      { drainTimeoutMs },
+    )
+    const [stream] = await begun(rig, 1, path)
+    assert(stream)
+    stream.write(Buffer.from([0, 0]))
+    const answer = once(stream.resume(), 'response')
+    await rig.listening[Symbol.asyncDispose]()
+    const [headers] = (await answer) as [Readonly<Record<string, unknown>>]
+    assert.equal(headers['grpc-status'], String(status.UNAVAILABLE))
+    assert.deepEqual(
+      rig.records.map(({ code, reason }) => [status[code], reason]),
+      [['UNAVAILABLE', 'SHUTTING_DOWN']],
+    )
+  })
+}
 
 test('stopping aborts what outlasts the drain, and says why', async () => {
   const { handler, started } = waitForSignal()
