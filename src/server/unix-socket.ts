@@ -1,13 +1,13 @@
 import {
   chmod,
   chown,
+  link,
   lstat,
   mkdir,
   mkdtemp,
   readdir,
   readFile,
   readlink,
-  rename,
   rm,
   rmdir,
   unlink,
@@ -32,7 +32,7 @@ export interface OwnDirectory {
 }
 
 /**
- * Has `listen` bind in a directory that only we can enter, gives the socket its mode and group there, then moves it to its
+ * Has `listen` bind in a directory that only we can enter, gives the socket its mode and group there, then gives it its
  * name: between bind(2) and chmod(2) a socket has whatever mode umask left. Resolves to what removes it again.
  */
 export async function bindUnix(
@@ -47,7 +47,7 @@ export async function bindUnix(
   const isNew = own !== undefined && (await mkdir(directory, { recursive: true, mode: 0o700 })) !== undefined
   if (isNew) await chmod(directory, own.mode)
   await refuseUnlessSafe(directory, address)
-  await refuseUnlessFree(path)
+  const stale = await refuseUnlessFree(path)
   await removeLeft(directory)
   const inner = await mkdtemp(join(directory, `${newPrefix}${process.pid}-`)).catch((cause: unknown) => {
     throw new ListenError(
@@ -65,8 +65,9 @@ export async function bindUnix(
     if (group !== undefined) await giveToGroup(fresh, group, address)
     await chmod(fresh, mode)
     const { ino, dev } = await lstat(fresh)
-    await rename(fresh, path)
-    return () => removeIfOurs(path, { ino, dev })
+    if (stale !== undefined) await removeIfSame(path, stale)
+    await giveName(fresh, path)
+    return () => removeIfSame(path, { ino, dev })
   } finally {
     await rm(join(inner, 's'), { force: true })
     await rmdir(inner)
@@ -155,20 +156,34 @@ async function refuseUnlessSafe(directory: string, address: string): Promise<voi
   }
 }
 
-/** A path is free when nothing is there, or a socket of root's or ours that nobody listens on any more. */
-async function refuseUnlessFree(path: SocketPath): Promise<void> {
+/** A path is free when nothing is there, or a socket of root's or ours that nobody listens on any more, which it resolves to. */
+async function refuseUnlessFree(path: SocketPath): Promise<FileIdentity | undefined> {
   const address = `unix:${path}`
   const there = await lstat(path).catch(() => undefined)
-  if (there === undefined) return
+  if (there === undefined) return undefined
   if (!there.isSocket()) {
     throw new ListenError({ kind: 'not-a-socket', address, message: `${path} exists and is not a socket` })
   }
   if (there.uid !== 0 && there.uid !== process.getuid?.()) {
     throw new ListenError({ kind: 'unsafe-path', address, message: `${path} is somebody else's socket` })
   }
-  if ((await probe(path)) === 'answers') {
-    throw new ListenError({ kind: 'in-use', address, message: `another daemon is listening on ${path}` })
-  }
+  if ((await probe(path)) === 'answers') throw inUse(path)
+  return there
+}
+
+/** Unlike rename(2), link(2) takes no name away from a daemon that started at the same time. */
+async function giveName(fresh: string, path: SocketPath): Promise<void> {
+  await link(fresh, path).catch((error: unknown) => {
+    throw codeOf(error) === 'EEXIST' ? inUse(path) : error
+  })
+}
+
+function inUse(path: SocketPath): ListenError {
+  return new ListenError({
+    kind: 'in-use',
+    address: `unix:${path}`,
+    message: `another daemon is listening on ${path}`,
+  })
 }
 
 /** unix(7): ECONNREFUSED says that no process has the socket open; anything else, EAGAIN of a full backlog too, is life. */
@@ -186,8 +201,14 @@ function probe(path: SocketPath): Promise<'answers' | 'stale'> {
   })
 }
 
+/** What tells a file from one that has its name since. */
+interface FileIdentity {
+  readonly ino: number
+  readonly dev: number
+}
+
 /** A daemon that took the name over keeps its socket. */
-async function removeIfOurs(path: SocketPath, ours: { readonly ino: number; readonly dev: number }): Promise<void> {
+async function removeIfSame(path: SocketPath, { ino, dev }: FileIdentity): Promise<void> {
   const there = await lstat(path).catch(() => undefined)
-  if (there?.ino === ours.ino && there.dev === ours.dev) await unlink(path)
+  if (there?.ino === ino && there.dev === dev) await unlink(path)
 }

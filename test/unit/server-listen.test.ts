@@ -2,16 +2,31 @@ import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync } from 'node:fs'
-import { chmod, chown, lchown, mkdir, mkdtemp, readdir, rm, rmdir, stat, symlink, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import {
+  chmod,
+  chown,
+  lchown,
+  mkdir,
+  mkdtemp,
+  readdir,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
+import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Client, credentials } from '@grpc/grpc-js'
 import { pino } from 'pino'
+import { parseUnixAddress } from '../../src/lib/socket-address.js'
 import { Calls } from '../../src/server/call.js'
 import { type Listening, type ListenOptions, listen } from '../../src/server/listen.js'
 import { ListenError } from '../../src/server/listen-error.js'
+import { bindUnix } from '../../src/server/unix-socket.js'
 import { inheritedSockets } from '../../src/systemd/index.js'
 import { listeningSocket } from '../support/listening-socket.js'
 import { door, echo, echoService } from '../support/server-rig.js'
@@ -130,6 +145,28 @@ test('a live socket is left to its daemon', async () => {
   assert.deepEqual(problemOf(error), { kind: 'in-use', message: `another daemon is listening on ${path}` })
   assert(await answers(`unix:${path}`))
 })
+
+for (const what of ['nothing', 'a stale socket'] as const) {
+  test(`where there was ${what}, a daemon that comes first by a moment keeps its socket`, async () => {
+    await using directory = await makeDirectory()
+    const parsed = parseUnixAddress(`unix:${directory.path}/api.sock`)
+    assert(parsed.ok)
+    const { path } = parsed.value
+    if (what === 'a stale socket') await leaveStaleSocket(path)
+    const [first, second] = [createServer(), createServer()]
+    const binding = bindUnix({ path, mode: 0o660, group: undefined, ownDirectories: [] }, async fresh => {
+      await once(second.listen(fresh), 'listening')
+      await once(first.listen(`${path}.new`), 'listening')
+      await rename(`${path}.new`, path)
+    })
+    const error: unknown = await binding.catch((thrown: unknown) => thrown)
+    assert.deepEqual(problemOf(error), { kind: 'in-use', message: `another daemon is listening on ${path}` })
+    const socket = connect(path)
+    await Promise.all([once(first, 'connection'), once(socket, 'connect')])
+    socket.destroy()
+    for (const server of [first, second]) server.close()
+  })
+}
 
 test('a file that is no socket is never replaced', async () => {
   await using directory = await makeDirectory()
