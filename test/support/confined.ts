@@ -1,6 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { checkout } from './readme.js'
 
+/** Whether daemons are confined to what their unit allows: `npm run test:all` runs the userspace lane once more that way. */
+export const isConfined = process.env['OVS_BRIDGED_TEST_CONFINED'] === '1'
+
 /** capabilities(7), by their numbers in linux/capability.h. */
 const numbers = new Map([
   ['CAP_NET_ADMIN', 12],

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Disposables } from '../../src/lib/disposables.js'
 import { mainProgram } from './command.js'
+import { confined, isConfined } from './confined.js'
 import type { PrivateOvs } from './ovs.js'
 import { within } from './until.js'
 
@@ -48,7 +49,9 @@ export async function spawnDaemon(ovs: PrivateOvs | 'embedded', options: DaemonO
     const which = ovs === 'embedded' ? ['--embedded'] : ['--ovsdb', ovs.endpoint, '--datapath', ovs.datapathType]
     const { flags, address } = arrange(parts, which, options)
     const node = [process.execPath, ...(options.nodeFlags ?? []), mainProgram, 'serve', ...flags]
-    const [program = '', ...args] = [...(options.through ?? []), ...node]
+    // An Open vSwitch of its own is none of its unit's.
+    const confinement = isConfined && ovs !== 'embedded' ? confined() : []
+    const [program = '', ...args] = [...confinement, ...(options.through ?? []), ...node]
     const env = { ...process.env, ...options.env }
     const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe', ...(options.fds ?? [])] })
     if (child.stdout === null || child.stderr === null) throw new Error('a daemon without pipes')

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { isConfined } from './confined.js'
 
 /** The datapath under test: vswitchd's own (`netdev`) or the kernel's (`system`). */
 export type Lane = 'userspace' | 'kernel'
@@ -12,9 +13,6 @@ function parseLane(value: string | undefined): Lane {
   if (value === 'userspace' || value === 'kernel') return value
   throw new Error(`OVS_BRIDGED_LANE must be userspace or kernel, not ${value ?? 'unset'}`)
 }
-
-/** Whether daemons are confined to what their unit allows: `npm run test:all` runs the userspace lane once more that way. */
-export const isConfined = process.env['OVS_BRIDGED_TEST_CONFINED'] === '1'
 
 /** Nothing may hold a lane for longer than this, whatever it waits for. The user-mode kernel is some ten times slower. */
 const defaultTimeoutMs = lane === 'kernel' ? 300_000 : 60_000

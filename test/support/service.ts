@@ -4,9 +4,8 @@ import { join } from 'node:path'
 import { parseConfig } from '../../src/config.js'
 import { type Daemon, startDaemon } from '../../src/daemon.js'
 import { createLog } from '../../src/log/index.js'
-import { confined } from './confined.js'
+import { isConfined } from './confined.js'
 import { spawnDaemon } from './daemon-process.js'
-import { isConfined } from './lane.js'
 import { type Api, connectTo } from './rpc.js'
 import { startTestbed, type Testbed } from './testbed.js'
 
@@ -50,7 +49,7 @@ export async function startService(bed: Testbed, ...flags: readonly string[]): P
 
 /** The same as a process that has only the capabilities of deploy/ovs-bridged.service. */
 async function startConfinedService(bed: Testbed, flags: readonly string[]): Promise<Service> {
-  const daemon = await spawnDaemon(bed.ovs, { flags, through: confined() })
+  const daemon = await spawnDaemon(bed.ovs, { flags })
   const connection = connectTo(daemon.address)
   let closed: Promise<void> | undefined
   const close = async () => {
