@@ -14,6 +14,16 @@ export const echoService = {
   count: method('Count', true),
 }
 
+/** `echo` with requests that take so long to decode. */
+export function slowEcho(decodeMs: number) {
+  const requestDeserialize = (bytes: Buffer) => {
+    const until = performance.now() + decodeMs
+    while (performance.now() < until);
+    return bytes.toString()
+  }
+  return { ...echoService.echo, requestDeserialize }
+}
+
 function method<const Stream extends boolean>(name: string, responseStream: Stream) {
   const serialize = (text: string) => Buffer.from(text)
   const deserialize = (bytes: Buffer) => bytes.toString()

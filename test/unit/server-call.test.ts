@@ -11,7 +11,7 @@ import { BadRequest, ErrorInfo } from '../../src/gen/google/rpc/error_details.js
 import { Status } from '../../src/gen/google/rpc/status.js'
 import { Aborted, raceAbort } from '../../src/lib/abort.js'
 import { type Call, type CallsOptions, type UnaryHandler, type UnaryOptions } from '../../src/server/call.js'
-import { deferred, echo, echoService, type Reply, type Rig, startRig } from '../support/server-rig.js'
+import { deferred, echo, echoService, type Reply, type Rig, slowEcho, startRig } from '../support/server-rig.js'
 import { until } from '../support/until.js'
 
 function serveEcho(
@@ -333,16 +333,8 @@ async function begun(rig: Rig, count: number, path: string = echoService.echo.pa
 }
 
 test('stopping lets calls that were let in come, be decoded, run and be answered, however long that takes', async () => {
-  const requestDeserialize = (bytes: Buffer) => {
-    const until = performance.now() + 15
-    while (performance.now() < until);
-    return bytes.toString()
-  }
   await using rig = await startRig((server, calls) =>
-    server.addService(
-      { echo: { ...echoService.echo, requestDeserialize } },
-      { echo: calls.unary(async (request: string) => request) },
-    ),
+    server.addService({ echo: slowEcho(15) }, { echo: calls.unary(async (request: string) => request) }),
   )
   const streams = await begun(rig, 40)
   for (const stream of streams) stream.resume().end(Buffer.from('\0\0\0\0\x01x'))

@@ -19,7 +19,7 @@ import { Status } from '../../src/gen/google/rpc/status.js'
 import type { Limits } from '../../src/server/limits.js'
 import type { ListenOptions } from '../../src/server/listen.js'
 import { callBlock, greeting, frame as rawFrame } from '../support/http2-frames.js'
-import { deferred, echo, echoService, type Reply, type Rig, startRig } from '../support/server-rig.js'
+import { deferred, echo, echoService, type Reply, type Rig, slowEcho, startRig } from '../support/server-rig.js'
 import { until } from '../support/until.js'
 
 interface Held extends AsyncDisposable {
@@ -603,17 +603,9 @@ test('a request whose rest the server does not read yet is not too slow', async 
 })
 
 test('a request that has come and waits to be decoded is not too slow', async () => {
-  const requestDeserialize = (bytes: Buffer) => {
-    const until = performance.now() + 4
-    while (performance.now() < until);
-    return bytes.toString()
-  }
   await using rig = await startRig(
     (server, calls) =>
-      server.addService(
-        { echo: { ...echoService.echo, requestDeserialize } },
-        { echo: calls.unary(async (request: string) => request) },
-      ),
+      server.addService({ echo: slowEcho(4) }, { echo: calls.unary(async (request: string) => request) }),
     { limits: { transferMs: 160 } },
   )
   const session = await http2To(rig.socket)
