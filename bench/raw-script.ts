@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -11,12 +10,11 @@ import { NETLINK_ROUTE, openNetlinkSocket } from '../src/kernel/netlink/socket.j
 import { newStage } from '../src/kernel/operations.js'
 import { createTaps } from '../src/kernel/tap.js'
 import { Disposables } from '../src/lib/disposables.js'
-import { isRecord } from '../src/lib/json-rpc.js'
 import { loadSyscalls } from '../src/lib/syscall.js'
-import { newFramer } from '../src/ovsdb/framing.js'
 import { connectTo } from '../test/support/rpc.js'
 import { byCallers, type Settings } from './bench.js'
 import { deleteDevicesAtOnce, deletePortsAtOnce } from './by-hand.js'
+import { firstRow, openRawDatabase } from './raw-database.js'
 import { bulkTimeoutMs, type World, warmRounds, warmTaps, withoutService } from './world.js'
 
 /** A script that does what CreateTap does and no more: no service, no other thread, no replica, no undoing. */
@@ -32,13 +30,25 @@ export async function openRawScript(endpoint: string): Promise<Script & Disposab
   const syscalls = loadSyscalls()
   const route = openNetlinkSocket(syscalls, NETLINK_ROUTE)
   if (!route.ok) throw new Error(`netlink: errno ${route.errno}`)
-  const database = await openDatabase(endpoint.slice('unix:'.length))
+  let current = 0
+  let proceed = () => {}
+  const database = await openRawDatabase(endpoint, ['cur_cfg'], ({ cur_cfg = 0 }) => {
+    current = cur_cfg
+    proceed()
+  })
+  const reached = (epoch: number) =>
+    new Promise<void>(resolve => {
+      proceed = () => {
+        if (current >= epoch) resolve()
+      }
+      proceed()
+    })
   const [found] = await database.transact([{ op: 'select', table: 'Bridge', where: [['name', '==', 'br0']] }])
   const bridge = firstRow(found)['_uuid']
   const addTaps = async (taps: readonly string[]) => {
     createTaps({ syscalls, route: route.value }, taps.map(specOf), newStage())
     const results = await database.transact([...taps.flatMap(tap => rowsOf(tap, bridge)), ...bumpEpoch])
-    await database.reached(Number(firstRow(results.at(-1))['next_cfg']))
+    await reached(Number(firstRow(results.at(-1))['next_cfg']))
   }
   return {
     addTap: tap => addTaps([tap]),
@@ -138,67 +148,3 @@ const bumpEpoch = [
   { op: 'mutate', table: 'Open_vSwitch', where: [], mutations: [['next_cfg', '+=', 1]] },
   { op: 'select', table: 'Open_vSwitch', where: [], columns: ['next_cfg'] },
 ]
-
-interface Database extends Disposable {
-  transact(operations: readonly unknown[]): Promise<readonly unknown[]>
-  /** Resolves when ovs-vswitchd has applied the epoch. */
-  reached(epoch: number): Promise<void>
-}
-
-/** One connection that monitors `cur_cfg` (RFC 7047 §4.1.5) and nothing else. */
-async function openDatabase(path: string): Promise<Database> {
-  const socket = createConnection(path)
-  const framer = newFramer()
-  let answer: (result: unknown) => void = () => {}
-  let current = 0
-  let proceed: () => void = () => {}
-  socket.on('data', chunk => {
-    for (const message of framer.push(chunk)) {
-      if (!isRecord(message)) continue
-      if (message['method'] === 'echo') {
-        socket.write(JSON.stringify({ id: message['id'], result: message['params'], error: null }))
-      } else if (message['method'] === 'update') {
-        current = curCfgOf(message) ?? current
-        proceed()
-      } else answer(message['result'])
-    }
-  })
-  const ask = (method: string, params: readonly unknown[]) =>
-    new Promise<unknown>((resolve, reject) => {
-      answer = resolve
-      socket.once('error', reject)
-      socket.write(JSON.stringify({ id: 1, method, params }))
-    }).finally(() => socket.removeAllListeners('error'))
-  await ask('monitor', ['Open_vSwitch', null, { Open_vSwitch: { columns: ['cur_cfg'] } }])
-  return {
-    transact: async operations => {
-      const results = await ask('transact', ['Open_vSwitch', ...operations])
-      if (!Array.isArray(results) || results.some(result => isRecord(result) && 'error' in result)) {
-        throw new Error(`ovsdb-server refused: ${JSON.stringify(results)}`)
-      }
-      return results as readonly unknown[]
-    },
-    reached: epoch =>
-      new Promise(resolve => {
-        proceed = () => {
-          if (current >= epoch) resolve()
-        }
-        proceed()
-      }),
-    [Symbol.dispose]: () => void socket.destroy(),
-  }
-}
-
-function curCfgOf(update: Readonly<Record<string, unknown>>): number | undefined {
-  const text = /"cur_cfg":(\d+)/g
-  // The old value comes before the new one or after it: epochs only grow.
-  const found = [...JSON.stringify(update['params']).matchAll(text)].map(match => Number(match[1]))
-  return found.length === 0 ? undefined : Math.max(...found)
-}
-
-function firstRow(result: unknown): Readonly<Record<string, unknown>> {
-  const rows: unknown = isRecord(result) ? result['rows'] : undefined
-  const row: unknown = Array.isArray(rows) ? rows[0] : undefined
-  if (!isRecord(row)) throw new Error(`no row in ${JSON.stringify(result)}`)
-  return row
-}

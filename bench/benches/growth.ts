@@ -1,5 +1,6 @@
 import { type Bench, type Figure, inTurn, quantile, type Settings, tapNames, timed } from '../bench.js'
 import { addAtOnce, addOneByOne } from '../by-hand.js'
+import { openRawDatabase } from '../raw-database.js'
 import { openRawScript, warmUp, withLeastService } from '../raw-script.js'
 import { expectTaps, fill, type World, withoutService, withService } from '../world.js'
 
@@ -22,26 +23,27 @@ export const growth: Bench = {
 type Curve = readonly number[]
 
 interface Samples {
-  readonly service: readonly Curve[]
-  readonly ovsVsctl: readonly Curve[]
-  readonly script: readonly Curve[]
-  readonly least: readonly Curve[]
+  /** Of all, and of that less ovs-vswitchd's part. */
+  readonly service: readonly (readonly Curve[])[]
+  readonly ovsVsctl: readonly (readonly Curve[])[]
+  readonly script: readonly (readonly Curve[])[]
+  readonly least: readonly (readonly Curve[])[]
 }
 
-/** What the service adds is its time less that of the least service, which does the same with Open vSwitch. */
 function figuresOf(counts: readonly number[], { service, ovsVsctl, script, least }: Samples): Figure[] {
-  const at = (curves: readonly Curve[], i: number) => curves.map(curve => curve[i] ?? Number.NaN)
-  const own = service.map((curve, round) => curve.map((ms, i) => ms - (least[round]?.[i] ?? Number.NaN)))
+  const at = (rounds: readonly (readonly Curve[])[], i: number, measure = 0) =>
+    rounds.map(curves => curves[measure]?.[i] ?? Number.NaN)
   const aim = { kind: 'times-as-long', atMost: 1.5 } as const
   return counts.flatMap((count, i): Figure[] => {
     const what = `growth: CreateTap with ${count} ports, p50`
     const ours = at(service, i)
-    const added = `growth: what the service adds with ${count} ports / with ${counts[0]}`
+    const own = { unit: 'ms', ours: at(service, i, 1), theirs: at(service, 0, 1) } as const
+    const less = `growth: CreateTap less ovs-vswitchd's part with ${count} ports, p50 / with ${counts[0]}`
     return [
       { name: `${what} / ip and ovs-vsctl`, unit: 'ms', ours, theirs: at(ovsVsctl, i) },
       { name: `${what} / raw JSON-RPC script`, unit: 'ms', ours, theirs: at(script, i) },
       { name: `${what} / the least service`, unit: 'ms', ours, theirs: at(least, i) },
-      ...(i === 0 ? [] : [{ name: added, unit: 'ms', ours: at(own, i), theirs: at(own, 0), aim } as const]),
+      ...(i === 0 ? [] : [{ ...own, name: less, aim }]),
     ]
   })
 }
@@ -52,62 +54,88 @@ function sizeOf({ smoke }: Settings): number {
 }
 
 interface Way {
-  add(tap: string): Promise<unknown>
+  /** Milliseconds that it took, by each measure. */
+  add(tap: string): Promise<readonly number[]>
   /** Makes many: how long it takes is not measured. */
   fill(taps: readonly string[]): Promise<unknown>
 }
 
-/** Medians at each number of ports, on a world that has none yet. */
-async function curve(settings: Settings, counts: readonly number[], world: World, way: Way): Promise<Curve> {
-  const medians: number[] = []
+/** Medians by each measure at each number of ports, on a world that has none yet. */
+async function curvesOf(settings: Settings, counts: readonly number[], world: World, way: Way): Promise<Curve[]> {
+  const curves: number[][] = []
   const size = sizeOf(settings)
   let made = 0
   for (const count of counts) {
     const missing = tapNames(Math.max(0, count - made), made)
     if (missing.length > 0) await way.fill(missing)
     made += missing.length
-    const times: number[] = []
-    for (const tap of tapNames(size, made)) times.push(await timed(() => way.add(tap)))
+    const times: (readonly number[])[] = []
+    for (const tap of tapNames(size, made)) times.push(await way.add(tap))
     made += size
-    medians.push(quantile(times, 0.5))
+    for (const measure of times[0]?.keys() ?? []) {
+      const ofMeasure = times.map(ms => ms[measure] ?? Number.NaN)
+      ;(curves[measure] ??= []).push(quantile(ofMeasure, 0.5))
+    }
   }
   await expectTaps(world, made)
-  return medians
+  return curves
 }
 
-function byService(settings: Settings, counts: readonly number[]): Promise<Curve> {
-  return withService(settings, served =>
-    curve(settings, counts, served, {
-      add: tap => served.api.createTap({ tap, vlan: 10 }),
+function byService(settings: Settings, counts: readonly number[]): Promise<Curve[]> {
+  return withService(settings, async served => {
+    using epochs = await watchEpochs(served.ovs.endpoint)
+    return await curvesOf(settings, counts, served, {
+      add: async tap => {
+        const before = epochs.applyingMs()
+        const ms = await timed(() => served.api.createTap({ tap, vlan: 10 }))
+        return [ms, ms - (epochs.applyingMs() - before)]
+      },
       fill: taps => fill(served, taps),
-    }),
-  )
+    })
+  })
 }
 
-function byOvsVsctl(settings: Settings, counts: readonly number[]): Promise<Curve> {
+/** How long ovs-vswitchd has had something to apply, in all. */
+async function watchEpochs(endpoint: string): Promise<Disposable & { applyingMs(): number }> {
+  let ms = 0
+  let askedAt: number | undefined
+  const database = await openRawDatabase(endpoint, ['next_cfg', 'cur_cfg'], ({ next_cfg = 0, cur_cfg = 0 }) => {
+    if (next_cfg > cur_cfg) askedAt ??= performance.now()
+    else if (askedAt !== undefined) {
+      ms += performance.now() - askedAt
+      askedAt = undefined
+    }
+  })
+  return { applyingMs: () => ms, [Symbol.dispose]: () => database[Symbol.dispose]() }
+}
+
+function byOvsVsctl(settings: Settings, counts: readonly number[]): Promise<Curve[]> {
   return withoutService(settings, world =>
-    curve(settings, counts, world, {
-      add: tap => addOneByOne(world, [tap]),
+    curvesOf(settings, counts, world, {
+      add: async tap => [await timed(() => addOneByOne(world, [tap]))],
       fill: taps => addAtOnce(world, taps),
     }),
   )
 }
 
-function byScript(settings: Settings, counts: readonly number[]): Promise<Curve> {
+function byScript(settings: Settings, counts: readonly number[]): Promise<Curve[]> {
   return withoutService(settings, async world => {
     using script = await openRawScript(world.ovs.endpoint)
     await warmUp(settings, world, script.addTap)
-    return await curve(settings, counts, world, {
-      add: tap => script.addTap(tap),
+    return await curvesOf(settings, counts, world, {
+      add: async tap => [await timed(() => script.addTap(tap))],
       fill: taps => fillByScript(world, taps),
     })
   })
 }
 
-function byLeast(settings: Settings, counts: readonly number[]): Promise<Curve> {
+function byLeast(settings: Settings, counts: readonly number[]): Promise<Curve[]> {
   const calls = counts.length * sizeOf(settings)
   return withLeastService(settings, { callers: 1, calls }, (world, add) =>
-    curve(settings, counts, world, { add, fill: taps => fillByScript(world, taps) }),
+    curvesOf(settings, counts, world, {
+      add: async tap => [await timed(() => add(tap))],
+      fill: taps => fillByScript(world, taps),
+    }),
   )
 }
 
