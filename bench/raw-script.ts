@@ -76,12 +76,12 @@ export async function warmUp(
 
 /**
  * Runs `work` with the least service that has CreateTap (least-service.ts), for as many callers at a time, and as many calls
- * in all: the floor of any service. It has made some taps before.
+ * in all: the floor of any service. It has made some taps before. `ask` is an RPC that does nothing.
  */
 export function withLeastService<T>(
   settings: Settings,
   { callers, calls }: { readonly callers: number; readonly calls: number },
-  work: (world: World, add: (tap: string) => Promise<unknown>) => Promise<T>,
+  work: (world: World, add: (tap: string) => Promise<unknown>, ask: (tap: string) => Promise<unknown>) => Promise<T>,
 ): Promise<T> {
   return withoutService(settings, async world => {
     await using parts = new Disposables()
@@ -102,7 +102,7 @@ export function withLeastService<T>(
     const { api } = parts.use(connectTo(address))
     const add = (tap: string) => api.createTap({ tap, vlan: 10 }, { timeoutMs: bulkTimeoutMs })
     await warmUp(settings, world, add, callers)
-    return await work(world, add)
+    return await work(world, add, tap => api.getTap({ tap }))
   })
 }
 

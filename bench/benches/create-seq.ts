@@ -18,6 +18,7 @@ export const createSeq: Bench = {
           return ms
         }),
       script: () => createByScript(settings, taps),
+      asking: () => createByScriptThatAsks(settings, taps),
       least: () => withLeastService(settings, { callers: 1, calls: count }, (world, add) => timeEach(world, taps, add)),
     })
     const what = `create-seq: ${count} CreateTap, 1 caller`
@@ -34,6 +35,19 @@ export const createSeq: Bench = {
         name: `${what} / raw JSON-RPC script`,
         theirs: samples.script,
         aim: { kind: 'times-as-long', atMost: 1.2 },
+      },
+      { ...common, name: `${what} / raw JSON-RPC script, an empty RPC after each tap`, theirs: samples.asking },
+      {
+        name: `create-seq: ${count} taps by raw JSON-RPC script / loop of ip and ovs-vsctl`,
+        unit: 'ms',
+        ours: samples.script,
+        theirs: samples.loop,
+      },
+      {
+        name: `create-seq: ${count} taps by raw JSON-RPC script, an empty RPC after each / the same without`,
+        unit: 'ms',
+        ours: samples.asking,
+        theirs: samples.script,
       },
       { ...common, name: `${what} / the least service`, theirs: samples.least },
       {
@@ -61,6 +75,18 @@ function createByScript(settings: Settings, taps: readonly string[]): Promise<nu
     using script = await openRawScript(world.ovs.endpoint)
     await warmUp(settings, world, script.addTap)
     return await timeEach(world, taps, script.addTap)
+  })
+}
+
+/** What any service has between two taps of one caller, which the script has not: an RPC's way back, and the next one's there. */
+function createByScriptThatAsks(settings: Settings, taps: readonly string[]): Promise<number> {
+  return withLeastService(settings, { callers: 1, calls: 0 }, async (world, _add, ask) => {
+    using script = await openRawScript(world.ovs.endpoint)
+    await warmUp(settings, world, script.addTap)
+    return await timeEach(world, taps, async tap => {
+      await script.addTap(tap)
+      await ask(tap)
+    })
   })
 }
 
