@@ -212,7 +212,13 @@ async function openTls(
   const lifetime = abortScope()
   const opened = await openTcp(server, door.endpoint, () => lifetime.abort(shuttingDown()))
   server.on('tlsClientError', ({ message }: Error, socket: Socket) => {
-    tlsRefusals.tell({ address: opened.address, peer: peerOf(socket), message })
+    // Of a certificate that is not believed: the error says no more than that the connection ended.
+    const code: unknown = Reflect.get(socket, 'authorizationError')
+    tlsRefusals.tell({
+      address: opened.address,
+      peer: peerOf(socket),
+      message: typeof code === 'string' ? code : message,
+    })
   })
   const onChange = (changed: typeof context) => {
     server.setSecureContext(changed)

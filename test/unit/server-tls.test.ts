@@ -83,6 +83,18 @@ test('who has none, or one of another authority, does not get as far as a call',
   assert.deepEqual(tls.rig.records, [])
 })
 
+test('the log says why a certificate is not believed', async () => {
+  using authority = createAuthority()
+  using other = createAuthority()
+  await using tls = await startTls(authority)
+  const { key, cert } = other.issue('mallory', roleUri('admin'))
+  const foreign = credentials.createSsl(readFileSync(authority.ca), readFileSync(key), readFileSync(cert))
+  await replyTo(tls.address, foreign)
+  const line = await until('a line', () => tls.rig.lines.map(line => JSON.stringify(line))[0])
+  // verify(1), as Node.js names its codes.
+  assert.match(line, /"message":"UNABLE_TO_VERIFY_LEAF_SIGNATURE"/)
+})
+
 test('who is refused again and again has a line in the log once a second', async () => {
   using authority = createAuthority()
   await using tls = await startTls(authority)
