@@ -10,7 +10,7 @@ import { openNotifier } from './systemd/index.js'
 export async function serve(config: Config, version: string): Promise<number> {
   using stop = abortScope()
   // However often: a terminal and npm each pass Ctrl-C on, and a second one must not cut the first one's work short.
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort(shuttingDown()))
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => stop.abort(shuttingDown()))
   const log = createLog(config.logLevel)
   tellEnd(log)
   using notifier = openNotifier(process.env, process.pid)

@@ -18,8 +18,11 @@ import { until } from '../support/until.js'
 // A process and what surrounds it: nothing of the datapath.
 const userspace = { only: 'userspace', timeoutMs: 85_000 } as const
 
-for (const path of ['/tmp/notify', '@ovs-bridged-test']) {
-  laneTest(`systemd at ${path} hears that it is ready, alive, and stopping`, userspace, async context => {
+for (const [path, signal] of [
+  ['/tmp/notify', 'SIGTERM'],
+  ['@ovs-bridged-test', 'SIGHUP'],
+] as const) {
+  laneTest(`systemd at ${path} hears that it is ready, alive, and ended by ${signal}`, userspace, async context => {
     await using bed = await startTestbed(context.signal)
     using systemd = openNotifySocket(path)
     const daemon = bed.use(await spawnDaemon(bed.ovs, { env: { NOTIFY_SOCKET: path, WATCHDOG_USEC: '300000' } }))
@@ -27,7 +30,7 @@ for (const path of ['/tmp/notify', '@ovs-bridged-test']) {
     assert(systemd.heard().includes(`STATUS=serves on ${daemon.address}`))
     await systemd.hears('WATCHDOG=1', 3)
     assert(!systemd.heard().includes('STOPPING=1'))
-    const ended = daemon.end('SIGTERM')
+    const ended = daemon.end(signal)
     await systemd.hears('STOPPING=1')
     assert.equal(await ended, 0)
     assert.equal(systemd.heard().filter(one => one === 'READY=1').length, 1)
