@@ -73,7 +73,8 @@ laneTest('health tells that ovs-vswitchd was killed, and that another has come',
   await until('it serves again', () => isServing(address))
 })
 
-laneTest('a daemon that is stopped while it starts does not serve first', userspace, async () => {
+/** A daemon that is about to serve: it waits for a database that there is not. */
+async function spawnStarting() {
   const directory = mkdtempSync(join(tmpdir(), 'life-'))
   const places = ['--state-dir', directory, '--listen', `unix:${directory}/s`, '--metrics-listen', 'off']
   const nowhere = ['--ovsdb', `unix:${directory}/nowhere`]
@@ -85,10 +86,28 @@ laneTest('a daemon that is stopped while it starts does not serve first', usersp
   daemon.stdout.setEncoding('utf8').on('data', (text: string) => (said += text))
   daemon.stderr.setEncoding('utf8').on('data', (text: string) => (logged += text))
   await until('it waits for the database', () => logged.includes('"ovsdb"'))
-  daemon.kill('SIGTERM')
-  assert.deepEqual(await ended, [0, null])
-  assert.equal(said, '')
-  rmSync(directory, { recursive: true })
+  return {
+    daemon,
+    ended,
+    stdout: () => said,
+    stderr: () => logged,
+    [Symbol.dispose]: () => rmSync(directory, { recursive: true }),
+  }
+}
+
+laneTest('a daemon that is stopped while it starts does not serve first', userspace, async () => {
+  using starting = await spawnStarting()
+  starting.daemon.kill('SIGTERM')
+  assert.deepEqual(await starting.ended, [0, null])
+  assert.equal(starting.stdout(), '')
+})
+
+laneTest('a signal opens no debugger to who is on this host', userspace, async () => {
+  using starting = await spawnStarting()
+  starting.daemon.kill('SIGUSR1')
+  starting.daemon.kill('SIGTERM')
+  assert.deepEqual(await starting.ended, [0, null])
+  assert(!starting.stderr().includes('Debugger'), starting.stderr())
 })
 
 laneTest('a socket that systemd passes is served, and stays when the daemon ends', userspace, async context => {
