@@ -203,7 +203,8 @@ function givenFor(flag: Flag, option: unknown, env: Readonly<Record<string, stri
   }
   // An empty variable is how a unit file or a shell unsets one.
   const value = env[variableOf(flag)]
-  if (value === undefined || value === '') return { source: `--${flag.name}`, values: [flag.fallback], explicit: false }
+  if (value === undefined || value.trim() === '')
+    return { source: `--${flag.name}`, values: [flag.fallback], explicit: false }
   return {
     source: variableOf(flag),
     values: flag.repeatable ? value.split(/\s+/).filter(Boolean) : [value],

@@ -110,6 +110,10 @@ test('an empty variable counts for nothing', () => {
   assert.equal(parse([], { OVS_BRIDGED_LOG_LEVEL: '' }).logLevel, 'info')
 })
 
+test('nor does one with nothing but space in it: there is always a door', () => {
+  assert.deepEqual(parse([], { OVS_BRIDGED_LISTEN: ' ' }).listen, parse([]).listen)
+})
+
 for (const [spelling, taken] of [
   ['unix:/run/a.sock', 'unix:/run/a.sock role=admin'],
   ['unix:///run//a.sock,role=operator', 'unix:/run/a.sock role=operator'],
