@@ -14,17 +14,20 @@ import {
 } from '@grpc/grpc-js'
 import { pino } from 'pino'
 import { tapNotFound } from '../../src/bridge/problem.js'
+import { descriptors } from '../../src/gen/descriptors.js'
 import { BridgeServiceService } from '../../src/gen/ovs/bridge/v1/service.js'
 import { Calls } from '../../src/server/call.js'
 import { includesRole, type Role, roles } from '../../src/server/door.js'
 import { createHealth } from '../../src/server/health.js'
 import { listen } from '../../src/server/listen.js'
+import { createReflection, serveReflection } from '../../src/server/reflection.js'
 import { bridgeRoles, isAudited, roleOfMethod } from '../../src/server/role.js'
 import { clientCredentials, createAuthority, roleUri } from '../support/certificates.js'
 import { listeningSocket } from '../support/listening-socket.js'
 import { door, tlsDoor } from '../support/server-rig.js'
 
 const service: ServiceDefinition = BridgeServiceService
+const reflection = createReflection(descriptors)
 const methods = Object.entries(service).map(([key, method]) => ({ ...method, key }))
 
 test('every RPC has a role', () => {
@@ -64,6 +67,7 @@ function registerAll(server: Server, calls: Calls): void {
   const health = createHealth([])
   health.report(true)
   health.addTo(server)
+  serveReflection(server, reflection)
 }
 
 /** What a call with an empty request is answered with. */
@@ -84,6 +88,17 @@ function codeOf(client: Client, path: string, isStream: boolean): Promise<status
         options,
         error => resolve(error?.code ?? status.OK),
       )
+  })
+}
+
+/** What a stream of no requests is answered with. */
+function codeOfReflection(client: Client, path: string): Promise<status> {
+  return new Promise(resolve => {
+    const nothing = () => Buffer.alloc(0)
+    const stream = client.makeBidiStreamRequest(path, nothing, () => 0, { deadline: Date.now() + 20_000 })
+    stream.on('error', () => {}).on('status', ({ code }) => resolve(code))
+    stream.resume()
+    stream.end()
   })
 }
 
@@ -138,8 +153,12 @@ async function expectTable(address: string, creds: ChannelCredentials, has: Role
     )
   }
   await Promise.all(methods.map(expectOne))
-  const health = await codeOf(client, '/grpc.health.v1.Health/Check', false)
-  assert.equal(health, has === undefined ? status.UNAUTHENTICATED : status.OK)
+  const openToAll = has === undefined ? status.UNAUTHENTICATED : status.OK
+  assert.equal(await codeOf(client, '/grpc.health.v1.Health/Check', false), openToAll)
+  for (const version of ['v1', 'v1alpha']) {
+    const path = `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`
+    assert.equal(await codeOfReflection(client, path), openToAll)
+  }
   client.close()
 }
 
