@@ -78,23 +78,22 @@ export async function bindUnix(
 const newPrefix = '.new-'
 
 /**
- * Removes what a process has left that was killed while it bound a socket. One that runs may be at it, but not we ourselves; and
- * another one that starts may remove it before us.
+ * Removes what a process has left that was killed while it bound a socket. One that runs may be at it, but not we ourselves. What
+ * cannot be removed, because another one that starts was first or somebody has put something there, is in nobody's way.
  */
 async function removeLeft(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
     const [, pid] = /^\.new-(\d+)-\w{6}$/.exec(name) ?? []
     if (pid === undefined || (Number(pid) !== process.pid && isRunning(Number(pid)))) continue
-    const left = join(directory, name)
-    const there = await lstat(left).catch(unlessGone)
-    if (there?.isDirectory() !== true || there.uid !== process.getuid?.()) continue
-    await rm(join(left, 's'), { force: true })
-    await rmdir(left).catch(unlessGone)
+    await removeOwn(join(directory, name)).catch(() => undefined)
   }
 }
 
-function unlessGone(error: unknown): undefined {
-  if (codeOf(error) !== 'ENOENT') throw error
+async function removeOwn(left: string): Promise<void> {
+  const there = await lstat(left)
+  if (!there.isDirectory() || there.uid !== process.getuid?.()) return
+  await rm(join(left, 's'), { force: true })
+  await rmdir(left)
 }
 
 /** kill(2): without a signal it only tells whether there is somebody, EPERM included. */

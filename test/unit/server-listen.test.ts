@@ -123,6 +123,16 @@ test('what a daemon leaves that is killed while it binds is removed, and not wha
   assert.deepEqual(await readdir(directory.path), [another, 'api.sock'])
 })
 
+test('what somebody has put where a killed daemon bound is left, and stops no start', async () => {
+  await using directory = await makeDirectory()
+  const child = spawn('true')
+  await once(child, 'exit')
+  const left = join(directory.path, `.new-${child.pid}-abcdef`)
+  await mkdir(join(left, 's'), { recursive: true })
+  await using _listening = await listenOn([`unix:${join(directory.path, 'api.sock')}`])
+  assert.deepEqual(await readdir(left), ['s'])
+})
+
 test('what another daemon removes at the same time is removed', async () => {
   await using directory = await makeDirectory()
   const child = spawn('true')
