@@ -1,7 +1,8 @@
 import { chmodSync } from 'node:fs'
 import { Disposables } from '../../src/lib/disposables.js'
-import { callAll, underAttack } from '../../test/support/attack.js'
+import { attackedDoors, callAll, underAttack } from '../../test/support/attack.js'
 import { type Attack, attacks as kinds } from '../../test/support/attackers.js'
+import { createAuthority } from '../../test/support/certificates.js'
 import { type Api, connectTo } from '../../test/support/rpc.js'
 import { type Bench, type Figure, quantile, type Settings, tapNames } from '../bench.js'
 import { residentMib } from '../usage.js'
@@ -20,12 +21,10 @@ export const attacks: Bench = {
   },
 }
 
-/** Open to all, as viewers. */
-const socket = '/tmp/open.sock'
-
-function measure(settings: Settings, some: readonly Attack[]): Promise<Figure[]> {
-  const flags = ['--listen', `unix:${socket},role=viewer,mode=0666`]
-  return withService(settings, served => compareAll(settings, served, some), { flags })
+async function measure(settings: Settings, some: readonly Attack[]): Promise<Figure[]> {
+  using authority = createAuthority()
+  const flags = attackedDoors(authority)
+  return await withService(settings, served => compareAll(settings, served, some), { flags })
 }
 
 async function compareAll(settings: Settings, served: Served, some: readonly Attack[]): Promise<Figure[]> {
@@ -46,7 +45,7 @@ async function compare(settings: Settings, served: Served, apis: readonly Api[],
   const [quiet, attacked, held]: [number[][], number[][], number[]] = [[], [], []]
   for (let round = 0; round < settings.rounds; round++) {
     quiet.push(await callAll(apis, calls))
-    await underAttack(kind, socket, async () => {
+    await underAttack(kind, served.daemon, async () => {
       attacked.push(await callAll(apis, calls))
       held.push(residentMib(served.daemon.pid))
     })

@@ -22,7 +22,7 @@ import { type Limits, Rate, Share } from './limits.js'
 import { complaint, refusals } from './refusals.js'
 import type { Failure } from './status.js'
 import { endStrays, type Stray, whenStray } from './strays.js'
-import { callMs, resetMs, strayMs, Turns } from './turns.js'
+import { callMs, handshakeMs, resetMs, strayMs, Turns } from './turns.js'
 import { Writer } from './writer.js'
 
 export interface GateOptions {
@@ -63,6 +63,9 @@ interface Request {
   /** Its handler, which tells of it when it ends, begins when all of it has come; of one that ends before that we tell. */
   progress: 'waits' | 'has begun' | 'is told of'
 }
+
+/** As a caller's id. */
+const strangers = 'strangers'
 
 /** How long a client has to close a connection that it was told to, and one that there is no place for to be told so. */
 const farewellMs = 1_000
@@ -138,6 +141,19 @@ export class Gate {
     // Who connects again and again waits for itself as well.
     this.#take(connection, () => {
       if (!socket.destroyed) injector = this.#inject(connection)
+    })
+  }
+
+  /** Has one who is not known yet shake hands when it is their turn: until then all strangers are one caller. */
+  greet(socket: Socket, shakeHands: () => void): void {
+    const work = () => {
+      if (socket.destroyed) return
+      this.#turns.rest(strangers, handshakeMs)
+      shakeHands()
+    }
+    this.#turns.take(strangers, work, error => {
+      this.#options.log.error({ caller: strangers, err: error }, 'connection ended by a defect')
+      socket.destroy()
     })
   }
 

@@ -203,14 +203,19 @@ async function openTls(
     const message = `cannot serve ${address}: ${messageOf(cause)}`
     throw new ListenError({ kind: 'cannot-bind', address, message }, { cause })
   })
-  const server: TlsServer = createTlsServer({ ...mutualTls, ...context, noDelay: true })
-  server.maxConnections = 2 * (limits?.connections ?? defaultLimits.connections)
+  const server: TlsServer = createTlsServer({ ...mutualTls, ...context })
   server.on('secureConnection', socket => {
     const caller: Caller = certificateCaller(door, peerOf(socket), socket.getPeerCertificate())
     gate.admit(socket, caller)
   })
   const lifetime = abortScope()
-  const opened = await openTcp(server, door.endpoint, () => lifetime.abort(shuttingDown()))
+  const front = createServer({ noDelay: true, pauseOnConnect: true }, socket => {
+    // Nobody else hears of what goes wrong with it until it shakes hands.
+    socket.on('error', () => {})
+    gate.greet(socket, () => server.emit('connection', socket))
+  })
+  front.maxConnections = 2 * (limits?.connections ?? defaultLimits.connections)
+  const opened = await openTcp(front, door.endpoint, () => lifetime.abort(shuttingDown()))
   server.on('tlsClientError', ({ message }: Error, socket: Socket) => {
     // Of a certificate that is not believed: the error says no more than that the connection ended.
     const code: unknown = Reflect.get(socket, 'authorizationError')

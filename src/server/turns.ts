@@ -29,6 +29,9 @@ export const strayMs = 1
 /** The same after a call that its client takes back before it runs: there may be reasons for that. */
 export const resetMs = strayMs / 4
 
+/** The same after a handshake of TLS has begun, in which OpenSSL signs: a millisecond, with the longest of keys six. */
+export const handshakeMs = 4
+
 /**
  * Shares the main thread among callers. In each turn of the event loop so much is done for each of them; what is beyond waits for
  * the next turns. So who floods the server waits for itself, and others for a few milliseconds of each caller.

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { chmodSync, readdirSync, readFileSync } from 'node:fs'
-import { callAll, underAttack } from '../support/attack.js'
+import { attackedDoors, callAll, underAttack } from '../support/attack.js'
 import { type Attack, attacks } from '../support/attackers.js'
+import { createAuthority } from '../support/certificates.js'
 import { type DaemonProcess, spawnDaemon } from '../support/daemon-process.js'
 import { laneTest } from '../support/lane.js'
 import { refusalOf } from '../support/refusal.js'
@@ -9,7 +10,6 @@ import { type Api, blankTap, connectTo, RpcError } from '../support/rpc.js'
 import { startTestbed, type Testbed } from '../support/testbed.js'
 import { until } from '../support/until.js'
 
-const open = '/tmp/open.sock'
 const mostDescriptors = 2_000
 const mostP99Ms = 50
 /** Those that leave something behind; floods of frames are for `npm run test:all`. */
@@ -21,6 +21,7 @@ const lasting: readonly Attack[] = [
   'never-reading',
   'calls',
   'goodbyes',
+  'handshakes',
   'many-unknown-frames',
 ]
 
@@ -32,7 +33,7 @@ interface Served {
 
 /** A daemon with a door that attackers may come through, and a bridge with taps. */
 async function startServed(bed: Testbed): Promise<Served> {
-  const flags = ['--listen', `unix:${open},role=viewer,mode=0666`, '--log-level', 'error']
+  const flags = [...attackedDoors(bed.use(createAuthority())), '--log-level', 'error']
   const daemon = bed.use(await spawnDaemon(bed.ovs, { flags }))
   chmodSync('/tmp', 0o1777)
   const apis = [1, 2, 3, 4].map(() => bed.use(connectTo(daemon.address, { own: true })).api)
@@ -58,7 +59,7 @@ laneTest(
     await using bed = await startTestbed(context.signal)
     const { daemon, apis } = await startServed(bed)
     for (const attack of lasting) {
-      await underAttack(attack, open, async () => {
+      await underAttack(attack, daemon, async () => {
         assert.equal((await callAll(apis, 40)).length, 40)
         const descriptors = descriptorsOf(daemon.pid)
         assert(descriptors < mostDescriptors, `${attack}: ${descriptors} descriptors`)
@@ -133,7 +134,7 @@ if (process.env['OVS_BRIDGED_TEST_OVERLOAD'] === '1') {
         const { daemon, apis } = await startServed(bed)
         await callAll(apis, 400)
         const withoutMs = p99(await callAll(apis, 400))
-        await underAttack(attack, open, async () => {
+        await underAttack(attack, daemon, async () => {
           const p99Ms = p99(await callAll(apis, 400))
           const figures = `p99 ${p99Ms.toFixed(1)} ms, without the attack ${withoutMs.toFixed(1)} ms`
           const held = `${residentMb(daemon.pid).toFixed(0)} MB, ${descriptorsOf(daemon.pid)} descriptors`

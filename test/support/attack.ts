@@ -3,16 +3,29 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Attack, attackersProgram } from './attackers.js'
+import type { Authority } from './certificates.js'
+import type { DaemonProcess } from './daemon-process.js'
 import type { Api } from './rpc.js'
 import { within } from './until.js'
 
 /** A user who has no business here (nobody of base-passwd). */
 const nobody = 65_534
 
-/** Has attackers at work on a unix socket while `run` runs. */
-export async function underAttack<T>(attack: Attack, socket: string, run: () => Promise<T>): Promise<T> {
+const open = '/tmp/open.sock'
+
+/** Flags of a daemon that attackers get at, once they may enter /tmp. */
+export function attackedDoors(authority: Authority): string[] {
+  const { cert, key } = authority.issue('server')
+  const tls = ['--tls-cert', cert, '--tls-key', key, '--tls-client-ca', authority.ca]
+  return ['--listen', `unix:${open},role=viewer,mode=0666`, '--listen', '127.0.0.1:0', ...tls]
+}
+
+/** Has attackers at work on a daemon with {@link attackedDoors} while `run` runs. */
+export async function underAttack<T>(attack: Attack, daemon: DaemonProcess, run: () => Promise<T>): Promise<T> {
+  const [, tls = ''] = /listens on .*, (127\.0\.0\.1:\d+)$/m.exec(daemon.stdout()) ?? []
+  const address = attack === 'handshakes' ? tls : open
   // It stands for other hosts, and so takes no processor from the daemon.
-  const args = ['-n', '19', process.execPath, attackersProgram, attack, socket, String(nobody)]
+  const args = ['-n', '19', process.execPath, attackersProgram, attack, address, String(nobody)]
   const attacker = spawn('nice', args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = once(attacker, 'close')
   try {

@@ -1,11 +1,12 @@
 /**
- * A process that plays one kind of ill-behaved client against the server on a unix socket: `node attackers.js KIND SOCKET`.
- * Runs until it is killed, as another user where it is told a uid; says `ready` when all that it does is under way.
+ * A process that plays one kind of ill-behaved client against the server on a unix socket: `node attackers.js KIND SOCKET`, or
+ * against a door of TLS: `node attackers.js handshakes HOST:PORT`. Runs until it is killed, as another user where it is told a uid; says `ready` when all that it does is under way.
  */
 import { once } from 'node:events'
 import { connect as connectHttp2 } from 'node:http2'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import { connect as connectTls } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { callBlock, frame, greeting, indexedCallBlocks, preface } from './http2-frames.js'
 
@@ -147,6 +148,15 @@ const others = {
       socket.write(greeting)
       await once(socket, 'data').catch(() => undefined)
       socket.destroy()
+    }),
+  /** Of strangers, who have no certificate: that is known when the server has done its part. */
+  handshakes: address =>
+    forEver(64, async () => {
+      const [host = '', port] = address.split(':')
+      const socket = connectTls({ host, port: Number(port), rejectUnauthorized: false, ALPNProtocols: ['h2'] })
+      const closed = new Promise(resolve => socket.once('close', resolve))
+      socket.on('error', () => {}).once('secureConnect', () => socket.destroy())
+      await closed
     }),
 } satisfies Record<string, (path: string) => void | Promise<void>>
 

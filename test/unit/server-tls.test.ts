@@ -9,6 +9,7 @@ import { connect } from 'node:tls'
 import { type ChannelCredentials, Client, credentials, Metadata, status } from '@grpc/grpc-js'
 import { raceAbort } from '../../src/lib/abort.js'
 import { roleOfNames } from '../../src/server/caller.js'
+import { handshakeMs } from '../../src/server/turns.js'
 import { type Authority, clientCredentials, createAuthority, type Issued, roleUri } from '../support/certificates.js'
 import { echo, echoService, startRig, tlsDoor } from '../support/server-rig.js'
 import { until } from '../support/until.js'
@@ -93,6 +94,25 @@ test('the log says why a certificate is not believed', async () => {
   const line = await until('a line', () => tls.rig.lines.map(line => JSON.stringify(line))[0])
   // verify(1), as Node.js names its codes.
   assert.match(line, /"message":"UNABLE_TO_VERIFY_LEAF_SIGNATURE"/)
+})
+
+test('strangers shake hands one after the other, with a rest for others in between', async () => {
+  using authority = createAuthority()
+  await using tls = await startTls(authority)
+  const port = Number(tls.address.split(':')[1])
+  const many = 60
+  const shakeHands = async () => {
+    const socket = connect({ port, host: '127.0.0.1', ca: readFileSync(authority.ca), ALPNProtocols: ['h2'] })
+    await new Promise(resolve =>
+      socket
+        .on('error', () => {})
+        .resume()
+        .once('close', resolve),
+    )
+  }
+  const beganMs = performance.now()
+  await Promise.all(Array.from({ length: many }, shakeHands))
+  assert(performance.now() - beganMs >= (many - 1) * handshakeMs)
 })
 
 test('who is refused again and again has a line in the log once a second', async () => {
