@@ -18,7 +18,6 @@ export const mutualTls: TlsOptions = {
   requestCert: true,
   rejectUnauthorized: true,
   ALPNProtocols: ['h2'],
-  handshakeTimeout: 10_000,
   secureOptions: constants.SSL_OP_NO_TICKET,
 }
 

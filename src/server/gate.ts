@@ -79,6 +79,8 @@ const surplusMs = 5_000
 export class Gate {
   readonly #options: GateOptions
   readonly #connections = new Set<Connection>()
+  /** What TLS is spoken over, also by those who were strangers once. */
+  readonly #greeted = new Set<Socket>()
   /** By the caller's id, those without calls, the longest idle first. */
   readonly #idle = new Map<string, Set<Connection>>()
   readonly #places: Share
@@ -146,6 +148,8 @@ export class Gate {
 
   /** Has one who is not known yet shake hands when it is their turn: until then all strangers are one caller. */
   greet(socket: Socket, shakeHands: () => void): void {
+    this.#greeted.add(socket)
+    socket.once('close', () => this.#greeted.delete(socket))
     const work = () => {
       if (socket.destroyed) return
       this.#turns.rest(strangers, handshakeMs)
@@ -168,9 +172,10 @@ export class Gate {
     return injector
   }
 
-  /** Cuts every connection. */
+  /** Cuts every connection, and all who have not become one yet. */
   closeAll(): void {
     for (const { socket } of this.#connections) socket.destroy()
+    for (const socket of this.#greeted) socket.destroy()
   }
 
   /** Gives a client time to close, unless so many have it that those who come in a flood would hold more than they may. */

@@ -12,6 +12,8 @@ export interface Limits {
   readonly callsPerSecond: number
   /** Bytes of one message: it is decoded in one go, so that others wait for as long as it may take. */
   readonly messageBytes: number
+  /** From when a stranger at a TLS door may begin to shake hands to when the client is known. */
+  readonly handshakeTimeoutMs: number
   /** From a call's headers to the end of its request, and from its answer to the end of sending it. */
   readonly transferMs: number
   /** Silence after which a connection is asked whether it is alive, and how long it may take to say so. */
@@ -27,6 +29,7 @@ export const defaultLimits: Limits = {
   streamsPerConnection: 1_024,
   callsPerSecond: 10_000,
   messageBytes: 512 * 1024,
+  handshakeTimeoutMs: 10_000,
   transferMs: 20_000,
   keepaliveMs: 60_000,
   keepaliveTimeoutMs: 20_000,

@@ -72,7 +72,7 @@ export async function listen(options: ListenOptions): Promise<Listening> {
     (line, refused) => options.log.info({ ...line, refused }, 'TLS client refused'),
     ({ address }) => address,
   )
-  const house: House = { ...options, gate, tlsRefusals }
+  const house: House = { ...options, limits, gate, tlsRefusals }
   const opened: OpenDoor[] = []
   try {
     for (const door of options.doors) opened.push(await open(door, house))
@@ -94,6 +94,7 @@ export async function listen(options: ListenOptions): Promise<Listening> {
 
 /** What all doors open into. */
 interface House extends ListenOptions {
+  readonly limits: Limits
   readonly gate: Gate
   readonly tlsRefusals: Sparingly<TlsRefusal>
 }
@@ -203,7 +204,7 @@ async function openTls(
     const message = `cannot serve ${address}: ${messageOf(cause)}`
     throw new ListenError({ kind: 'cannot-bind', address, message }, { cause })
   })
-  const server: TlsServer = createTlsServer({ ...mutualTls, ...context })
+  const server: TlsServer = createTlsServer({ ...mutualTls, ...context, handshakeTimeout: limits.handshakeTimeoutMs })
   server.on('secureConnection', socket => {
     const caller: Caller = certificateCaller(door, peerOf(socket), socket.getPeerCertificate())
     gate.admit(socket, caller)
@@ -214,7 +215,7 @@ async function openTls(
     socket.on('error', () => {})
     gate.greet(socket, () => server.emit('connection', socket))
   })
-  front.maxConnections = 2 * (limits?.connections ?? defaultLimits.connections)
+  front.maxConnections = 2 * limits.connections
   const opened = await openTcp(front, door.endpoint, () => lifetime.abort(shuttingDown()))
   server.on('tlsClientError', ({ message }: Error, socket: Socket) => {
     // Of a certificate that is not believed: the error says no more than that the connection ended.
@@ -224,6 +225,8 @@ async function openTls(
       peer: peerOf(socket),
       message: typeof code === 'string' ? code : message,
     })
+    // Node.js ends those that fail; of one that takes too long it only tells.
+    socket.destroy()
   })
   const onChange = (changed: typeof context) => {
     server.setSecureContext(changed)

@@ -9,16 +9,17 @@ import { connect } from 'node:tls'
 import { type ChannelCredentials, Client, credentials, Metadata, status } from '@grpc/grpc-js'
 import { raceAbort } from '../../src/lib/abort.js'
 import { roleOfNames } from '../../src/server/caller.js'
+import type { Limits } from '../../src/server/limits.js'
 import { handshakeMs } from '../../src/server/turns.js'
 import { type Authority, clientCredentials, createAuthority, type Issued, roleUri } from '../support/certificates.js'
 import { echo, echoService, startRig, tlsDoor } from '../support/server-rig.js'
-import { until } from '../support/until.js'
+import { until, within } from '../support/until.js'
 
 /** The files are looked at every 2 s. */
 const patient = { deadlineMs: 30_000 }
 
 /** A server with mutual TLS whose files can be replaced, as certificate renewal does. */
-async function startTls(authority: Authority) {
+async function startTls(authority: Authority, limits: Partial<Limits> = {}) {
   const directory = mkdtempSync(join(tmpdir(), 'tls-'))
   const certificates = { cert: join(directory, 'crt'), key: join(directory, 'key'), clientCa: join(directory, 'ca') }
   const install = (by: Authority, issued: Issued) => {
@@ -38,7 +39,7 @@ async function startTls(authority: Authority) {
           }
         }),
       }),
-    { doors: [tlsDoor('127.0.0.1:0')], certificates },
+    { doors: [tlsDoor('127.0.0.1:0')], certificates, limits },
   )
   const [address = ''] = rig.listening.addresses
   return {
@@ -113,6 +114,40 @@ test('strangers shake hands one after the other, with a rest for others in betwe
   const beganMs = performance.now()
   await Promise.all(Array.from({ length: many }, shakeHands))
   assert(performance.now() - beganMs >= (many - 1) * handshakeMs)
+})
+
+/** Says so much of a handshake, and waits. */
+async function connectStranger(address: string, said: string) {
+  const socket = connectPlain(Number(address.split(':')[1]), '127.0.0.1')
+  const closed = new Promise<void>(resolve => socket.once('close', () => resolve()))
+  socket.on('error', () => {}).resume()
+  await once(socket, 'connect')
+  socket.write(said)
+  return { closed, [Symbol.dispose]: () => void socket.destroy() }
+}
+
+for (const [who, said] of [
+  ['says nothing', ''],
+  ['does not end what it says', '\x16\x03\x01'],
+] as const) {
+  test(`who connects and ${who} is cut off in the end`, async () => {
+    using authority = createAuthority()
+    await using tls = await startTls(authority, { handshakeTimeoutMs: 200 })
+    using stranger = await connectStranger(tls.address, said)
+    await within('it is cut off', patient.deadlineMs, stranger.closed)
+    const line = await until('a line', () => tls.rig.lines.map(line => JSON.stringify(line))[0])
+    assert.match(line, /"peer":"127\.0\.0\.1:\d+","message":"TLS handshake timeout"/)
+  })
+}
+
+test('who has not shaken hands yet is cut off when the server stops', async () => {
+  using authority = createAuthority()
+  await using tls = await startTls(authority)
+  // More than have begun to by then.
+  const strangers = await Promise.all(Array.from({ length: 50 }, () => connectStranger(tls.address, '')))
+  await tls.rig.listening[Symbol.asyncDispose]()
+  await within('all are cut off', 5_000, Promise.all(strangers.map(({ closed }) => closed)))
+  for (const stranger of strangers) stranger[Symbol.dispose]()
 })
 
 test('who is refused again and again has a line in the log once a second', async () => {
