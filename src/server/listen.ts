@@ -210,9 +210,12 @@ async function openTls(
     gate.admit(socket, caller)
   })
   const lifetime = abortScope()
+  /** By the socket below TLS: one that has ended does not say any more whose it was. */
+  const peers = new WeakMap<object, string>()
   const front = createServer({ noDelay: true, pauseOnConnect: true }, socket => {
     // Nobody else hears of what goes wrong with it until it shakes hands.
     socket.on('error', () => {})
+    peers.set(socket, peerOf(socket))
     gate.greet(socket, () => server.emit('connection', socket))
   })
   front.maxConnections = 2 * limits.connections
@@ -222,7 +225,7 @@ async function openTls(
     const code: unknown = Reflect.get(socket, 'authorizationError')
     tlsRefusals.tell({
       address: opened.address,
-      peer: peerOf(socket),
+      peer: peers.get(socketBelow(socket)) ?? peerOf(socket),
       message: typeof code === 'string' ? code : message,
     })
     // Node.js ends those that fail; of one that takes too long it only tells.
@@ -278,6 +281,12 @@ async function closed(server: NetServer): Promise<void> {
 function peerOf(socket: Socket): string {
   const { remoteAddress = 'unknown', remotePort = 0 } = socket
   return formatAddress({ kind: 'tcp', host: remoteAddress, port: remotePort })
+}
+
+/** The socket that TLS is spoken over, which Node.js keeps to itself. */
+function socketBelow(socket: Socket): object {
+  const below: unknown = Reflect.get(socket, '_parent')
+  return typeof below === 'object' && below !== null ? below : socket
 }
 
 /** Node.js keeps the descriptor of a socket to itself. */

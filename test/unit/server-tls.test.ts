@@ -85,7 +85,7 @@ test('who has none, or one of another authority, does not get as far as a call',
   assert.deepEqual(tls.rig.records, [])
 })
 
-test('the log says why a certificate is not believed', async () => {
+test('the log says why a certificate is not believed, and whose', async () => {
   using authority = createAuthority()
   using other = createAuthority()
   await using tls = await startTls(authority)
@@ -94,7 +94,7 @@ test('the log says why a certificate is not believed', async () => {
   await replyTo(tls.address, foreign)
   const line = await until('a line', () => tls.rig.lines.map(line => JSON.stringify(line))[0])
   // verify(1), as Node.js names its codes.
-  assert.match(line, /"message":"UNABLE_TO_VERIFY_LEAF_SIGNATURE"/)
+  assert.match(line, /"peer":"127\.0\.0\.1:\d+","message":"UNABLE_TO_VERIFY_LEAF_SIGNATURE"/)
 })
 
 test('strangers shake hands one after the other, with a rest for others in between', async () => {
