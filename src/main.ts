@@ -47,4 +47,6 @@ function packageVersion(): string {
   return isRecord(manifest) ? String(manifest['version']) : 'unknown'
 }
 
+// Node.js would open its debugger, through which whoever is on this host becomes this process.
+process.on('SIGUSR1', () => {})
 process.exitCode = await main(process.argv.slice(2))

@@ -11,8 +11,6 @@ export async function serve(config: Config, version: string): Promise<number> {
   using stop = abortScope()
   // However often: a terminal and npm each pass Ctrl-C on, and a second one must not cut the first one's work short.
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => stop.abort(shuttingDown()))
-  // Node.js would open its debugger, through which whoever is on this host becomes this process.
-  process.on('SIGUSR1', () => {})
   const log = createLog(config.logLevel)
   tellEnd(log)
   using notifier = openNotifier(process.env, process.pid)
