@@ -21,8 +21,9 @@ import { takeLateStreams } from './late-streams.js'
 import { type Limits, Rate, Share } from './limits.js'
 import { complaint, refusals } from './refusals.js'
 import type { Failure } from './status.js'
+import { Strangers } from './strangers.js'
 import { endStrays, type Stray, whenStray } from './strays.js'
-import { callMs, handshakeMs, resetMs, strayMs, Turns } from './turns.js'
+import { callMs, resetMs, strayMs, Turns } from './turns.js'
 import { Writer } from './writer.js'
 
 export interface GateOptions {
@@ -64,9 +65,6 @@ interface Request {
   progress: 'waits' | 'has begun' | 'is told of'
 }
 
-/** As a caller's id. */
-const strangers = 'strangers'
-
 /** How long a client has to close a connection that it was told to, and one that there is no place for to be told so. */
 const farewellMs = 1_000
 const surplusMs = 5_000
@@ -77,10 +75,9 @@ const surplusMs = 5_000
  * else of it is read.
  */
 export class Gate {
+  readonly strangers: Strangers
   readonly #options: GateOptions
   readonly #connections = new Set<Connection>()
-  /** What TLS is spoken over, also by those who were strangers once. */
-  readonly #greeted = new Set<Socket>()
   /** By the caller's id, those without calls, the longest idle first. */
   readonly #idle = new Map<string, Set<Connection>>()
   readonly #places: Share
@@ -98,6 +95,8 @@ export class Gate {
     this.#places = new Share(connections)
     this.#calls = new Share(calls)
     this.#streams = new Share(streams)
+    const onDefect = (caller: string, error: unknown) => this.#tellDefect(caller, error)
+    this.strangers = new Strangers({ turns: this.#turns, limits: options.limits, onDefect })
     expectDecodable()
     endStrays(options.server)
     takeLateStreams(options.server, options.log)
@@ -146,21 +145,6 @@ export class Gate {
     })
   }
 
-  /** Has one who is not known yet shake hands when it is their turn: until then all strangers are one caller. */
-  greet(socket: Socket, shakeHands: () => void): void {
-    this.#greeted.add(socket)
-    socket.once('close', () => this.#greeted.delete(socket))
-    const work = () => {
-      if (socket.destroyed) return
-      this.#turns.rest(strangers, handshakeMs)
-      shakeHands()
-    }
-    this.#turns.take(strangers, work, error => {
-      this.#options.log.error({ caller: strangers, err: error }, 'connection ended by a defect')
-      socket.destroy()
-    })
-  }
-
   #inject(connection: Connection): ConnectionInjector {
     const intercept = (method: Method, call: ServerInterceptingCallInterface) =>
       this.#intercept(connection, method, call)
@@ -175,7 +159,7 @@ export class Gate {
   /** Cuts every connection, and all who have not become one yet. */
   closeAll(): void {
     for (const { socket } of this.#connections) socket.destroy()
-    for (const socket of this.#greeted) socket.destroy()
+    this.strangers.closeAll()
   }
 
   /** Gives a client time to close, unless so many have it that those who come in a flood would hold more than they may. */
@@ -193,9 +177,13 @@ export class Gate {
   /** Does something for a connection when it is its caller's turn. A defect of ours in it ends this connection and no other. */
   #take({ caller, socket }: Connection, work: () => void): void {
     this.#turns.take(caller.id, work, error => {
-      this.#options.log.error({ caller: caller.name, err: error }, 'connection ended by a defect')
+      this.#tellDefect(caller.name, error)
       socket.destroy()
     })
+  }
+
+  #tellDefect(caller: string, error: unknown): void {
+    this.#options.log.error({ caller, err: error }, 'connection ended by a defect')
   }
 
   /** Has a call begin, and be answered, when it is its caller's turn. */

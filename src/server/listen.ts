@@ -205,18 +205,23 @@ async function openTls(
     throw new ListenError({ kind: 'cannot-bind', address, message }, { cause })
   })
   const server: TlsServer = createTlsServer({ ...mutualTls, ...context, handshakeTimeout: limits.handshakeTimeoutMs })
+  const strangers = new Map<string, Socket>()
   server.on('secureConnection', socket => {
+    const stranger = strangers.get(peerOf(socket))
+    if (stranger !== undefined) gate.strangers.part(stranger)
     const caller: Caller = certificateCaller(door, peerOf(socket), socket.getPeerCertificate())
     gate.admit(socket, caller)
   })
   const lifetime = abortScope()
   /** By the socket below TLS: one that has ended does not say any more whose it was. */
   const peers = new WeakMap<object, string>()
-  const front = createServer({ noDelay: true, pauseOnConnect: true }, socket => {
-    // Nobody else hears of what goes wrong with it until it shakes hands.
-    socket.on('error', () => {})
-    peers.set(socket, peerOf(socket))
-    gate.greet(socket, () => server.emit('connection', socket))
+  const front = createServer({ noDelay: true }, socket => {
+    const peer = peerOf(socket)
+    peers.set(socket, peer)
+    strangers.set(peer, socket)
+    socket.once('close', () => strangers.delete(peer))
+    const onLate = () => tlsRefusals.tell({ address: opened.address, peer, message: 'TLS handshake timeout' })
+    gate.strangers.greet(socket, () => server.emit('connection', socket), onLate)
   })
   front.maxConnections = 2 * limits.connections
   const opened = await openTcp(front, door.endpoint, () => lifetime.abort(shuttingDown()))

@@ -140,6 +140,27 @@ for (const [who, said] of [
   })
 }
 
+test('who says nothing keeps nobody waiting', async () => {
+  using authority = createAuthority()
+  await using tls = await startTls(authority)
+  const silent = await Promise.all(Array.from({ length: 100 }, () => connectStranger(tls.address, '')))
+  const alice = clientCredentials(authority, authority.issue('alice', roleUri('viewer')))
+  assert.equal((await replyTo(tls.address, alice)).code, status.OK)
+  for (const stranger of silent) stranger[Symbol.dispose]()
+})
+
+test('only so many shake hands at a time, and who comes after them has its turn', async () => {
+  using authority = createAuthority()
+  const handshakeTimeoutMs = 1_000
+  await using tls = await startTls(authority, { handshakeTimeoutMs })
+  const beganMs = performance.now()
+  const slow = await Promise.all(Array.from({ length: 40 }, () => connectStranger(tls.address, '\x16\x03\x01')))
+  const alice = clientCredentials(authority, authority.issue('alice', roleUri('viewer')))
+  await until('alice is served', async () => (await replyTo(tls.address, alice)).code === status.OK, patient)
+  assert(performance.now() - beganMs >= handshakeTimeoutMs)
+  for (const stranger of slow) stranger[Symbol.dispose]()
+})
+
 test('who has not shaken hands yet is cut off when the server stops', async () => {
   using authority = createAuthority()
   await using tls = await startTls(authority)
