@@ -205,10 +205,8 @@ async function openTls(
     throw new ListenError({ kind: 'cannot-bind', address, message }, { cause })
   })
   const server: TlsServer = createTlsServer({ ...mutualTls, ...context, handshakeTimeout: limits.handshakeTimeoutMs })
-  const strangers = new Map<string, Socket>()
   server.on('secureConnection', socket => {
-    const stranger = strangers.get(peerOf(socket))
-    if (stranger !== undefined) gate.strangers.part(stranger)
+    gate.strangers.part(socketBelow(socket))
     const caller: Caller = certificateCaller(door, peerOf(socket), socket.getPeerCertificate())
     gate.admit(socket, caller)
   })
@@ -218,8 +216,6 @@ async function openTls(
   const front = createServer({ noDelay: true }, socket => {
     const peer = peerOf(socket)
     peers.set(socket, peer)
-    strangers.set(peer, socket)
-    socket.once('close', () => strangers.delete(peer))
     const onLate = () => tlsRefusals.tell({ address: opened.address, peer, message: 'TLS handshake timeout' })
     gate.strangers.greet(socket, () => server.emit('connection', socket), onLate)
   })

@@ -20,7 +20,7 @@ export class Strangers {
   readonly #options: StrangersOptions
   /** What TLS is spoken over, also by those who are known by now. */
   readonly #sockets = new Set<Socket>()
-  readonly #shaking = new Set<Socket>()
+  readonly #shaking = new Set<object>()
   readonly #waiting: { readonly socket: Socket; readonly shakeHands: () => void }[] = []
 
   constructor(options: StrangersOptions) {
@@ -56,8 +56,8 @@ export class Strangers {
     })
   }
 
-  /** It is known who it is, or that it may not come in. */
-  part(socket: Socket): void {
+  /** It is known who it is that speaks over this socket, or that it may not come in. */
+  part(socket: object): void {
     if (this.#shaking.delete(socket)) this.#proceed()
   }
 

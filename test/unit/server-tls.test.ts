@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { connect as connectPlain } from 'node:net'
+import { connect as connectPlain, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -19,7 +19,7 @@ import { until, within } from '../support/until.js'
 const patient = { deadlineMs: 30_000 }
 
 /** A server with mutual TLS whose files can be replaced, as certificate renewal does. */
-async function startTls(authority: Authority, limits: Partial<Limits> = {}) {
+async function startTls(authority: Authority, limits: Partial<Limits> = {}, at = '127.0.0.1:0') {
   const directory = mkdtempSync(join(tmpdir(), 'tls-'))
   const certificates = { cert: join(directory, 'crt'), key: join(directory, 'key'), clientCa: join(directory, 'ca') }
   const install = (by: Authority, issued: Issued) => {
@@ -39,7 +39,7 @@ async function startTls(authority: Authority, limits: Partial<Limits> = {}) {
           }
         }),
       }),
-    { doors: [tlsDoor('127.0.0.1:0')], certificates, limits },
+    { doors: [tlsDoor(at)], certificates, limits },
   )
   const [address = ''] = rig.listening.addresses
   return {
@@ -159,6 +159,30 @@ test('only so many shake hands at a time, and who comes after them has its turn'
   await until('alice is served', async () => (await replyTo(tls.address, alice)).code === status.OK, patient)
   assert(performance.now() - beganMs >= handshakeTimeoutMs)
   for (const stranger of slow) stranger[Symbol.dispose]()
+})
+
+test('who is known takes no place of strangers, whoever else comes from the same address and port', async () => {
+  using authority = createAuthority()
+  await using tls = await startTls(authority, {}, '0.0.0.0:0')
+  const port = Number(tls.address.split(':')[1])
+  const issued = authority.issue('alice', roleUri('viewer'))
+  const files = { ca: readFileSync(authority.ca), key: readFileSync(issued.key), cert: readFileSync(issued.cert) }
+  const open: Socket[] = []
+  for (let i = 0; i < 32; i++) {
+    const known = connectPlain({ port, host: '127.0.0.1', localAddress: '127.0.0.1' })
+    await once(known, 'connect')
+    // To another address of the door.
+    const localPort = known.localPort ?? 0
+    const namesake = connectPlain({ port, host: '127.0.0.2', localAddress: '127.0.0.1', localPort })
+    await once(namesake, 'connect')
+    const shaken = connect({ socket: known, host: '127.0.0.1', ALPNProtocols: ['h2'], ...files })
+    // With what the server says first it is known.
+    await once(shaken, 'data')
+    open.push(known, namesake)
+  }
+  const { code, text } = await replyTo(`127.0.0.1:${port}`, clientCredentials(authority, issued))
+  assert.equal(code, status.OK, text)
+  for (const socket of open) socket.destroy()
 })
 
 test('who has not shaken hands yet is cut off when the server stops', async () => {
