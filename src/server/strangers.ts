@@ -21,7 +21,8 @@ export class Strangers {
   /** What TLS is spoken over, also by those who are known by now. */
   readonly #sockets = new Set<Socket>()
   readonly #shaking = new Set<object>()
-  readonly #waiting: { readonly socket: Socket; readonly shakeHands: () => void }[] = []
+  /** With what has them shake hands, in the order in which they spoke. Who leaves is not kept, nor what it said. */
+  readonly #waiting = new Map<Socket, () => void>()
 
   constructor(options: StrangersOptions) {
     this.#options = options
@@ -42,15 +43,13 @@ export class Strangers {
     socket.once('close', () => {
       clearTimeout(patience)
       this.#sockets.delete(socket)
+      this.#waiting.delete(socket)
       this.part(socket)
     })
     socket.once('readable', () => {
-      this.#waiting.push({
-        socket,
-        shakeHands: () => {
-          clearTimeout(patience)
-          shakeHands()
-        },
+      this.#waiting.set(socket, () => {
+        clearTimeout(patience)
+        shakeHands()
       })
       this.#proceed()
     })
@@ -67,14 +66,14 @@ export class Strangers {
   }
 
   #proceed(): void {
-    while (this.#shaking.size < mostShaking) {
-      const next = this.#waiting.shift()
-      if (next === undefined) return
-      if (!next.socket.destroyed) this.#begin(next)
+    for (const [socket, shakeHands] of this.#waiting) {
+      if (this.#shaking.size >= mostShaking) return
+      this.#waiting.delete(socket)
+      this.#begin(socket, shakeHands)
     }
   }
 
-  #begin({ socket, shakeHands }: { readonly socket: Socket; readonly shakeHands: () => void }): void {
+  #begin(socket: Socket, shakeHands: () => void): void {
     const { turns, onDefect } = this.#options
     this.#shaking.add(socket)
     const work = () => {
