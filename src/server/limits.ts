@@ -12,7 +12,7 @@ export interface Limits {
   readonly callsPerSecond: number
   /** Bytes of one message: it is decoded in one go, so that others wait for as long as it may take. */
   readonly messageBytes: number
-  /** From when a stranger at a TLS door may begin to shake hands to when the client is known. */
+  /** From a stranger's connection at a TLS door to its turn to shake hands, and from there to when the client is known. */
   readonly handshakeTimeoutMs: number
   /** From a call's headers to the end of its request, and from its answer to the end of sending it. */
   readonly transferMs: number
