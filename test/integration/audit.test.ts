@@ -223,10 +223,10 @@ laneTest(
     }
     const lines = await until('the last line', () => {
       const found = daemon.stderr().split('\n')
-      return found.filter(line => line.includes('"method"')).length >= all.length && found
+      return found.filter(line => line.includes('"caller"')).length >= all.length && found
     })
     for (const line of lines) assert.match(line, /^[\x20-\x7e]{0,2000}$/)
-    assert.equal(lines.filter(line => line.includes('"method"')).length, all.length)
+    assert.equal(lines.filter(line => line.includes('"caller"')).length, all.length)
     assert.equal(logOf(daemon.stderr()).length, lines.filter(Boolean).length)
   },
 )
