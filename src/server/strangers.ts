@@ -6,7 +6,7 @@ import { handshakeMs, type Turns } from './turns.js'
 const strangers = 'strangers'
 
 /** So many may all speak at once: OpenSSL signs for one after the other, and nobody is served meanwhile. */
-const mostShaking = 32
+export const mostShaking = 32
 
 export interface StrangersOptions {
   readonly turns: Turns

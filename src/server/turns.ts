@@ -29,7 +29,7 @@ export const strayMs = 1
 /** The same after a call that its client takes back before it runs: there may be reasons for that. */
 export const resetMs = strayMs / 4
 
-/** The same after a handshake of TLS has begun, in which OpenSSL signs: a millisecond, with the longest of keys six. */
+/** The same after a handshake of TLS has begun, in which OpenSSL signs: for the longer, the longer the server's key is. */
 export const handshakeMs = 4
 
 /**

@@ -1,6 +1,7 @@
 /**
  * A process that plays one kind of ill-behaved client against the server on a unix socket: `node attackers.js KIND SOCKET`, or
- * against a door of TLS: `node attackers.js handshakes HOST:PORT`. Runs until it is killed, as another user where it is told a uid; says `ready` when all that it does is under way.
+ * against a door of TLS: `node attackers.js handshakes HOST:PORT`. Runs until it is killed, as another user where it is told a
+ * uid; says `ready` when all that it does is under way.
  */
 import { once } from 'node:events'
 import { connect as connectHttp2 } from 'node:http2'

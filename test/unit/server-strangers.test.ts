@@ -4,11 +4,9 @@ import { connect, createServer, type Socket } from 'node:net'
 import { test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { Strangers } from '../../src/server/strangers.js'
+import { mostShaking, Strangers } from '../../src/server/strangers.js'
 import { Turns } from '../../src/server/turns.js'
 import { until } from '../support/until.js'
-
-const most = 32
 
 /** Strangers who begin to shake hands, and go no further. */
 async function startStrangers() {
@@ -54,8 +52,8 @@ test('of who leaves before it is their turn, nothing is kept', async () => {
     return heapUsed + arrayBuffers
   }
   using server = await startStrangers()
-  for (let i = 0; i < most; i++) await server.speak(Buffer.alloc(1))
-  await until('no more may begin', () => server.begun.size === most)
+  for (let i = 0; i < mostShaking; i++) await server.speak(Buffer.alloc(1))
+  await until('no more may begin', () => server.begun.size === mostShaking)
   const before = heldBytes()
   const said = Buffer.alloc(10_000)
   for (let i = 0; i < 300; i++) {

@@ -10,6 +10,7 @@ import { type ChannelCredentials, Client, credentials, Metadata, status } from '
 import { raceAbort } from '../../src/lib/abort.js'
 import { roleOfNames } from '../../src/server/caller.js'
 import type { Limits } from '../../src/server/limits.js'
+import { mostShaking } from '../../src/server/strangers.js'
 import { handshakeMs } from '../../src/server/turns.js'
 import { type Authority, clientCredentials, createAuthority, type Issued, roleUri } from '../support/certificates.js'
 import { echo, echoService, startRig, tlsDoor } from '../support/server-rig.js'
@@ -154,7 +155,9 @@ test('only so many shake hands at a time, and who comes after them has its turn'
   const handshakeTimeoutMs = 1_000
   await using tls = await startTls(authority, { handshakeTimeoutMs })
   const beganMs = performance.now()
-  const slow = await Promise.all(Array.from({ length: 40 }, () => connectStranger(tls.address, '\x16\x03\x01')))
+  const slow = await Promise.all(
+    Array.from({ length: mostShaking + 8 }, () => connectStranger(tls.address, '\x16\x03\x01')),
+  )
   const alice = clientCredentials(authority, authority.issue('alice', roleUri('viewer')))
   await until('alice is served', async () => (await replyTo(tls.address, alice)).code === status.OK, patient)
   assert(performance.now() - beganMs >= handshakeTimeoutMs)
@@ -168,7 +171,7 @@ test('who is known takes no place of strangers, whoever else comes from the same
   const issued = authority.issue('alice', roleUri('viewer'))
   const files = { ca: readFileSync(authority.ca), key: readFileSync(issued.key), cert: readFileSync(issued.cert) }
   const open: Socket[] = []
-  for (let i = 0; i < 32; i++) {
+  for (let i = 0; i < mostShaking; i++) {
     const known = connectPlain({ port, host: '127.0.0.1', localAddress: '127.0.0.1' })
     await once(known, 'connect')
     // To another address of the door.
