@@ -74,14 +74,23 @@ export async function warmUp(
   }
 }
 
+/** The least service that has CreateTap, least-service.ts, as a process on a world. */
+export interface LeastServed extends World {
+  readonly address: string
+  /** CreateTap. */
+  add(tap: string): Promise<unknown>
+  /** An RPC that does nothing. */
+  ask(tap: string): Promise<unknown>
+}
+
 /**
- * Runs `work` with the least service that has CreateTap (least-service.ts), for as many callers at a time, and as many calls
- * in all: the floor of any service. It has made some taps before. `ask` is an RPC that does nothing.
+ * Runs `work` with the least service for as many callers at a time, and as many calls in all: the floor of any service. It has
+ * made some taps before.
  */
 export function withLeastService<T>(
   settings: Settings,
   { callers, calls }: { readonly callers: number; readonly calls: number },
-  work: (world: World, add: (tap: string) => Promise<unknown>, ask: (tap: string) => Promise<unknown>) => Promise<T>,
+  work: (served: LeastServed) => Promise<T>,
 ): Promise<T> {
   return withoutService(settings, async world => {
     await using parts = new Disposables()
@@ -102,7 +111,7 @@ export function withLeastService<T>(
     const { api } = parts.use(connectTo(address))
     const add = (tap: string) => api.createTap({ tap, vlan: 10 }, { timeoutMs: bulkTimeoutMs })
     await warmUp(settings, world, add, callers)
-    return await work(world, add, tap => api.getTap({ tap }))
+    return await work({ ...world, address, add, ask: tap => api.getTap({ tap }) })
   })
 }
 

@@ -48,7 +48,7 @@ export function profilingFlags({ profileDirectory }: Settings): string[] {
 export const warmTaps = tapNames(50, 100_000)
 
 export function warmRounds({ smoke }: Settings): number {
-  return smoke ? 1 : 6
+  return smoke ? 1 : 20
 }
 
 /** The service is a daemon, and its client long-lived: what counts is how they do once their code is compiled. */

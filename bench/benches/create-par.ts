@@ -1,7 +1,9 @@
+import { CreateTapRequest } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
 import { addAtOnce, addOneByOne, wholeLoopMs } from '../by-hand.js'
+import { openLeanCaller } from '../lean-caller.js'
 import { openRawScript, warmUp, withLeastService } from '../raw-script.js'
-import { bulkTimeoutMs, expectTaps, withoutService, withService } from '../world.js'
+import { bulkTimeoutMs, expectTaps, requestOf, type World, withoutService, withService } from '../world.js'
 
 const callers = 64
 
@@ -12,7 +14,8 @@ export const createPar: Bench = {
     const count = settings.smoke ? 20 : 1_000
     const taps = tapNames(count)
     const samples = await inTurn(settings.rounds, {
-      service: () =>
+      service: () => withService(settings, served => createByCallers(served, served.daemon.address, taps)),
+      nodeClient: () =>
         withService(settings, async served => {
           const ms = await timed(() =>
             byCallers(callers, taps, tap => served.api.createTap({ tap, vlan: 10 }, { timeoutMs: bulkTimeoutMs })),
@@ -23,7 +26,10 @@ export const createPar: Bench = {
       loop: () => sampleLoop(settings, taps),
       batch: () => createAtOnce(settings, taps),
       waves: () => createInWaves(settings, taps),
-      least: () => createByLeast(settings, taps),
+      least: () =>
+        withLeastService(settings, { callers, calls: taps.length }, served =>
+          createByCallers(served, served.address, taps),
+        ),
     })
     const what = `create-par: ${count} CreateTap, ${callers} callers`
     const common = { unit: 'ms', ours: samples.service } as const
@@ -40,6 +46,12 @@ export const createPar: Bench = {
         name: `${what} / ip -batch and one ovs-vsctl`,
         theirs: samples.batch,
         aim: { kind: 'times-as-long', atMost: 1.3 },
+      },
+      {
+        name: `${what} in one client of @grpc/grpc-js / loop of ip and ovs-vsctl`,
+        unit: 'ms',
+        ours: samples.nodeClient,
+        theirs: samples.loop,
       },
       { ...common, name: `${what} / raw JSON-RPC script, ${callers} at a time`, theirs: samples.waves },
       { ...common, name: `${what} / the least service`, theirs: samples.least },
@@ -77,12 +89,13 @@ function createInWaves(settings: Settings, taps: readonly string[]): Promise<num
   })
 }
 
-function createByLeast(settings: Settings, taps: readonly string[]): Promise<number> {
-  return withLeastService(settings, { callers, calls: taps.length }, async (world, add) => {
-    const ms = await timed(() => byCallers(callers, taps, add))
-    await expectTaps(world, taps.length)
-    return ms
-  })
+/** By all callers on one connection. */
+async function createByCallers(world: World, address: string, taps: readonly string[]): Promise<number> {
+  using caller = await openLeanCaller(address, '/ovs.bridge.v1.BridgeService/CreateTap')
+  const requests = taps.map(tap => CreateTapRequest.encode(requestOf(tap)).finish())
+  const ms = await timed(() => byCallers(callers, requests, caller.call))
+  await expectTaps(world, taps.length)
+  return ms
 }
 
 /** The loop's time for all taps, of which only the first and the last are made by it. */

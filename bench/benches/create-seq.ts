@@ -19,7 +19,8 @@ export const createSeq: Bench = {
         }),
       script: () => createByScript(settings, taps),
       asking: () => createByScriptThatAsks(settings, taps),
-      least: () => withLeastService(settings, { callers: 1, calls: count }, (world, add) => timeEach(world, taps, add)),
+      least: () =>
+        withLeastService(settings, { callers: 1, calls: count }, served => timeEach(served, taps, served.add)),
     })
     const what = `create-seq: ${count} CreateTap, 1 caller`
     const common = { unit: 'ms', ours: samples.service } as const
@@ -48,6 +49,12 @@ export const createSeq: Bench = {
         unit: 'ms',
         ours: samples.asking,
         theirs: samples.script,
+      },
+      {
+        name: `create-seq: ${count} taps by raw JSON-RPC script, an empty RPC after each / loop of ip and ovs-vsctl`,
+        unit: 'ms',
+        ours: samples.asking,
+        theirs: samples.loop,
       },
       { ...common, name: `${what} / the least service`, theirs: samples.least },
       {
@@ -80,12 +87,12 @@ function createByScript(settings: Settings, taps: readonly string[]): Promise<nu
 
 /** What any service has between two taps of one caller, which the script has not: an RPC's way back, and the next one's there. */
 function createByScriptThatAsks(settings: Settings, taps: readonly string[]): Promise<number> {
-  return withLeastService(settings, { callers: 1, calls: 0 }, async (world, _add, ask) => {
-    using script = await openRawScript(world.ovs.endpoint)
-    await warmUp(settings, world, script.addTap)
-    return await timeEach(world, taps, async tap => {
+  return withLeastService(settings, { callers: 1, calls: 0 }, async served => {
+    using script = await openRawScript(served.ovs.endpoint)
+    await warmUp(settings, served, script.addTap)
+    return await timeEach(served, taps, async tap => {
       await script.addTap(tap)
-      await ask(tap)
+      await served.ask(tap)
     })
   })
 }

@@ -131,10 +131,10 @@ function byScript(settings: Settings, counts: readonly number[]): Promise<Curve[
 
 function byLeast(settings: Settings, counts: readonly number[]): Promise<Curve[]> {
   const calls = counts.length * sizeOf(settings)
-  return withLeastService(settings, { callers: 1, calls }, (world, add) =>
-    curvesOf(settings, counts, world, {
-      add: async tap => [await timed(() => add(tap))],
-      fill: taps => fillByScript(world, taps),
+  return withLeastService(settings, { callers: 1, calls }, served =>
+    curvesOf(settings, counts, served, {
+      add: async tap => [await timed(() => served.add(tap))],
+      fill: taps => fillByScript(served, taps),
     }),
   )
 }

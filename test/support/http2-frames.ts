@@ -2,7 +2,7 @@
 export const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
 
 /** RFC 9113 §6. */
-const types = {
+export const frameTypes = {
   data: 0,
   headers: 1,
   priority: 2,
@@ -17,10 +17,10 @@ const types = {
 } as const
 
 /** One frame of HTTP/2, whatever sense it makes (RFC 9113 §4.1). */
-export function frame(type: keyof typeof types, flags: number, stream: number, payload: Buffer): Buffer {
+export function frame(type: keyof typeof frameTypes, flags: number, stream: number, payload: Buffer): Buffer {
   const head = Buffer.alloc(9)
   head.writeUIntBE(payload.length, 0, 3)
-  head.writeUInt8(types[type], 3)
+  head.writeUInt8(frameTypes[type], 3)
   head.writeUInt8(flags, 4)
   head.writeUInt32BE(stream, 5)
   return Buffer.concat([head, payload])
