@@ -23,9 +23,9 @@ export const growth: Bench = {
 type Curve = readonly number[]
 
 interface Samples {
-  /** Of all, and of that less ovs-vswitchd's part. */
-  readonly service: readonly (readonly Curve[])[]
   readonly ovsVsctl: readonly (readonly Curve[])[]
+  // Of all, and of that less ovs-vswitchd's part.
+  readonly service: readonly (readonly Curve[])[]
   readonly script: readonly (readonly Curve[])[]
   readonly least: readonly (readonly Curve[])[]
 }
@@ -34,16 +34,26 @@ function figuresOf(counts: readonly number[], { service, ovsVsctl, script, least
   const at = (rounds: readonly (readonly Curve[])[], i: number, measure = 0) =>
     rounds.map(curves => curves[measure]?.[i] ?? Number.NaN)
   const aim = { kind: 'times-as-long', atMost: 1.5 } as const
+  const grown = (side: string, rounds: readonly (readonly Curve[])[], i: number) => ({
+    name: `growth: ${side} less ovs-vswitchd's part with ${counts[i]} ports, p50 / with ${counts[0]}`,
+    unit: 'ms' as const,
+    ours: at(rounds, i, 1),
+    theirs: at(rounds, 0, 1),
+  })
   return counts.flatMap((count, i): Figure[] => {
     const what = `growth: CreateTap with ${count} ports, p50`
     const ours = at(service, i)
-    const own = { unit: 'ms', ours: at(service, i, 1), theirs: at(service, 0, 1) } as const
-    const less = `growth: CreateTap less ovs-vswitchd's part with ${count} ports, p50 / with ${counts[0]}`
     return [
       { name: `${what} / ip and ovs-vsctl`, unit: 'ms', ours, theirs: at(ovsVsctl, i) },
       { name: `${what} / raw JSON-RPC script`, unit: 'ms', ours, theirs: at(script, i) },
       { name: `${what} / the least service`, unit: 'ms', ours, theirs: at(least, i) },
-      ...(i === 0 ? [] : [{ ...own, name: less, aim }]),
+      ...(i === 0
+        ? []
+        : [
+            { ...grown('CreateTap', service, i), aim },
+            grown('a tap by raw JSON-RPC script', script, i),
+            grown('CreateTap of the least service', least, i),
+          ]),
     ]
   })
 }
@@ -83,30 +93,41 @@ async function curvesOf(settings: Settings, counts: readonly number[], world: Wo
 
 function byService(settings: Settings, counts: readonly number[]): Promise<Curve[]> {
   return withService(settings, async served => {
-    using epochs = await watchEpochs(served.ovs.endpoint)
+    using parts = await watchParts(served)
     return await curvesOf(settings, counts, served, {
-      add: async tap => {
-        const before = epochs.applyingMs()
-        const ms = await timed(() => served.api.createTap({ tap, vlan: 10 }))
-        return [ms, ms - (epochs.applyingMs() - before)]
-      },
+      add: tap => parts.timed(() => served.api.createTap({ tap, vlan: 10 })),
       fill: taps => fill(served, taps),
     })
   })
 }
 
-/** How long ovs-vswitchd has had something to apply, in all. */
-async function watchEpochs(endpoint: string): Promise<Disposable & { applyingMs(): number }> {
-  let ms = 0
+interface Parts extends Disposable {
+  /** Milliseconds that `work` takes, and these less those in which ovs-vswitchd has something to apply. */
+  timed(work: () => Promise<unknown>): Promise<readonly [allMs: number, ownMs: number]>
+}
+
+async function watchParts({ ovs }: World): Promise<Parts> {
+  let applyingMs = 0
   let askedAt: number | undefined
-  const database = await openRawDatabase(endpoint, ['next_cfg', 'cur_cfg'], ({ next_cfg = 0, cur_cfg = 0 }) => {
+  let onApplied = () => {}
+  const database = await openRawDatabase(ovs.endpoint, ['next_cfg', 'cur_cfg'], ({ next_cfg = 0, cur_cfg = 0 }) => {
     if (next_cfg > cur_cfg) askedAt ??= performance.now()
     else if (askedAt !== undefined) {
-      ms += performance.now() - askedAt
+      applyingMs += performance.now() - askedAt
       askedAt = undefined
+      onApplied()
     }
   })
-  return { applyingMs: () => ms, [Symbol.dispose]: () => database[Symbol.dispose]() }
+  return {
+    timed: async work => {
+      const before = applyingMs
+      const ms = await timed(work)
+      // The work may have heard of it on its own connection earlier.
+      if (askedAt !== undefined) await new Promise<void>(resolve => (onApplied = resolve))
+      return [ms, ms - (applyingMs - before)]
+    },
+    [Symbol.dispose]: () => database[Symbol.dispose](),
+  }
 }
 
 function byOvsVsctl(settings: Settings, counts: readonly number[]): Promise<Curve[]> {
@@ -122,8 +143,9 @@ function byScript(settings: Settings, counts: readonly number[]): Promise<Curve[
   return withoutService(settings, async world => {
     using script = await openRawScript(world.ovs.endpoint)
     await warmUp(settings, world, script.addTap)
+    using parts = await watchParts(world)
     return await curvesOf(settings, counts, world, {
-      add: async tap => [await timed(() => script.addTap(tap))],
+      add: tap => parts.timed(() => script.addTap(tap)),
       fill: taps => fillByScript(world, taps),
     })
   })
@@ -131,12 +153,13 @@ function byScript(settings: Settings, counts: readonly number[]): Promise<Curve[
 
 function byLeast(settings: Settings, counts: readonly number[]): Promise<Curve[]> {
   const calls = counts.length * sizeOf(settings)
-  return withLeastService(settings, { callers: 1, calls }, served =>
-    curvesOf(settings, counts, served, {
-      add: async tap => [await timed(() => served.add(tap))],
+  return withLeastService(settings, { callers: 1, calls }, async served => {
+    using parts = await watchParts(served)
+    return await curvesOf(settings, counts, served, {
+      add: tap => parts.timed(() => served.add(tap)),
       fill: taps => fillByScript(served, taps),
-    }),
-  )
+    })
+  })
 }
 
 /** The same devices and rows as the service's, so that ovs-vswitchd walks over the same ports. */
