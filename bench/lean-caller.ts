@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { callBlock, frame, frameTypes, greeting } from '../test/support/http2-frames.js'
+import { bulkTimeoutMs } from './world.js'
 
 /**
  * A client of one method that takes next to nothing of the processors, so that what is measured is the service: a request is
@@ -36,7 +37,8 @@ export async function openLeanCaller(address: string, method: string): Promise<L
   socket.once('close', () => {
     for (const { reject } of waiting.values()) reject(new Error('the server has closed the connection'))
   })
-  socket.on('error', () => {})
+  // Its end is told above.
+  socket.on('error', () => {}).setTimeout(bulkTimeoutMs, () => socket.destroy())
   socket.write(greeting)
   const block = callBlock(method)
   let stream = -1

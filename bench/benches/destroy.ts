@@ -1,12 +1,10 @@
+import { portsPerEpoch } from '../../src/bridge/reap.js'
 import { until } from '../../test/support/until.js'
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
 import { addAtOnce, deleteDevicesAtOnce, deleteOneByOne, deletePortsAtOnce, wholeLoopMs } from '../by-hand.js'
 import { bulkTimeoutMs, expectTaps, fill, type Served, withoutService, withService } from '../world.js'
 
 const callers = 64
-
-/** As many as the service has go in one epoch, so that nobody who creates a tap waits longer. */
-const portsPerGroup = 64
 
 /** Milliseconds from the start. */
 interface Gone {
@@ -50,7 +48,7 @@ export const destroy: Bench = {
         aim: { kind: 'times-as-long', atMost: 1 },
       },
       {
-        name: `${what}, devices and ports gone / an ovs-vsctl for every ${portsPerGroup} ports, devices left`,
+        name: `${what}, devices and ports gone / an ovs-vsctl for every ${portsPerEpoch} ports, devices left`,
         unit: 'ms',
         ours: ours.ports,
         theirs: groups,
@@ -92,15 +90,18 @@ function deleteAtOnce(settings: Settings, taps: readonly string[]): Promise<Gone
   })
 }
 
-/** Ports alone, and who creates a tap meanwhile finds a place between two groups: ms. */
+/** The time of the ports alone, as many in an epoch as the service has go, so that who creates a tap waits no longer: ms. */
 function deletePortsInGroups(settings: Settings, taps: readonly string[]): Promise<number> {
   return withoutService(settings, async world => {
     await addAtOnce(world, taps)
-    return await timed(async () => {
-      for (let i = 0; i < taps.length; i += portsPerGroup) {
-        await deletePortsAtOnce(world, taps.slice(i, i + portsPerGroup))
+    const ms = await timed(async () => {
+      for (let i = 0; i < taps.length; i += portsPerEpoch) {
+        await deletePortsAtOnce(world, taps.slice(i, i + portsPerEpoch))
       }
     })
+    await deleteDevicesAtOnce(world, taps)
+    await expectTaps(world, 0)
+    return ms
   })
 }
 

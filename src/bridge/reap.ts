@@ -24,7 +24,7 @@ export const perTapMs = 20
  * Ports that go in one epoch. On the userspace datapath ovs-vswitchd waits for a grace period of RCU as it closes each, ten
  * milliseconds or more, and whoever creates a tap meanwhile waits for all of them.
  */
-const portsPerEpoch = 64
+export const portsPerEpoch = 64
 
 /**
  * Marks a tap defunct in OVSDB, then removes its device. Its port goes with the next reaping; at once that of a host
