@@ -30,9 +30,9 @@ export type CountedBy = 'vswitchd' | 'kernel'
  * kernel counts it from there; so does the kernel's datapath, while the userspace one, which holds the other end, counts
  * from the switch's side.
  */
-export function countedFrom(by: CountedBy, interfaceType: string, datapathType: string): 'switch' | 'endpoint' {
+export function countedFrom(by: CountedBy, interfaceType: string, datapathType: () => string): 'switch' | 'endpoint' {
   const isHosts = interfaceType === 'internal' || (by === 'kernel' && interfaceType === 'tap')
-  return isHosts && (by === 'kernel' || datapathType === 'system') ? 'endpoint' : 'switch'
+  return isHosts && (by === 'kernel' || datapathType() === 'system') ? 'endpoint' : 'switch'
 }
 
 /** The counters as the endpoint would have counted them. */

@@ -83,8 +83,12 @@ export class CounterBases {
       : { ifindex: known.ifindex, counters: known.base }
   }
 
+  get size(): number {
+    return this.#taps.size
+  }
+
   keepOnly(ids: ReadonlySet<string>): void {
-    for (const id of this.#taps.keys()) if (!ids.has(id)) this.#taps.delete(id)
+    keepOnly(this.#taps, ids)
   }
 }
 
@@ -149,9 +153,7 @@ export class Meter {
           this.#series.set(id, begins ? begin(device, base, at, idle) : go(before, idle, intervalMs, device, base, at))
         } else if (before !== undefined) this.#series.set(id, { ...before, rates: [], idle, gap: true })
       },
-      end: () => {
-        for (const id of this.#series.keys()) if (!ids.has(id)) this.#series.delete(id)
-      },
+      end: () => keepOnly(this.#series, ids),
     }
   }
 
@@ -159,6 +161,19 @@ export class Meter {
   idle(readings: Iterable<Reading>, at: Moment): void {
     this.#idle++
     for (const reading of readings) this.greet(reading, at)
+  }
+
+  knows(id: string): boolean {
+    return this.#series.has(id)
+  }
+
+  /** Of how many taps anything is known. */
+  get size(): number {
+    return this.#series.size
+  }
+
+  keepOnly(ids: ReadonlySet<string>): void {
+    keepOnly(this.#series, ids)
   }
 
   /** Takes in a tap of which nothing is known so far, while the source has nothing to tell. */
@@ -184,6 +199,10 @@ export class Meter {
     const rested = series.gap ? rates : [...rates, ...zeroes(this.#idle - idle)]
     return { epochMs: at.epochMs, total, ...average(rested) }
   }
+}
+
+function keepOnly(taps: Map<string, unknown>, ids: ReadonlySet<string>): void {
+  for (const id of taps.keys()) if (!ids.has(id)) taps.delete(id)
 }
 
 function begin(device: DeviceReading, base: Counters, at: Moment, idle: number): Series {

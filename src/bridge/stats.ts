@@ -101,9 +101,9 @@ export class Stats implements Disposable {
   /** What each tap has counted in all, of those of which anything has been told; in no order. */
   totals(): TapTotal[] {
     const totals: TapTotal[] = []
-    for (const { record } of this.#host.records.all()) {
-      const counters = record.defunct ? undefined : this.#meter.total(record.id)
-      if (counters !== undefined) totals.push({ tap: record.name, bridge: record.bridge ?? '', counters })
+    for (const { id, name, bridge } of present(this.#host)) {
+      const counters = this.#meter.total(id)
+      if (counters !== undefined) totals.push({ tap: name, bridge: bridge ?? '', counters })
     }
     return totals
   }
@@ -115,12 +115,10 @@ export class Stats implements Disposable {
   async *watch(intervalMs: number, signal: AbortSignal): AsyncGenerator<Tick<StatsTick>, never> {
     if (intervalMs === usualIntervalMs) return yield* this.#ticker.watch(signal)
     const shared = this.#others.get(intervalMs) ?? this.#begin(intervalMs)
-    shared.readers++
     try {
       return yield* shared.ticker.watch(signal)
     } finally {
-      shared.readers--
-      if (shared.readers === 0) {
+      if (!shared.ticker.isRead) {
         this.#others.delete(intervalMs)
         shared.scope.abort(cancelled('nobody reads these any more'))
         if (this.#others.size === 0) this.#dumps.forget()
@@ -135,7 +133,7 @@ export class Stats implements Disposable {
     void this.#next(async () => {
       const host = this.#host
       await takeInTurns(this.#meter.begin(at, reportIntervalMs(host)), host, tap => readReplica(host, tap))
-      await this.#publish()
+      await this.#settle()
     })
   }
 
@@ -147,20 +145,30 @@ export class Stats implements Disposable {
     return this.#working
   }
 
-  async #publish(): Promise<void> {
-    const taps = present(this.#host)
-    this.#bases.keepOnly(new Set(taps.map(({ id }) => id)))
-    void this.#keepBases(taps)
-    this.#ticker.publish(await tickOf(taps, this.#meter))
+  /** What follows every reading; most often nobody waits for it. */
+  async #settle(): Promise<void> {
+    this.#forgetGone()
+    void this.#keepBases()
+    if (this.#ticker.isRead) this.#ticker.publish(await tickOf(this.#host, this.#meter))
+  }
+
+  #forgetGone(): void {
+    const { records } = this.#host
+    const most = records.size - records.defunct.size
+    if (this.#bases.size <= most && this.#meter.size <= most) return
+    const ids = new Set(present(this.#host).map(({ id }) => id))
+    this.#bases.keepOnly(ids)
+    this.#meter.keepOnly(ids)
   }
 
   /** Into the records, for the next run of the service: without it the counters would fall back at a restart. */
-  async #keepBases(taps: readonly TapRecord[]): Promise<void> {
-    const unkept = taps.filter(({ id, counted }) => {
+  async #keepBases(): Promise<void> {
+    if (this.#keeping) return
+    const unkept = present(this.#host).filter(({ id, counted }) => {
       const base = this.#bases.get(id)
       return base !== undefined && base.ifindex !== counted?.ifindex
     })
-    if (unkept.length === 0 || this.#keeping) return
+    if (unkept.length === 0) return
     this.#keeping = true
     try {
       using scope = abortScope({ deadline: Date.now() + usualIntervalMs, parents: [this.#scope.signal] })
@@ -206,7 +214,7 @@ export class Stats implements Disposable {
         await this.#next(async () => {
           if (lives) await this.#idle(now())
           else this.#meter.silent()
-          await this.#publish()
+          await this.#settle()
         })
       } catch (error) {
         if (!signal.aborted) host.notice('warn', 'statistics were not read; trying again', { error })
@@ -216,13 +224,15 @@ export class Stats implements Disposable {
 
   async #idle(at: Moment): Promise<void> {
     this.#meter.idle([], at)
-    await inTurns(present(this.#host), tap => this.#meter.greet(readReplica(this.#host, tap), at))
+    await inTurns(present(this.#host), tap => {
+      if (!this.#meter.knows(tap.id)) this.#meter.greet(readReplica(this.#host, tap), at)
+    })
   }
 
   #begin(intervalMs: number): OtherInterval {
     if (this.#others.size >= maxOtherIntervals) throw tooManyIntervals([...this.#others.keys()])
     const scope = abortScope({ parents: [this.#scope.signal] })
-    const other = { ticker: new Ticker<StatsTick>(), scope, readers: 0 }
+    const other = { ticker: new Ticker<StatsTick>(), scope }
     this.#others.set(intervalMs, other)
     void this.#runDumps(new Meter(this.#bases), intervalMs, other)
     return other
@@ -237,7 +247,7 @@ export class Stats implements Disposable {
       try {
         const { links, at } = await raceAbort(this.#dumps.latest(), signal)
         await takeInTurns(meter.begin(at, intervalMs), host, tap => readLink(host, links, tap))
-        ticker.publish(await tickOf(present(host), meter))
+        ticker.publish(await tickOf(host, meter))
       } catch (error) {
         if (!signal.aborted) host.notice('warn', 'the counters of the links were not read; trying again', { error })
       }
@@ -252,7 +262,6 @@ export class Stats implements Disposable {
 interface OtherInterval {
   readonly ticker: Ticker<StatsTick>
   readonly scope: AbortScope
-  readers: number
 }
 
 function tooManyIntervals(servedMs: number[]): BridgeError {
@@ -280,9 +289,11 @@ function reportIntervalMs(host: Host): number {
   return Math.max(Number.isFinite(configured) ? configured : 0, usualIntervalMs)
 }
 
+/** In no order. */
 function present(host: Host): TapRecord[] {
-  const taps = Array.from(host.records.all(), ({ record }) => record).filter(record => !record.defunct)
-  return taps.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+  const taps: TapRecord[] = []
+  for (const { record } of host.records.all()) if (!record.defunct) taps.push(record)
+  return taps
 }
 
 async function takeInTurns(taking: Taking, host: Host, read: (tap: TapRecord) => Reading): Promise<void> {
@@ -290,7 +301,8 @@ async function takeInTurns(taking: Taking, host: Host, read: (tap: TapRecord) =>
   taking.end()
 }
 
-async function tickOf(taps: readonly TapRecord[], meter: Meter): Promise<StatsTick> {
+async function tickOf(host: Host, meter: Meter): Promise<StatsTick> {
+  const taps = present(host).sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
   const tick: TapStats[] = []
   await inTurns(taps, tap => tick.push({ tap, ...meter.measured(tap.id) }))
   return tick

@@ -14,7 +14,7 @@ function reportedDevice(host: Host, tap: TapRecord): DeviceReading | undefined {
   const row = host.ovsdb.replica.find('Interface', 'name', tap.name)
   const counters = row && readStatistics(row.statistics)
   if (row === undefined || counters === undefined || tap.bridge === undefined) return undefined
-  const from = countedFrom('vswitchd', row.type, datapathTypeOf(host, tap))
+  const from = countedFrom('vswitchd', row.type, () => datapathTypeOf(host, tap))
   return { ifindex: row.ifindex ?? 0, counters: seenByEndpoint(counters, from) }
 }
 
@@ -29,7 +29,7 @@ export function readLink(host: Host, links: LinkDump['links'], tap: TapRecord): 
   const link = links.get(tap.name)
   if (link === undefined || tap.bridge === undefined) return { id: tap.id, device: undefined }
   const type = host.ovsdb.replica.find('Interface', 'name', tap.name)?.type ?? ''
-  const from = countedFrom('kernel', type, datapathTypeOf(host, tap))
+  const from = countedFrom('kernel', type, () => datapathTypeOf(host, tap))
   const device = { ifindex: link.index, counters: seenByEndpoint(link.statistics, from) }
   return { id: tap.id, counted: tap.counted, device }
 }

@@ -11,6 +11,12 @@ export class Ticker<T> {
   #latest: { readonly value: T } | undefined
   #count = 0
   readonly #waiting = new Set<() => void>()
+  #readers = 0
+
+  /** Whether anybody would see what is published now. */
+  get isRead(): boolean {
+    return this.#readers > 0
+  }
 
   publish(value: T): void {
     this.#latest = { value }
@@ -23,11 +29,17 @@ export class Ticker<T> {
   /** The values published from now on. Goes on until the signal, with whose reason it rejects. */
   async *watch(signal: AbortSignal): AsyncGenerator<Tick<T>, never> {
     let seen = this.#count
-    for (;;) {
-      await this.#beyond(seen, signal)
-      const skipped = this.#count - seen - 1
-      seen = this.#count
-      if (this.#latest !== undefined) yield { value: this.#latest.value, skipped }
+    this.#readers++
+    try {
+      for (;;) {
+        await this.#beyond(seen, signal)
+        const skipped = this.#count - seen - 1
+        seen = this.#count
+        if (this.#latest !== undefined) yield { value: this.#latest.value, skipped }
+      }
+    } finally {
+      this.#readers--
+      if (this.#readers === 0) this.#latest = undefined
     }
   }
 

@@ -227,3 +227,19 @@ test('who reads ticks slowly gets the latest, and how many it missed', async () 
   abort.abort(cancelled())
   await assert.rejects(last, { name: 'Aborted' })
 })
+
+test('a ticker is read from the first wait of a reader until its end', async () => {
+  const ticker = new Ticker<number>()
+  const abort = new AbortController()
+  const [one, other] = [ticker.watch(abort.signal), ticker.watch(abort.signal)]
+  assert.equal(ticker.isRead, false)
+  const ticks = [one.next(), other.next()]
+  ticker.publish(1)
+  await Promise.all(ticks)
+  await assert.rejects(one.throw(new Error('it is not wanted any more')))
+  assert.equal(ticker.isRead, true)
+  const last = other.next()
+  abort.abort(cancelled())
+  await assert.rejects(last, { name: 'Aborted' })
+  assert.equal(ticker.isRead, false)
+})

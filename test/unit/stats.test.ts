@@ -74,6 +74,16 @@ test('what a device counts while its tap is detached makes no rate', () => {
   assert.deepEqual([meter.measured('a').intervals, meter.measured('a').rate.tx], [1, 100])
 })
 
+test('a tap is known from when it is greeted until it is not kept, though nothing is counted meanwhile', () => {
+  const meter = new Meter(new CounterBases())
+  meter.greet({ id: 'a', device: undefined }, at(0))
+  assert.equal(meter.knows('a'), false)
+  meter.greet({ id: 'a', device: device(500) }, at(5))
+  meter.greet({ id: 'b', device: device(0) }, at(5))
+  meter.keepOnly(new Set(['b']))
+  assert.deepEqual([meter.knows('a'), meter.knows('b'), meter.size], [false, true, 1])
+})
+
 test('a tap made anew under its name begins at nothing', () => {
   const meter = metered(0, 500)
   meter.take([{ id: 'b', device: device(0, 8) }], at(10), 5_000)
@@ -161,7 +171,10 @@ for (const [by, type, datapath, from] of [
   ['kernel', 'tap', 'netdev', 'endpoint'],
 ] as const) {
   test(`${by} counts an interface of type "${type}" on ${datapath} from the ${from}'s side`, () => {
-    assert.equal(countedFrom(by, type, datapath), from)
+    assert.equal(
+      countedFrom(by, type, () => datapath),
+      from,
+    )
   })
 }
 
