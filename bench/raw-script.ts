@@ -46,7 +46,8 @@ export async function openRawScript(endpoint: string): Promise<Script & Disposab
   const [found] = await database.transact([{ op: 'select', table: 'Bridge', where: [['name', '==', 'br0']] }])
   const bridge = firstRow(found)['_uuid']
   const addTaps = async (taps: readonly string[]) => {
-    createTaps({ syscalls, route: route.value }, taps.map(specOf), newStage())
+    const order = { specs: taps.map(specOf), stage: newStage() }
+    for (const [, made] of createTaps({ syscalls, route: route.value }, [order])) if (!made.ok) throw made.error
     const results = await database.transact([...taps.flatMap(tap => rowsOf(tap, bridge)), ...bumpEpoch])
     await reached(Number(firstRow(results.at(-1))['next_cfg']))
   }

@@ -5,7 +5,8 @@ import {
   newStage,
   type OperationName,
   type Operations,
-  type WorkerMessage,
+  type WorkerAnswer,
+  type WorkerCall,
   type WorkerReply,
 } from './operations.js'
 
@@ -19,6 +20,14 @@ export interface Channel extends AsyncDisposable {
     request: Operations[K]['request'],
     signal: AbortSignal,
   ): Promise<Operations[K]['reply']>
+}
+
+/** A {@link WorkerCall}, of which the compiler does not know any more that operation and request belong together. */
+interface Outgoing<K extends OperationName = OperationName> {
+  readonly id: number
+  readonly stage: Int32Array
+  readonly operation: K
+  readonly request: Operations[K]['request']
 }
 
 interface Pending<K extends OperationName = OperationName> {
@@ -64,6 +73,9 @@ class WorkerChannel implements Channel {
   readonly #worker: Worker
   readonly #exited: Promise<void>
   readonly #pending = new Map<number, Pending>()
+  /** Calls that go together when the thread has served those before: a message costs more than what most of them ask for. */
+  #waiting: Outgoing[] = []
+  #isServing = false
   #lastId = 0
   /** Why there will be no further answer. */
   #over: 'open' | 'closed' | { readonly died: string } = 'open'
@@ -72,7 +84,11 @@ class WorkerChannel implements Channel {
     this.#worker = worker
     this.portId = portId
     worker.on('message', (reply: WorkerReply) => {
-      this.#settle(reply)
+      if (reply.type !== 'answers') return
+      for (const answer of reply.answers) this.#settle(answer)
+      if (!reply.areLast) return
+      this.#isServing = false
+      this.#send()
     })
     worker.on('error', error => {
       this.#die(error.message)
@@ -116,7 +132,8 @@ class WorkerChannel implements Channel {
       signal.addEventListener('abort', onAbort, { once: true })
       this.#pending.set(id, pending)
       this.#worker.ref()
-      this.#post({ type: 'call', id, stage, operation, request })
+      this.#waiting.push({ id, stage, operation, request })
+      this.#send()
     })
   }
 
@@ -134,17 +151,25 @@ class WorkerChannel implements Channel {
     await this.#exited
   }
 
-  #post(message: WorkerMessage): void {
+  #send(): void {
+    if (this.#isServing || this.#over !== 'open') return
+    const calls = this.#waiting.filter(({ id }) => this.#pending.has(id))
+    this.#waiting = []
+    if (calls.length === 0) return
+    this.#isServing = true
+    this.#post({ type: 'calls', calls })
+  }
+
+  #post(message: { readonly type: 'calls'; readonly calls: readonly Outgoing[] } | { readonly type: 'close' }): void {
     this.#worker.postMessage(message, [])
   }
 
-  #settle(reply: WorkerReply): void {
-    if (reply.type === 'ready' || reply.type === 'unusable') return
-    const pending = this.#pending.get(reply.id)
+  #settle(answer: WorkerAnswer): void {
+    const pending = this.#pending.get(answer.id)
     if (pending === undefined) return
-    this.#forget(reply.id)
-    if (reply.type === 'done') pending.resolve(reply.value)
-    else pending.reject(new KernelError(reply.problem))
+    this.#forget(answer.id)
+    if (answer.type === 'done') pending.resolve(answer.value)
+    else pending.reject(new KernelError(answer.problem))
   }
 
   #forget(id: number): void {

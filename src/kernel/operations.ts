@@ -39,24 +39,33 @@ export interface Operations {
 
 export type OperationName = keyof Operations
 
+/** One request to the worker. */
+export type WorkerCall<K extends OperationName = OperationName> = {
+  readonly [O in K]: {
+    readonly id: number
+    readonly stage: Int32Array
+    readonly operation: O
+    readonly request: Operations[O]['request']
+  }
+}[K]
+
+/** What came of a call. One whose caller went away has none. */
+export type WorkerAnswer<K extends OperationName = OperationName> =
+  | { readonly type: 'done'; readonly id: number; readonly value: Operations[K]['reply'] }
+  | { readonly type: 'failed'; readonly id: number; readonly problem: KernelProblem }
+
 /** To the worker. */
-export type WorkerMessage<K extends OperationName = OperationName> =
-  | {
-      readonly type: 'call'
-      readonly id: number
-      readonly stage: Int32Array
-      readonly operation: K
-      readonly request: Operations[K]['request']
-    }
-  | { readonly type: 'close' }
+export type WorkerMessage =
+  /** To be served in this order; the next come when all of these are. */
+  { readonly type: 'calls'; readonly calls: readonly WorkerCall[] } | { readonly type: 'close' }
 
 /** From the worker; `ready` or `unusable` comes first. */
-export type WorkerReply<K extends OperationName = OperationName> =
+export type WorkerReply =
   /** With the netlink address of its requests. */
   | { readonly type: 'ready'; readonly portId: number }
   | { readonly type: 'unusable'; readonly problem: KernelProblem }
-  | { readonly type: 'done'; readonly id: number; readonly value: Operations[K]['reply'] }
-  | { readonly type: 'failed'; readonly id: number; readonly problem: KernelProblem }
+  /** Of some of the calls that came together; `areLast`: all of them are served now. */
+  | { readonly type: 'answers'; readonly answers: readonly WorkerAnswer[]; readonly areLast: boolean }
 
 /**
  * How far a call is: one number in memory that both threads see, changed only by compare-and-exchange, so that an abort

@@ -4,13 +4,15 @@ import { removeLinks } from './deletion.js'
 import { KernelError, type Where } from './errors.js'
 import type { Device, TapSpec } from './link.js'
 import { encodeLinkChange, encodeLinkQuery, RTM_GETLINK, RTM_SETLINK } from './netlink/link-message.js'
+import type { NetlinkAnswer } from './netlink/socket.js'
 import {
+  type Attempt,
+  attempted,
   consented,
   forSwitch,
-  type Outcome,
   refusalOf,
   refused,
-  setSilently,
+  setEachSilently,
   throwIfAborted,
   type WorkerContext,
 } from './worker-context.js'
@@ -35,61 +37,108 @@ const ifrFlagsOffset = 16
 /** How many are made side by side. What is asked of them in one datagram has to find room for its answers. */
 const groupSize = 16
 
-/** A device that is being made. */
-interface Newborn {
+/** The taps that one call wants. */
+interface Order {
+  readonly specs: readonly TapSpec[]
+  readonly stage: Int32Array
+}
+
+interface Making extends Order {
+  readonly made: Device[]
+  /** Why it is given up. */
+  failure?: { readonly error: unknown }
+}
+
+/** A device that is wanted. */
+interface Wanted {
+  readonly of: Making
   readonly spec: TapSpec
   readonly where: Where
+}
+
+/** A device that is being made. */
+interface Newborn extends Wanted {
   /** Of /dev/net/tun. */
   readonly fd: number
   readonly index: number
 }
 
-/** Makes all of them or none. */
-export function createTaps(context: WorkerContext, specs: readonly TapSpec[], stage: Int32Array): Outcome<Device[]> {
-  const made: Device[] = []
-  const undo = () => {
-    removeLinks(context, made)
+/** Of each order it makes all or none, and one that fails holds up no other. */
+export function createTaps<O extends Order>(
+  context: WorkerContext,
+  orders: readonly O[],
+): (readonly [O, Attempt<Device[]>])[] {
+  const makings = orders.map((order): Making & { readonly order: O } => ({ ...order, order, made: [] }))
+  const wanted = makings.flatMap(making => wantedOf(making))
+  for (let first = 0; first < wanted.length; first += groupSize) {
+    makeGroup(context, wanted.slice(first, first + groupSize))
   }
-  try {
-    for (let first = 0; first < specs.length; first += groupSize) {
-      const group = persist(context, specs.slice(first, first + groupSize), first, stage, made)
-      bringUp(context, group)
+  return makings.map(({ order, made, failure }) => {
+    const undo = () => void removeLinks(context, made)
+    const attempt = attempted(() => {
+      if (failure === undefined) return { value: made, undo }
+      if (made.length > 0) undo()
+      throw failure.error
+    })
+    return [order, attempt]
+  })
+}
+
+function wantedOf(making: Making): Wanted[] {
+  return making.specs.map((spec, specIndex) => {
+    return { of: making, spec, where: { operation: 'createTaps', device: spec.name, specIndex } }
+  })
+}
+
+function isWanted({ of }: Wanted): boolean {
+  return of.failure === undefined
+}
+
+/** A refusal makes its order fail. */
+function heed(answers: readonly (readonly [Wanted, NetlinkAnswer])[]): void {
+  for (const [one, answer] of answers) withEach([one], ({ where }) => void consented(answer, where))
+}
+
+/** Takes a step with each whose order has not failed; what it throws makes its order fail. */
+function withEach<T extends Wanted>(all: readonly T[], step: (one: T) => void): void {
+  for (const one of all) {
+    if (!isWanted(one)) continue
+    try {
+      step(one)
+    } catch (error) {
+      one.of.failure = { error }
     }
-  } catch (error) {
-    undo()
-    throw error
   }
-  return { value: made, undo }
+}
+
+function makeGroup(context: WorkerContext, group: readonly Wanted[]): void {
+  try {
+    bringUp(context, persist(context, group))
+  } catch (error) {
+    for (const { of } of group) of.failure ??= { error }
+  }
 }
 
 /**
  * A device lives only as long as its descriptor until TUNSETPERSIST, when it is put among those `made`; by then it carries its
  * alias, so that no crash leaves one without.
  */
-function persist(
-  context: WorkerContext,
-  specs: readonly TapSpec[],
-  firstIndex: number,
-  stage: Int32Array,
-  made: Device[],
-): Newborn[] {
+function persist(context: WorkerContext, wanted: readonly Wanted[]): readonly Newborn[] {
   const group: Newborn[] = []
   try {
-    for (const [i, spec] of specs.entries()) {
-      const where = { operation: 'createTaps', device: spec.name, specIndex: firstIndex + i }
-      throwIfAborted(stage, where)
-      group.push(attach(context, spec, where))
-    }
-    setSilently(
-      context,
-      group.map(({ spec: { alias, mtuBytes }, where, index }) => {
-        return { index, settings: { alias, ...(mtuBytes !== undefined && { mtuBytes }) }, where }
-      }),
-    )
-    for (const { spec, where, fd, index } of group) {
+    withEach(wanted, one => {
+      throwIfAborted(one.of.stage, one.where)
+      group.push({ ...one, ...attach(context, one) })
+    })
+    const changes = group.filter(isWanted).map(newborn => {
+      const { alias, mtuBytes } = newborn.spec
+      return { ...newborn, settings: { alias, ...(mtuBytes !== undefined && { mtuBytes }) } }
+    })
+    heed(setEachSilently(context, changes))
+    withEach(group, ({ of, spec, where, fd, index }) => {
       ioctl(context, fd, TUNSETPERSIST, 1, where)
-      made.push({ name: spec.name, index })
-    }
+      of.made.push({ name: spec.name, index })
+    })
   } finally {
     for (const { fd } of group) context.syscalls.close(fd)
   }
@@ -102,14 +151,14 @@ function persist(
  * device is up by then. Since Linux 6.8 it notices when it is asked for the device: so it is asked before.
  */
 function bringUp({ route }: WorkerContext, group: readonly Newborn[]): void {
-  const requests = group.flatMap(({ where, index }) => [
-    { where, type: RTM_GETLINK, payload: encodeLinkQuery(index, undefined) },
-    { where, type: RTM_SETLINK, payload: encodeLinkChange(index, forSwitch) },
+  const requests = group.filter(isWanted).flatMap(newborn => [
+    { ...newborn, type: RTM_GETLINK, payload: encodeLinkQuery(newborn.index, undefined) },
+    { ...newborn, type: RTM_SETLINK, payload: encodeLinkChange(newborn.index, forSwitch) },
   ])
-  for (const [{ where }, answer] of route.requestEach(requests)) consented(answer, where)
+  heed(route.requestEach(requests))
 }
 
-function attach(context: WorkerContext, spec: TapSpec, where: Where): Newborn {
+function attach(context: WorkerContext, { spec, where }: Wanted): Pick<Newborn, 'fd' | 'index'> {
   const { syscalls } = context
   const fd = syscalls.open(tunPath, O_RDWR | O_CLOEXEC)
   if (fd < 0) throw tunError(-fd, where)
@@ -122,7 +171,7 @@ function attach(context: WorkerContext, spec: TapSpec, where: Where): Newborn {
     if (spec.ownerUid !== undefined) ioctl(context, fd, TUNSETOWNER, spec.ownerUid, where)
     const index = syscalls.if_nametoindex(spec.name)
     if (index < 0) throw refused(-index, 'if_nametoindex', where)
-    return { spec, where, fd, index }
+    return { fd, index }
   } catch (error) {
     syscalls.close(fd)
     throw error

@@ -83,7 +83,7 @@ function nearEnd(link: Link | undefined, spec: VethSpec): Link {
 /** What is set while it is down costs no link event; going up costs one, and the carrier one. */
 function bringUp(context: WorkerContext, index: number, spec: VethSpec): Link {
   const where: Where = { operation, device: spec.name }
-  setSilently(context, [{ index, settings: { alias: spec.alias }, where }])
+  setSilently(context, { index, settings: { alias: spec.alias }, where })
   consented(context.route.request({ type: RTM_SETLINK, payload: encodeLinkChange(index, forSwitch) }), where)
   return readLink(context, index, where)
 }

@@ -29,6 +29,19 @@ export interface Outcome<T> {
   readonly undo?: () => void
 }
 
+/** How an operation ended. */
+export type Attempt<T> =
+  | { readonly ok: true; readonly outcome: Outcome<T> }
+  | { readonly ok: false; readonly error: unknown }
+
+export function attempted<T>(work: () => Outcome<T>): Attempt<T> {
+  try {
+    return { ok: true, outcome: work() }
+  } catch (error) {
+    return { ok: false, error }
+  }
+}
+
 /** Throws when the caller is gone; for between two steps. */
 export function throwIfAborted(stage: Int32Array, where: Where): void {
   if (isAborted(stage)) throw new KernelError({ ...where, kind: 'aborted' })
@@ -100,25 +113,33 @@ const minIpv6MtuBytes = 1280
 export const forSwitch = { up: true, promiscuous: true } as const
 
 /** What is to be set on one device. */
-interface SilentChange {
+export interface SilentChange {
   /** 0: by the name in `settings`. */
   readonly index: number
   readonly settings: LinkSettings
   readonly where: Where
 }
 
-/** Sets up devices and keeps the host's own protocols off them, as far as the host has them. */
-export function setSilently({ route }: WorkerContext, changes: readonly SilentChange[]): void {
-  const request = (change: SilentChange, silent: 'ip' | 'ipv4-only') => {
+/** Sets up a device and keeps the host's own protocols off it, as far as the host has them. */
+export function setSilently(context: WorkerContext, change: SilentChange): void {
+  for (const [, answer] of setEachSilently(context, [change])) consented(answer, change.where)
+}
+
+/** As {@link setSilently}, of several in one datagram: with what the kernel says of each. */
+export function setEachSilently<C extends SilentChange>(
+  { route }: WorkerContext,
+  changes: readonly C[],
+): (readonly [C, NetlinkAnswer])[] {
+  const request = (change: C, silent: 'ip' | 'ipv4-only') => {
     const payload = encodeLinkChange(change.index, { ...change.settings, silent })
     return { type: RTM_SETLINK, payload, change, silent }
   }
   const requests = changes.map(change => request(change, mayHaveIpv6(change.settings) ? 'ip' : 'ipv4-only'))
-  for (const [{ change, silent }, answer] of route.requestEach(requests)) {
+  return route.requestEach(requests).map(([{ change, silent }, answer]) => {
     // A kernel without IPv6 refuses the whole message before it does anything.
     const again = silent === 'ip' && answer.errno === constants.errno.EAFNOSUPPORT
-    consented(again ? route.request(request(change, 'ipv4-only')) : answer, change.where)
-  }
+    return [change, again ? route.request(request(change, 'ipv4-only')) : answer]
+  })
 }
 
 function mayHaveIpv6({ mtuBytes }: LinkSettings): boolean {

@@ -9,6 +9,8 @@ import {
   type OperationName,
   type Operations,
   take,
+  type WorkerAnswer,
+  type WorkerCall,
   type WorkerMessage,
   type WorkerReply,
 } from './operations.js'
@@ -18,6 +20,8 @@ import { getQdisc, listQdiscs, removeQdisc, setQdisc } from './qdisc.js'
 import { createTaps } from './tap.js'
 import { createVeth } from './veth.js'
 import {
+  type Attempt,
+  attempted,
   consented,
   dumpLinks,
   findLink,
@@ -27,10 +31,13 @@ import {
   type WorkerContext,
 } from './worker-context.js'
 
-/** The thread that makes the system calls: one request after the other, in the order they were sent. */
+/** The thread that makes the system calls, in the order in which they were asked for. */
+
+type TapsCall = WorkerCall<'createTaps'>
+type OtherName = Exclude<OperationName, 'createTaps'>
 
 type Handlers = {
-  readonly [K in OperationName]: (
+  readonly [K in OtherName]: (
     context: WorkerContext,
     request: Operations[K]['request'],
     stage: Int32Array,
@@ -38,14 +45,13 @@ type Handlers = {
 }
 
 const handlers: Handlers = {
-  createTaps,
   createVeth,
   getLink: (context, name) => ({ value: findLink(context, name, 'getLink') }),
   listLinks: context => ({ value: dumpLinks(context, 'listLinks', true) }),
   setLink: (context, { name, change }) => {
     const { silent, ...settings } = change
     const where = { operation: 'setLink', device: name }
-    if (silent) setSilently(context, [{ index: 0, settings: { name, ...settings }, where }])
+    if (silent) setSilently(context, { index: 0, settings: { name, ...settings }, where })
     else {
       const payload = encodeLinkChange(0, { name, ...settings })
       consented(context.route.request({ type: RTM_SETLINK, payload }), where)
@@ -62,20 +68,57 @@ const handlers: Handlers = {
   probe: context => ({ value: probe(context) }),
 }
 
-function serve<K extends OperationName>(
-  context: WorkerContext,
-  { id, stage, operation, request }: Extract<WorkerMessage<K>, { type: 'call' }>,
-): WorkerReply<K> | undefined {
-  if (!take(stage)) return undefined
-  try {
-    const { value, undo } = handlers[operation](context, request, stage)
-    if (finish(stage)) return { type: 'done', id, value }
-    undo?.()
-    return undefined
-  } catch (error) {
-    finish(stage)
-    return { type: 'failed', id, problem: problemOf(error, operation) }
+/** What is served at one time. */
+type Round = { readonly taps: readonly TapsCall[] } | { readonly other: WorkerCall<OtherName> }
+
+/** Calls that want taps one after the other have them made side by side, until it is this many: each of them waits for all. */
+const maxSideBySide = 64
+
+function inRounds(calls: readonly WorkerCall[]): Round[] {
+  const rounds: Round[] = []
+  let together: TapsCall[] = []
+  let count = 0
+  for (const call of calls) {
+    if (call.operation !== 'createTaps') {
+      rounds.push({ other: call })
+      together = []
+      continue
+    }
+    if (together.length === 0 || count + call.request.length > maxSideBySide) {
+      together = []
+      count = 0
+      rounds.push({ taps: together })
+    }
+    together.push(call)
+    count += call.request.length
   }
+  return rounds
+}
+
+function serveRound(context: WorkerContext, round: Round): WorkerAnswer[] {
+  if ('other' in round) return take(round.other.stage) ? answer(round.other, serve(context, round.other)) : []
+  const taken = round.taps.filter(({ stage }) => take(stage))
+  const orders = taken.map(call => ({ call, specs: call.request, stage: call.stage }))
+  return createTaps(context, orders).flatMap(([{ call }, attempt]) => answer(call, attempt))
+}
+
+function serve<K extends OtherName>(
+  context: WorkerContext,
+  { operation, request, stage }: WorkerCall<K>,
+): Attempt<Operations[K]['reply']> {
+  return attempted(() => handlers[operation](context, request, stage))
+}
+
+/** None when the caller went away meanwhile: then it is undone. */
+function answer<K extends OperationName>(
+  { id, operation, stage }: WorkerCall<K>,
+  attempt: Attempt<Operations[K]['reply']>,
+): WorkerAnswer<K>[] {
+  const isHeard = finish(stage)
+  if (!attempt.ok) return [{ type: 'failed', id, problem: problemOf(attempt.error, operation) }]
+  if (isHeard) return [{ type: 'done', id, value: attempt.outcome.value }]
+  attempted(() => ({ value: attempt.outcome.undo?.() }))
+  return []
 }
 
 function problemOf(error: unknown, operation: string): KernelProblem {
@@ -108,8 +151,10 @@ function start(): void {
         port.close()
         return
       }
-      const reply = serve(context, message)
-      if (reply !== undefined) post(reply)
+      const rounds = inRounds(message.calls)
+      for (const [i, round] of rounds.entries()) {
+        post({ type: 'answers', answers: serveRound(context, round), areLast: i === rounds.length - 1 })
+      }
     })
     post({ type: 'ready', portId: context.route.portId() })
   } catch (error) {

@@ -200,6 +200,61 @@ laneTest('a name that is taken is refused by its index, and the taps before it a
   }),
 )
 
+laneTest(
+  'of calls that are served together, those that are refused leave nothing and hold up no other',
+  anyKernel,
+  () =>
+    inNewNamespace(async kernel => {
+      await kernel.createTaps([tap('old')], deadline())
+      // More than are made side by side in one group.
+      const many = Array.from({ length: 17 }, (_, i) => tap(`m${i}`))
+      const singles = taps(40).map(spec => kernel.createTaps([spec], deadline()))
+      const refused = [
+        problemOf(kernel.createTaps([...many, tap('old'), tap('b')], deadline())),
+        problemOf(kernel.createTaps([tap('c'), tap('d', { mtuBytes: 40 })], deadline())),
+        problemOf(kernel.createTaps([tap('e'), tap('t39')], deadline())),
+      ]
+      const last = kernel.createTaps([tap('last0'), tap('last1')], deadline())
+      assert.deepEqual(
+        (await Promise.all(refused)).map(({ kind, specIndex, device }) => [kind, specIndex, device]),
+        [
+          ['exists', 17, 'old'],
+          ['refused', 1, 'd'],
+          ['exists', 1, 't39'],
+        ],
+      )
+      const made = [...(await Promise.all(singles)), await last].flat()
+      assert.deepEqual((await names(kernel)).toSorted(), ['old', ...made.map(device => device.name)].toSorted())
+      const links = new Map((await kernel.listLinks(deadline())).map(link => [link.name, link]))
+      for (const device of made) assert.ok(links.get(device.name)?.up && links.get(device.name)?.index === device.index)
+    }),
+)
+
+laneTest('a call that ends while others are served with it leaves nothing, and theirs stand', anyKernel, () =>
+  inNewNamespace(async kernel => {
+    const caller = new AbortController()
+    const calls: { readonly others: Promise<unknown>[]; leaver?: Promise<KernelProblem> } = { others: [] }
+    await eventsDuring(
+      kernel,
+      () => {
+        // Alone on its way: what comes while it is goes together.
+        calls.others.push(kernel.createTaps([tap('first')], deadline()))
+        calls.others.push(...taps(20).map(spec => kernel.createTaps([spec], deadline())))
+        const many = Array.from({ length: 40 }, (_, i) => tap(`l${i}`))
+        calls.leaver = problemOf(kernel.createTaps(many, caller.signal))
+        calls.others.push(kernel.createTaps([tap('behind')], deadline()))
+        return Promise.resolve()
+      },
+      event => event.type === 'changed' && event.link.name === 't3',
+    )
+    caller.abort()
+    assert.equal((await calls.leaver)?.kind, 'aborted')
+    await Promise.all(calls.others)
+    const expected = ['first', 'behind', ...taps(20).map(spec => spec.name)]
+    assert.deepEqual((await names(kernel)).toSorted(), expected.toSorted())
+  }),
+)
+
 laneTest('an MTU that the kernel refuses leaves nothing and comes with its own words', anyKernel, () =>
   inNewNamespace(async kernel => {
     const problem = await problemOf(kernel.createTaps([tap('a'), tap('b', { mtuBytes: 40 })], deadline()))

@@ -121,6 +121,7 @@ function requestSocket(syscalls: Syscalls, fd: number): NetlinkSocket {
   }
 
   function requestEach<R extends NetlinkRequest>(requests: readonly R[]): (readonly [R, NetlinkAnswer])[] {
+    if (requests.length === 0) return []
     const first = sequence + 1
     const sent = syscalls.send(fd, Buffer.concat(requests.map(request => encode(request, 0))))
     let failure = Math.min(sent, 0)
