@@ -1,3 +1,4 @@
+import { setImmediate as otherWork } from 'node:timers/promises'
 import { raceAbort } from '../lib/abort.js'
 
 /** A call's place in a wave, until it is disposed of. */
@@ -8,7 +9,13 @@ interface Wave {
   /** Runs out when the transaction waits no more. */
   patience: NodeJS.Timeout | undefined
   isPatient: boolean
-  /** Places that were taken. */
+  readonly places: Places
+  /** Resolves when those have come who come one upon the other. */
+  readonly gathered: Promise<void>
+}
+
+interface Places {
+  /** That were taken. */
   taken: number
   /** Of these, the ones that are still held. */
   held: number
@@ -20,13 +27,17 @@ const maxPlaces = 512
 /** How long a wave takes calls, and how long its transaction waits for the next of their devices. */
 const defaultGatherMs = 100
 
+/** Turns of the event loop without anybody who comes: then the devices of those who have are made. */
+const quietTurns = 3
+
 /** How often that, at most, it waits for all of them. */
 const maxGathers = 10
 
 /**
  * Calls that make devices together for one transaction. Each device's events cost ovs-vswitchd a walk over all its ports, and
  * so does the transaction; what comes while it walks shares the next walk. Devices that trickle in keep it walking. So those
- * who come while a change is under way wait, make their devices at one time, and then go together.
+ * who come while a change is under way wait, make their devices at one time, and then go together. So do those who come one upon
+ * the other, as callers do who have been answered at one time.
  *
  * A transaction waits for as long as any place in its wave is held, but not when for `gatherMs` none has been given up: who calls
  * alone waits for nobody, and who is slow holds nobody up for long.
@@ -50,21 +61,22 @@ export class Waves {
 
   /** Whether the next transaction waits for calls that have a place. */
   get isGathering(): boolean {
-    return this.#wave !== undefined && this.#wave.held > 0 && this.#wave.isPatient
+    return this.#wave !== undefined && this.#wave.places.held > 0 && this.#wave.isPatient
   }
 
-  /** Waits until devices may be made for a transaction that takes more. Throws when the signal aborts before. */
+  /** Waits until devices are to be made for a transaction that takes more. Throws when the signal aborts before. */
   async join(signal: AbortSignal): Promise<Place> {
     while (!this.#isOpen()) await this.#turn(signal)
     const wave = (this.#wave ??= this.#begin())
-    wave.taken++
-    wave.held++
+    wave.places.taken++
+    wave.places.held++
     let isHeld = true
+    await wave.gathered
     return {
       [Symbol.dispose]: () => {
         if (!isHeld) return
         isHeld = false
-        wave.held--
+        wave.places.held--
         if (wave === this.#wave) this.#carryOn(wave)
       },
     }
@@ -85,7 +97,7 @@ export class Waves {
 
   /** After a place was given up. */
   #carryOn(wave: Wave): void {
-    if (wave.held === 0) this.#onGathered()
+    if (wave.places.held === 0) this.#onGathered()
     else if (performance.now() < wave.beganMs + (maxGathers - 1) * this.#gatherMs) this.#waitLonger(wave)
   }
 
@@ -100,11 +112,13 @@ export class Waves {
   #isOpen(): boolean {
     if (this.#isUnderWay()) return false
     if (this.#wave === undefined) return true
-    return this.#wave.taken < maxPlaces && performance.now() < this.#wave.beganMs + this.#gatherMs
+    return this.#wave.places.taken < maxPlaces && performance.now() < this.#wave.beganMs + this.#gatherMs
   }
 
   #begin(): Wave {
-    const wave: Wave = { beganMs: performance.now(), patience: undefined, isPatient: true, taken: 0, held: 0 }
+    const places = { taken: 0, held: 0 }
+    const gathered = gather(places)
+    const wave: Wave = { beganMs: performance.now(), patience: undefined, isPatient: true, places, gathered }
     this.#waitLonger(wave)
     return wave
   }
@@ -116,5 +130,12 @@ export class Waves {
     })
     this.#waiting.add(goOn)
     await raceAbort(turn, signal).finally(() => this.#waiting.delete(goOn))
+  }
+}
+
+async function gather(places: Readonly<Places>): Promise<void> {
+  for (let quiet = 0, taken = 0; quiet < quietTurns; taken = places.taken) {
+    await otherWork()
+    quiet = places.taken === taken ? quiet + 1 : 0
   }
 }

@@ -18,7 +18,9 @@ function rig(gatherMs = 60_000) {
 }
 
 /** What is to happen by itself has happened. */
-const turn = () => new Promise(resolve => setImmediate(resolve))
+const turn = async () => {
+  for (let i = 0; i < 10; i++) await new Promise(resolve => setImmediate(resolve))
+}
 
 test('a call that comes alone waits for nobody, and the transaction for nobody but it', async () => {
   const { state, waves, joined, join } = rig()
@@ -43,6 +45,18 @@ test('calls that come during a change go on together after it', async () => {
   assert.deepEqual([waves.isGathering, state.gathered], [true, 0])
   joined[2]?.[Symbol.dispose]()
   assert.deepEqual([waves.isGathering, state.gathered], [false, 1])
+})
+
+test('calls that come one upon the other begin at one time', async () => {
+  const { joined, join } = rig()
+  const calls: Promise<void>[] = []
+  for (let i = 0; i < 20; i++) {
+    calls.push(join())
+    await new Promise(resolve => setImmediate(resolve))
+    assert.equal(joined.length, 0)
+  }
+  await Promise.all(calls)
+  assert.equal(joined.length, 20)
 })
 
 test('a place that is given up twice counts once', async () => {
