@@ -115,7 +115,7 @@ export class Committer {
 
   /**
    * A place in the next transaction that ovs-vswitchd must act on, for a call that makes devices of these names first: see
-   * {@link Waves}. The names are {@link idle} then. Throws when the call ends before.
+   * {@link Waves}. The names are {@link idle} then. Throws when the call ends before it has one.
    */
   async join(names: readonly string[], call: Call): Promise<Place> {
     await this.idle(names, call)

@@ -118,7 +118,7 @@ export class Stats implements Disposable {
     try {
       return yield* shared.ticker.watch(signal)
     } finally {
-      if (!shared.ticker.isRead) {
+      if (!shared.ticker.isRead && this.#others.get(intervalMs) === shared) {
         this.#others.delete(intervalMs)
         shared.scope.abort(cancelled('nobody reads these any more'))
         if (this.#others.size === 0) this.#dumps.forget()
@@ -152,6 +152,7 @@ export class Stats implements Disposable {
     if (this.#ticker.isRead) this.#ticker.publish(await tickOf(this.#host, this.#meter))
   }
 
+  /** Those who are gone are looked for when more is known than there are taps. */
   #forgetGone(): void {
     const { records } = this.#host
     const most = records.size - records.defunct.size

@@ -64,7 +64,7 @@ export class Waves {
     return this.#wave !== undefined && this.#wave.places.held > 0 && this.#wave.isPatient
   }
 
-  /** Waits until devices are to be made for a transaction that takes more. Throws when the signal aborts before. */
+  /** Waits until devices are to be made for a transaction that takes more. Throws when the signal aborts before it has a place. */
   async join(signal: AbortSignal): Promise<Place> {
     while (!this.#isOpen()) await this.#turn(signal)
     const wave = (this.#wave ??= this.#begin())
@@ -119,7 +119,8 @@ export class Waves {
     const places = { taken: 0, held: 0 }
     const gathered = gather(places)
     const wave: Wave = { beganMs: performance.now(), patience: undefined, isPatient: true, places, gathered }
-    this.#waitLonger(wave)
+    // Nobody can be done before.
+    void gathered.then(() => this.#waitLonger(wave))
     return wave
   }
 
@@ -134,8 +135,11 @@ export class Waves {
 }
 
 async function gather(places: Readonly<Places>): Promise<void> {
-  for (let quiet = 0, taken = 0; quiet < quietTurns; taken = places.taken) {
+  let quiet = 0
+  let taken = 0
+  while (quiet < quietTurns) {
     await otherWork()
     quiet = places.taken === taken ? quiet + 1 : 0
+    taken = places.taken
   }
 }

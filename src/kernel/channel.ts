@@ -6,7 +6,7 @@ import {
   type OperationName,
   type Operations,
   type WorkerAnswer,
-  type WorkerCall,
+  type WorkerMessage,
   type WorkerReply,
 } from './operations.js'
 
@@ -22,7 +22,7 @@ export interface Channel extends AsyncDisposable {
   ): Promise<Operations[K]['reply']>
 }
 
-/** A {@link WorkerCall}, of which the compiler does not know any more that operation and request belong together. */
+/** A call to the worker, of which the compiler does not know any more that operation and request belong together. */
 interface Outgoing<K extends OperationName = OperationName> {
   readonly id: number
   readonly stage: Int32Array
@@ -160,7 +160,7 @@ class WorkerChannel implements Channel {
     this.#post({ type: 'calls', calls })
   }
 
-  #post(message: { readonly type: 'calls'; readonly calls: readonly Outgoing[] } | { readonly type: 'close' }): void {
+  #post(message: WorkerMessage<Outgoing>): void {
     this.#worker.postMessage(message, [])
   }
 

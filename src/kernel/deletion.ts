@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { constants } from 'node:os'
-import type { Deletion, Link, LinkTarget } from './link.js'
+import type { Deletion, Device, Link, LinkTarget } from './link.js'
 import {
   encodeGroupDeletion,
   encodeLinkChange,
@@ -9,7 +9,7 @@ import {
   RTM_SETLINK,
 } from './netlink/link-message.js'
 import { isAborted } from './operations.js'
-import { dumpLinks, type Outcome, refusalOf, type WorkerContext } from './worker-context.js'
+import { attempted, dumpLinks, type Outcome, refusalOf, type WorkerContext } from './worker-context.js'
 
 export function deleteLinks(
   context: WorkerContext,
@@ -38,6 +38,11 @@ export function removeLinks(context: WorkerContext, targets: readonly LinkTarget
     deleteOne(context, link, deletion)
   }
   return deletion
+}
+
+/** Deletes what was made in vain. What the kernel does not let go stays, and nobody is there to be told. */
+export function discard(context: WorkerContext, devices: readonly Device[]): void {
+  if (devices.length > 0) attempted(() => removeLinks(context, devices))
 }
 
 function present(links: readonly Link[], targets: readonly LinkTarget[], missing: string[]): Link[] {

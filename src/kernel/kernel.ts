@@ -20,7 +20,8 @@ import { watchLinks, watchQdiscs } from './watch.js'
 /**
  * The network devices of the namespace in which it was opened.
  *
- * Every call is one round trip to one thread that makes the system calls, in the order of the calls.
+ * Every call is one round trip to one thread that makes the system calls, in the order of the calls;
+ * taps that calls one after the other ask for are made side by side.
  * An abort rejects with `aborted` at once. Before the thread took the request nothing happens; afterwards the thread
  * stops at the next device, and what the creating calls had made is deleted again, before any later call of this Kernel
  * is looked at: an aborted creation leaves nothing. `setLink` and `deleteLinks` may have been carried out.

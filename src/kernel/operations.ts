@@ -49,15 +49,15 @@ export type WorkerCall<K extends OperationName = OperationName> = {
   }
 }[K]
 
-/** What came of a call. One whose caller went away has none. */
+/** What came of a call. None is sent to a caller who went away. */
 export type WorkerAnswer<K extends OperationName = OperationName> =
   | { readonly type: 'done'; readonly id: number; readonly value: Operations[K]['reply'] }
   | { readonly type: 'failed'; readonly id: number; readonly problem: KernelProblem }
 
 /** To the worker. */
-export type WorkerMessage =
+export type WorkerMessage<Call = WorkerCall> =
   /** To be served in this order; the next come when all of these are. */
-  { readonly type: 'calls'; readonly calls: readonly WorkerCall[] } | { readonly type: 'close' }
+  { readonly type: 'calls'; readonly calls: readonly Call[] } | { readonly type: 'close' }
 
 /** From the worker; `ready` or `unusable` comes first. */
 export type WorkerReply =

@@ -1,13 +1,12 @@
 import { constants } from 'node:os'
 import { littleEndian, viewOf } from '../lib/byte-order.js'
-import { removeLinks } from './deletion.js'
+import { discard } from './deletion.js'
 import { KernelError, type Where } from './errors.js'
 import type { Device, TapSpec } from './link.js'
 import { encodeLinkChange, encodeLinkQuery, RTM_GETLINK, RTM_SETLINK } from './netlink/link-message.js'
 import type { NetlinkAnswer } from './netlink/socket.js'
 import {
   type Attempt,
-  attempted,
   consented,
   forSwitch,
   refusalOf,
@@ -46,7 +45,7 @@ interface Order {
 interface Making extends Order {
   readonly made: Device[]
   /** Why it is given up. */
-  failure?: { readonly error: unknown }
+  failure?: { readonly ok: false; readonly error: unknown }
 }
 
 /** A device that is wanted. */
@@ -73,15 +72,11 @@ export function createTaps<O extends Order>(
   for (let first = 0; first < wanted.length; first += groupSize) {
     makeGroup(context, wanted.slice(first, first + groupSize))
   }
-  return makings.map(({ order, made, failure }) => {
-    const undo = () => void removeLinks(context, made)
-    const attempt = attempted(() => {
-      if (failure === undefined) return { value: made, undo }
-      if (made.length > 0) undo()
-      throw failure.error
-    })
-    return [order, attempt]
-  })
+  discard(
+    context,
+    makings.flatMap(making => (making.failure === undefined ? [] : making.made)),
+  )
+  return makings.map(({ order, made, failure }) => [order, failure ?? { ok: true, value: made }])
 }
 
 function wantedOf(making: Making): Wanted[] {
@@ -106,7 +101,7 @@ function withEach<T extends Wanted>(all: readonly T[], step: (one: T) => void): 
     try {
       step(one)
     } catch (error) {
-      one.of.failure = { error }
+      one.of.failure = { ok: false, error }
     }
   }
 }
@@ -115,7 +110,7 @@ function makeGroup(context: WorkerContext, group: readonly Wanted[]): void {
   try {
     bringUp(context, persist(context, group))
   } catch (error) {
-    for (const { of } of group) of.failure ??= { error }
+    for (const { of } of group) of.failure ??= { ok: false, error }
   }
 }
 

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:os'
 import { birthMac } from './birth-mac.js'
-import { removeLinks } from './deletion.js'
+import { discard } from './deletion.js'
 import { KernelError, type Where } from './errors.js'
 import type { Link, Veth, VethSpec } from './link.js'
 import { type MacAddress, parseMacAddress } from './names.js'
@@ -27,9 +27,7 @@ export function createVeth(context: WorkerContext, spec: VethSpec): Outcome<Veth
   const peerMac = spec.mac ?? randomMac()
   const index = withNetns(context, spec.netns, operation, netnsFd => createPair(context, spec, peerMac, netnsFd))
   const target = { name: spec.name, index }
-  const undo = () => {
-    removeLinks(context, [target])
-  }
+  const undo = () => discard(context, [target])
   try {
     return { value: { link: bringUp(context, index, spec), peerMac }, undo }
   } catch (error) {
@@ -65,7 +63,7 @@ function createAndMove(context: WorkerContext, spec: VethSpec, mac: MacAddress, 
     payload: encodeLinkChange(link.peerIndex ?? 0, { name: spec.peerName, netnsFd, up: true }),
   })
   if (moved.errno === 0) return link.index
-  removeLinks(context, [link])
+  discard(context, [link])
   throw refused(moved.errno, moved.text, { operation, device: spec.peerName })
 }
 

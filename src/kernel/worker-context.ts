@@ -29,14 +29,12 @@ export interface Outcome<T> {
   readonly undo?: () => void
 }
 
-/** How an operation ended. */
-export type Attempt<T> =
-  | { readonly ok: true; readonly outcome: Outcome<T> }
-  | { readonly ok: false; readonly error: unknown }
+/** How something ended. */
+export type Attempt<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: unknown }
 
-export function attempted<T>(work: () => Outcome<T>): Attempt<T> {
+export function attempted<T>(work: () => T): Attempt<T> {
   try {
-    return { ok: true, outcome: work() }
+    return { ok: true, value: work() }
   } catch (error) {
     return { ok: false, error }
   }

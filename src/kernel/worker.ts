@@ -1,7 +1,8 @@
 import { parentPort } from 'node:worker_threads'
 import { loadSyscalls } from '../lib/syscall.js'
-import { deleteLinks } from './deletion.js'
+import { deleteLinks, discard } from './deletion.js'
 import { KernelError, type KernelProblem } from './errors.js'
+import type { Device } from './link.js'
 import { encodeLinkChange, RTM_SETLINK } from './netlink/link-message.js'
 import { NETLINK_ROUTE, openNetlinkSocket } from './netlink/socket.js'
 import {
@@ -71,54 +72,69 @@ const handlers: Handlers = {
 /** What is served at one time. */
 type Round = { readonly taps: readonly TapsCall[] } | { readonly other: WorkerCall<OtherName> }
 
-/** Calls that want taps one after the other have them made side by side, until it is this many: each of them waits for all. */
+/**
+ * Calls that want taps one after the other have them made side by side, until it is this many: each of them waits for all. Of
+ * a name that comes again the second is looked at when it is known what came of the first.
+ */
 const maxSideBySide = 64
 
 function inRounds(calls: readonly WorkerCall[]): Round[] {
   const rounds: Round[] = []
-  let together: TapsCall[] = []
-  let count = 0
+  let taps: TapsCall[] = []
+  const names = new Set<string>()
   for (const call of calls) {
     if (call.operation !== 'createTaps') {
       rounds.push({ other: call })
-      together = []
+      taps = []
       continue
     }
-    if (together.length === 0 || count + call.request.length > maxSideBySide) {
-      together = []
-      count = 0
-      rounds.push({ taps: together })
+    const wanted = call.request.map(({ name }) => name)
+    const isFull = names.size + wanted.length > maxSideBySide || wanted.some(name => names.has(name))
+    if (taps.length === 0 || isFull) {
+      taps = []
+      names.clear()
+      rounds.push({ taps })
     }
-    together.push(call)
-    count += call.request.length
+    taps.push(call)
+    for (const name of wanted) names.add(name)
   }
   return rounds
 }
 
 function serveRound(context: WorkerContext, round: Round): WorkerAnswer[] {
-  if ('other' in round) return take(round.other.stage) ? answer(round.other, serve(context, round.other)) : []
-  const taken = round.taps.filter(({ stage }) => take(stage))
+  return 'taps' in round ? serveTaps(context, round.taps) : serve(context, round.other)
+}
+
+function serveTaps(context: WorkerContext, calls: readonly TapsCall[]): WorkerAnswer[] {
+  const taken = calls.filter(({ stage }) => take(stage))
   const orders = taken.map(call => ({ call, specs: call.request, stage: call.stage }))
-  return createTaps(context, orders).flatMap(([{ call }, attempt]) => answer(call, attempt))
+  const unheard: Device[] = []
+  const answers = createTaps(context, orders).flatMap(([{ call }, attempt]) => {
+    if (finish(call.stage)) return [answer(call, attempt)]
+    if (attempt.ok) unheard.push(...attempt.value)
+    return []
+  })
+  discard(context, unheard)
+  return answers
 }
 
-function serve<K extends OtherName>(
-  context: WorkerContext,
-  { operation, request, stage }: WorkerCall<K>,
-): Attempt<Operations[K]['reply']> {
-  return attempted(() => handlers[operation](context, request, stage))
-}
-
-/** None when the caller went away meanwhile: then it is undone. */
-function answer<K extends OperationName>(
-  { id, operation, stage }: WorkerCall<K>,
-  attempt: Attempt<Operations[K]['reply']>,
-): WorkerAnswer<K>[] {
-  const isHeard = finish(stage)
-  if (!attempt.ok) return [{ type: 'failed', id, problem: problemOf(attempt.error, operation) }]
-  if (isHeard) return [{ type: 'done', id, value: attempt.outcome.value }]
-  attempted(() => ({ value: attempt.outcome.undo?.() }))
+/** No answer when the caller went away meanwhile: then it is undone. */
+function serve<K extends OtherName>(context: WorkerContext, call: WorkerCall<K>): WorkerAnswer[] {
+  const { operation, request, stage } = call
+  if (!take(stage)) return []
+  const attempt = attempted(() => handlers[operation](context, request, stage))
+  if (finish(stage)) return [answer(call, attempt.ok ? { ok: true, value: attempt.value.value } : attempt)]
+  if (attempt.ok) attempt.value.undo?.()
   return []
+}
+
+function answer<K extends OperationName>(
+  { id, operation }: WorkerCall<K>,
+  attempt: Attempt<Operations[K]['reply']>,
+): WorkerAnswer<K> {
+  return attempt.ok
+    ? { type: 'done', id, value: attempt.value }
+    : { type: 'failed', id, problem: problemOf(attempt.error, operation) }
 }
 
 function problemOf(error: unknown, operation: string): KernelProblem {

@@ -230,6 +230,19 @@ laneTest(
     }),
 )
 
+laneTest('a name that comes again at once is free when the call before could not have it', anyKernel, () =>
+  inNewNamespace(async kernel => {
+    const first = kernel.createTaps([tap('first')], deadline())
+    const refused = problemOf(kernel.createTaps([tap('again'), tap('first')], deadline()))
+    const again = kernel.createTaps([tap('again')], deadline())
+    assert.equal((await refused).device, 'first')
+    assert.deepEqual(
+      (await names(kernel)).toSorted(),
+      [...(await first), ...(await again)].map(({ name: n }) => n).toSorted(),
+    )
+  }),
+)
+
 laneTest('a call that ends while others are served with it leaves nothing, and theirs stand', anyKernel, () =>
   inNewNamespace(async kernel => {
     const caller = new AbortController()
