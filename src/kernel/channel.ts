@@ -86,9 +86,7 @@ class WorkerChannel implements Channel {
     worker.on('message', (reply: WorkerReply) => {
       if (reply.type !== 'answers') return
       for (const answer of reply.answers) this.#settle(answer)
-      if (!reply.areLast) return
-      this.#isServing = false
-      this.#send()
+      if (reply.areLast) this.#sendSoon()
     })
     worker.on('error', error => {
       this.#die(error.message)
@@ -133,7 +131,7 @@ class WorkerChannel implements Channel {
       this.#pending.set(id, pending)
       this.#worker.ref()
       this.#waiting.push({ id, stage, operation, request })
-      this.#send()
+      if (!this.#isServing) this.#sendSoon()
     })
   }
 
@@ -151,13 +149,17 @@ class WorkerChannel implements Channel {
     await this.#exited
   }
 
+  /** When all who have been waiting for the same have asked: they go together too. */
+  #sendSoon(): void {
+    this.#isServing = true
+    process.nextTick(() => this.#send())
+  }
+
   #send(): void {
-    if (this.#isServing || this.#over !== 'open') return
     const calls = this.#waiting.filter(({ id }) => this.#pending.has(id))
     this.#waiting = []
-    if (calls.length === 0) return
-    this.#isServing = true
-    this.#post({ type: 'calls', calls })
+    this.#isServing = calls.length > 0 && this.#over === 'open'
+    if (this.#isServing) this.#post({ type: 'calls', calls })
   }
 
   #post(message: WorkerMessage<Outgoing>): void {
