@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import type { TapSpec } from '../src/kernel/link.js'
 import { parseLinkName } from '../src/kernel/names.js'
 import { NETLINK_ROUTE, openNetlinkSocket } from '../src/kernel/netlink/socket.js'
-import { newStage } from '../src/kernel/operations.js'
+import { newStages, stageOf } from '../src/kernel/operations.js'
 import { createTaps } from '../src/kernel/tap.js'
 import { Disposables } from '../src/lib/disposables.js'
 import { loadSyscalls } from '../src/lib/syscall.js'
@@ -46,7 +46,7 @@ export async function openRawScript(endpoint: string): Promise<Script & Disposab
   const [found] = await database.transact([{ op: 'select', table: 'Bridge', where: [['name', '==', 'br0']] }])
   const bridge = firstRow(found)['_uuid']
   const addTaps = async (taps: readonly string[]) => {
-    const order = { specs: taps.map(specOf), stage: newStage() }
+    const order = { specs: taps.map(specOf), stage: stageOf(newStages(1), 0) }
     for (const [, made] of createTaps({ syscalls, route: route.value }, [order])) if (!made.ok) throw made.error
     const results = await database.transact([...taps.flatMap(tap => rowsOf(tap, bridge)), ...bumpEpoch])
     await reached(Number(firstRow(results.at(-1))['next_cfg']))

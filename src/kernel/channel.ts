@@ -2,9 +2,10 @@ import { Worker } from 'node:worker_threads'
 import { KernelError, type KernelProblem } from './errors.js'
 import {
   abort,
-  newStage,
+  newStages,
   type OperationName,
   type Operations,
+  stageOf,
   type WorkerAnswer,
   type WorkerMessage,
   type WorkerReply,
@@ -25,14 +26,14 @@ export interface Channel extends AsyncDisposable {
 /** A call to the worker, of which the compiler does not know any more that operation and request belong together. */
 interface Outgoing<K extends OperationName = OperationName> {
   readonly id: number
-  readonly stage: Int32Array
   readonly operation: K
   readonly request: Operations[K]['request']
 }
 
 interface Pending<K extends OperationName = OperationName> {
   readonly operation: K
-  readonly stage: Int32Array
+  /** undefined: it has not been sent. */
+  stage: Int32Array | undefined
   /** A method, so that one map holds the calls of every operation: an id brings back its own reply. */
   resolve(value: Operations[K]['reply']): void
   reject(error: KernelError): void
@@ -108,16 +109,15 @@ class WorkerChannel implements Channel {
     if (this.#over !== 'open') return Promise.reject(this.#overError(operation))
     if (signal.aborted) return Promise.reject(abortedError(operation, signal.reason))
     const id = ++this.#lastId
-    const stage = newStage()
     return new Promise((resolve, reject) => {
       const onAbort = () => {
-        if (!abort(stage)) return
+        if (!isLeft(pending)) return
         this.#forget(id)
         reject(abortedError(operation, signal.reason))
       }
       const pending: Pending<K> = {
         operation,
-        stage,
+        stage: undefined,
         resolve: value => {
           signal.removeEventListener('abort', onAbort)
           resolve(value)
@@ -130,7 +130,7 @@ class WorkerChannel implements Channel {
       signal.addEventListener('abort', onAbort, { once: true })
       this.#pending.set(id, pending)
       this.#worker.ref()
-      this.#waiting.push({ id, stage, operation, request })
+      this.#waiting.push({ id, operation, request })
       if (!this.#isServing) this.#sendSoon()
     })
   }
@@ -139,7 +139,7 @@ class WorkerChannel implements Channel {
     if (this.#over === 'open') {
       this.#over = 'closed'
       for (const [id, pending] of this.#pending) {
-        if (!abort(pending.stage)) continue
+        if (!isLeft(pending)) continue
         this.#forget(id)
         pending.reject(abortedError(pending.operation, undefined))
       }
@@ -156,10 +156,16 @@ class WorkerChannel implements Channel {
   }
 
   #send(): void {
-    const calls = this.#waiting.filter(({ id }) => this.#pending.has(id))
+    const wanted = this.#waiting.flatMap(request => {
+      const pending = this.#pending.get(request.id)
+      return pending === undefined ? [] : [{ request, pending }]
+    })
     this.#waiting = []
-    this.#isServing = calls.length > 0 && this.#over === 'open'
-    if (this.#isServing) this.#post({ type: 'calls', calls })
+    this.#isServing = wanted.length > 0 && this.#over === 'open'
+    if (!this.#isServing) return
+    const stages = newStages(wanted.length)
+    for (const [place, { pending }] of wanted.entries()) pending.stage = stageOf(stages, place)
+    this.#post({ type: 'requests', requests: wanted.map(({ request }) => request), stages })
   }
 
   #post(message: WorkerMessage<Outgoing>): void {
@@ -190,6 +196,11 @@ class WorkerChannel implements Channel {
       return new KernelError({ kind: 'worker-died', operation, detail: this.#over.died })
     return abortedError(operation, undefined)
   }
+}
+
+/** The caller goes away; false when the answer is on its way. */
+function isLeft({ stage }: Pick<Pending, 'stage'>): boolean {
+  return stage === undefined || abort(stage)
 }
 
 function abortedError(operation: string, cause: unknown): KernelError {

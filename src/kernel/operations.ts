@@ -40,13 +40,17 @@ export interface Operations {
 export type OperationName = keyof Operations
 
 /** One request to the worker. */
-export type WorkerCall<K extends OperationName = OperationName> = {
+export type WorkerRequest<K extends OperationName = OperationName> = {
   readonly [O in K]: {
     readonly id: number
-    readonly stage: Int32Array
     readonly operation: O
     readonly request: Operations[O]['request']
   }
+}[K]
+
+/** A request as the worker serves it. */
+export type WorkerCall<K extends OperationName = OperationName> = {
+  readonly [O in K]: WorkerRequest<O> & { readonly stage: Int32Array }
 }[K]
 
 /** What came of a call. None is sent to a caller who went away. */
@@ -55,9 +59,10 @@ export type WorkerAnswer<K extends OperationName = OperationName> =
   | { readonly type: 'failed'; readonly id: number; readonly problem: KernelProblem }
 
 /** To the worker. */
-export type WorkerMessage<Call = WorkerCall> =
-  /** To be served in this order; the next come when all of these are. */
-  { readonly type: 'calls'; readonly calls: readonly Call[] } | { readonly type: 'close' }
+export type WorkerMessage<Request = WorkerRequest> =
+  /** To be served in this order; the next come when all of these are. `stages` has the stage of each, in the same order. */
+  | { readonly type: 'requests'; readonly requests: readonly Request[]; readonly stages: SharedArrayBuffer }
+  | { readonly type: 'close' }
 
 /** From the worker; `ready` or `unusable` comes first. */
 export type WorkerReply =
@@ -71,29 +76,35 @@ export type WorkerReply =
  * How far a call is: one number in memory that both threads see, changed only by compare-and-exchange, so that an abort
  * and the call's end agree on which of them came first.
  */
-const stages = { queued: 0, taken: 1, finished: 2, aborted: 3 } as const
+const states = { queued: 0, taken: 1, finished: 2, aborted: 3 } as const
 
-export function newStage(): Int32Array {
-  return new Int32Array(new SharedArrayBuffer(4))
+/** The stages of so many calls; one piece of memory for all, since it is dear to make and to send. */
+export function newStages(count: number): SharedArrayBuffer {
+  return new SharedArrayBuffer(count * Int32Array.BYTES_PER_ELEMENT)
+}
+
+/** That of one of them. */
+export function stageOf(memory: SharedArrayBuffer, place: number): Int32Array {
+  return new Int32Array(memory, place * Int32Array.BYTES_PER_ELEMENT, 1)
 }
 
 /** The worker begins; false when the caller is gone. */
 export function take(stage: Int32Array): boolean {
-  return move(stage, stages.queued, stages.taken)
+  return move(stage, states.queued, states.taken)
 }
 
 /** The worker is done; false when the caller went away meanwhile. */
 export function finish(stage: Int32Array): boolean {
-  return move(stage, stages.taken, stages.finished)
+  return move(stage, states.taken, states.finished)
 }
 
 /** The caller goes away; false when the call has finished and its answer is on the way. */
 export function abort(stage: Int32Array): boolean {
-  return move(stage, stages.queued, stages.aborted) || move(stage, stages.taken, stages.aborted)
+  return move(stage, states.queued, states.aborted) || move(stage, states.taken, states.aborted)
 }
 
 export function isAborted(stage: Int32Array): boolean {
-  return Atomics.load(stage, 0) === stages.aborted
+  return Atomics.load(stage, 0) === states.aborted
 }
 
 function move(stage: Int32Array, from: number, to: number): boolean {

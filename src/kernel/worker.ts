@@ -9,6 +9,7 @@ import {
   finish,
   type OperationName,
   type Operations,
+  stageOf,
   take,
   type WorkerAnswer,
   type WorkerCall,
@@ -167,7 +168,8 @@ function start(): void {
         port.close()
         return
       }
-      const rounds = inRounds(message.calls)
+      const { requests, stages } = message
+      const rounds = inRounds(requests.map((request, place) => ({ ...request, stage: stageOf(stages, place) })))
       for (const [i, round] of rounds.entries()) {
         post({ type: 'answers', answers: serveRound(context, round), areLast: i === rounds.length - 1 })
       }
