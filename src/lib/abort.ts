@@ -95,33 +95,43 @@ export function abortScope(options: AbortScopeOptions = {}): AbortScope {
   return { signal: controller.signal, abort, [Symbol.dispose]: release }
 }
 
-/** A scope that aborts `graceMs` milliseconds after `signal` did, with the same reason. */
-export function graceScope(signal: AbortSignal, graceMs: number): AbortScope {
-  const scope = abortScope()
-  let timer: NodeJS.Timeout | undefined
-  const onAbort = () => {
-    const reason: unknown = signal.reason
-    timer = setTimeout(() => scope.abort(reason instanceof Aborted ? reason : cancelled()), graceMs)
-  }
-  if (signal.aborted) onAbort()
-  else signal.addEventListener('abort', onAbort, { once: true })
-  const release = () => {
-    clearTimeout(timer)
-    signal.removeEventListener('abort', onAbort)
-  }
-  return { signal: scope.signal, abort: scope.abort, [Symbol.dispose]: release }
-}
-
 /**
  * Settles as `promise` does, or rejects with the signal's reason when that comes first. The promise itself goes on;
  * what becomes of it is then ignored.
  */
 export function raceAbort<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return race(promise, signal, { begin: giveUp => giveUp(abortReason(signal)), release: () => {} })
+}
+
+/** As {@link raceAbort}, but rejects `graceMs` milliseconds after the signal aborts, with what `overdue` makes of it. */
+export function raceGrace<T>(
+  promise: Promise<T>,
+  signal: AbortSignal,
+  graceMs: number,
+  overdue: (signal: AbortSignal) => Error,
+): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  return race(promise, signal, {
+    begin: giveUp => (timer = setTimeout(() => giveUp(overdue(signal)), graceMs)),
+    release: () => clearTimeout(timer),
+  })
+}
+
+/** What leads to giving up once a signal has aborted, and how it is let go when the promise was first. */
+interface Patience {
+  readonly begin: (giveUp: (error: Error) => void) => void
+  readonly release: () => void
+}
+
+function race<T>(promise: Promise<T>, signal: AbortSignal, patience: Patience): Promise<T> {
   return new Promise((resolve, reject) => {
-    const onAbort = () => reject(abortReason(signal))
+    const onAbort = () => patience.begin(reject)
     if (signal.aborted) onAbort()
     else signal.addEventListener('abort', onAbort, { once: true })
-    const release = () => signal.removeEventListener('abort', onAbort)
+    const release = () => {
+      patience.release()
+      signal.removeEventListener('abort', onAbort)
+    }
     promise.then(
       value => {
         release()

@@ -17,8 +17,8 @@ import {
   abortScope,
   cancelled,
   deadlineExceeded,
-  graceScope,
   raceAbort,
+  raceGrace,
   shuttingDown,
 } from '../lib/abort.js'
 import {
@@ -241,7 +241,6 @@ export class Calls {
     const startedAt = performance.now()
     const deadline = deadlineOf(surface, timeoutMs)
     using scope = abortScope({ deadline })
-    using grace = graceScope(scope.signal, this.#unwindMs)
     // Emitted after every call, the answered ones too: hence the off() below. On a deadline the client's reset mostly
     // overtakes our own timer, and only the clock tells the two apart.
     const onCancelled = () => {
@@ -256,10 +255,10 @@ export class Calls {
     let failed: FailedCall | undefined
     try {
       if (this.#phase === 'ends' || (this.#phase === 'drains' && kind === 'stream')) throw shuttingDown()
-      const value = await raceAbort(this.#track(kind, scope, work(call)), grace.signal)
+      const value = await raceGrace(this.#track(kind, scope, work(call)), scope.signal, this.#unwindMs, overdue)
       return { ok: true, value }
     } catch (thrown) {
-      const cause = grace.signal.aborted ? overdue(grace.signal) : reasonOf(thrown, scope.signal)
+      const cause = reasonOf(thrown, scope.signal)
       failed = { failure: failure(cause), cause }
       return { ok: false, failure: failed.failure }
     } finally {

@@ -4,10 +4,11 @@ import { test } from 'node:test'
 import {
   Aborted,
   abortedBy,
+  abortReason,
   abortScope,
   cancelled,
-  graceScope,
   raceAbort,
+  raceGrace,
   shuttingDown,
   sleep,
 } from '../../src/lib/abort.js'
@@ -111,14 +112,23 @@ test('a sleep that was slept out leaves no listener', async () => {
   assert.equal(listeners(scope.signal), 0)
 })
 
-test('grace follows its signal with the same reason', async () => {
+test('what does not end within its grace after the signal is given up, with the reason of that', async () => {
   using scope = abortScope()
-  using grace = graceScope(scope.signal, 5)
+  const endless = raceGrace(new Promise(() => {}), scope.signal, 5, abortReason)
   const reason = shuttingDown()
-  const graced = fired(grace.signal)
   scope.abort(reason)
-  assert.equal(grace.signal.aborted, false)
-  assert.equal(await graced, reason)
+  await assert.rejects(endless, error => error === reason)
+  assert.equal(listeners(scope.signal), 0)
+})
+
+test('what ends within its grace after the signal has its own end', async () => {
+  using scope = abortScope()
+  let end = (_value: string) => {}
+  const ending = raceGrace(new Promise<string>(resolve => (end = resolve)), scope.signal, 60_000, abortReason)
+  scope.abort(shuttingDown())
+  end('its own')
+  assert.equal(await ending, 'its own')
+  assert.equal(listeners(scope.signal), 0)
 })
 
 test('an AbortError stands for the reason of the signal, any other error for itself', () => {
