@@ -13,7 +13,10 @@ export type LogLevel = (typeof logLevels)[number]
 export function createLog(level: LogLevel): Logger {
   const lines = openLines(2, lost => `${JSON.stringify({ level: 'warn', time: now(), lost, msg: 'lines lost' })}\n`)
   const stream = {
-    write: (line: string) => lines.write(line.replace(/[\x7f-\uffff]/g, escaped)),
+    // With this pino says of which level the line is.
+    [Symbol.for('pino.metadata')]: true,
+    lastLevel: 0,
+    write: (line: string): void => lines.write(line.replace(/[\x7f-\uffff]/g, escaped), stream.lastLevel >= warn),
     // As log.flush() and a line of level fatal have it.
     flush: lines.flush,
     flushSync: lines.flush,
@@ -30,6 +33,8 @@ export function tellEnd(log: Logger): void {
   process.on('exit', () => log.flush())
   process.on('uncaughtExceptionMonitor', (error, origin) => log.fatal({ err: error, origin }, 'crash'))
 }
+
+const warn = pino.levels.values['warn'] ?? 40
 
 function now(): string {
   return new Date().toISOString()

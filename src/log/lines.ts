@@ -5,7 +5,11 @@ import { loadSyscalls } from '../lib/syscall.js'
 
 /** A descriptor that lines are written to. Nothing waits for who reads it but `flush`, for two seconds at most. */
 export interface Lines {
-  write(line: string): void
+  /**
+   * Lines that come one upon the other are written together, by the end of the next turn of the event loop: a process that is
+   * killed before has not said them. An urgent one is written at once, after those before it.
+   */
+  write(line: string, isUrgent?: boolean): void
   /**
    * For the end of the process: writes what has not been taken yet, for a second. What is left then is left out but for
    * the last line, which has another, with how many they were.
@@ -33,13 +37,17 @@ export function openLines(shared: number, tellLost: (lost: number) => string): L
   let lost = 0
   let last = ''
   let timer: NodeJS.Timeout | undefined
+  let soon: NodeJS.Immediate | undefined
 
   const writePiece = () => {
-    const [first = Buffer.alloc(0)] = waiting
-    const written = writeSync(fd, first.subarray(0, pieceBytes))
+    let written = writeSync(fd, pieceOf(waiting))
     waitingBytes -= written
-    if (written < first.length) waiting[0] = first.subarray(written)
-    else waiting.shift()
+    let [first] = waiting
+    for (; first !== undefined && written >= first.length; [first] = waiting) {
+      written -= first.length
+      waiting.shift()
+    }
+    if (first !== undefined) waiting[0] = first.subarray(written)
   }
   const add = (line: string) => {
     const bytes = Buffer.from(line)
@@ -48,7 +56,9 @@ export function openLines(shared: number, tellLost: (lost: number) => string): L
   }
   const writeOut = (waitMs: number) => {
     clearTimeout(timer)
+    clearImmediate(soon)
     timer = undefined
+    soon = undefined
     const untilMs = performance.now() + waitMs
     try {
       while (waiting.length > 0 && isReady(Math.max(0, Math.ceil(untilMs - performance.now())))) {
@@ -73,11 +83,16 @@ export function openLines(shared: number, tellLost: (lost: number) => string): L
     lost = 0
   }
   return {
-    write: line => {
+    write: (line, isUrgent = false) => {
       last = line
+      // Only lines that a reader has no room for may be too many.
+      const isFull = waiting.length > 0 && waitingBytes + line.length > pieceBytes
+      if (timer === undefined && isFull) writeOut(0)
       if (lost > 0 || (waiting.length > 0 && waitingBytes + line.length > mostWaitingBytes)) lost++
       else add(line)
-      if (timer === undefined) writeOut(0)
+      if (timer !== undefined) return
+      if (isUrgent) writeOut(0)
+      else soon ??= setImmediate(writeOut, 0)
     },
     flush: () => {
       writeOut(flushMs)
@@ -89,6 +104,15 @@ export function openLines(shared: number, tellLost: (lost: number) => string): L
       waitingBytes = 0
     },
   }
+}
+
+/** Whole lines, unless the first is longer by itself. */
+function pieceOf(lines: readonly Buffer[]): Buffer {
+  const [first = Buffer.alloc(0)] = lines
+  if (first.length >= pieceBytes) return first.subarray(0, pieceBytes)
+  let bytes = 0
+  const tooMany = lines.findIndex(line => (bytes += line.length) > pieceBytes)
+  return Buffer.concat(tooMany < 0 ? lines : lines.slice(0, tooMany))
 }
 
 /**

@@ -186,3 +186,65 @@ test('nothing in the log is more than ASCII, whatever callers call things', asyn
   assert.match(said, /^[\x20-\x7e]+\n$/)
   assert.equal(logOf(said)[0]?.['name'], name)
 })
+
+/** Logs a thousand lines at once, and then tells how often it has written: proc(5), `/proc/pid/io`. */
+const burst = `
+import { readFileSync } from 'node:fs'
+import { createLog } from ${log}
+const writes = () => Number(/syscw: (\\d+)/.exec(readFileSync('/proc/self/io', 'latin1'))[1])
+const log = createLog('info')
+const before = writes()
+for (let i = 0; i < 1_000; i++) log.info({ i }, 'line')
+setImmediate(() => process.stdout.write(String(writes() - before)))
+`
+
+test('lines that come one upon the other are written together', async () => {
+  const { child, ended } = start(burst, 'pipe')
+  assert(child.stdout && child.stderr)
+  let [lines, writes] = ['', '']
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (lines += text))
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (writes += text))
+  await ended
+  assert.deepEqual(
+    logOf(lines).map(({ i }) => i),
+    Array.from({ length: 1_000 }, (_, i) => i),
+  )
+  assert(Number(writes) > 0 && Number(writes) < 100, `${writes} writes`)
+})
+
+test('a warning is written at once, after the lines before it', async () => {
+  const program = `
+    import { createLog } from ${log}
+    const log = createLog('info')
+    log.info('before')
+    log.warn('late')
+    process.kill(process.pid, 'SIGKILL')
+  `
+  const { child, ended } = start(program, 'pipe')
+  let said = ''
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (said += text))
+  assert.deepEqual(await ended, [null, 'SIGKILL'])
+  assert.deepEqual(
+    logOf(said).map(({ msg }) => msg),
+    ['before', 'late'],
+  )
+})
+
+test('a line of any length has its place among others', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'log-'))
+  const file = openSync(join(directory, 'log'), 'a')
+  const program = `
+    import { createLog } from ${log}
+    const log = createLog('info')
+    for (const text of ['small', 'x'.repeat(2 ** 20), '', 'after']) log.info({ text }, 'line')
+  `
+  const { ended } = start(program, file)
+  closeSync(file)
+  await ended
+  const lines = logOf(readFileSync(join(directory, 'log'), 'utf8'))
+  assert.deepEqual(
+    lines.map(({ text }) => String(text).length),
+    [5, 2 ** 20, 0, 5],
+  )
+  rmSync(directory, { recursive: true })
+})
