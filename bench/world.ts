@@ -33,6 +33,8 @@ export async function withService<T>(
   const { api } = bed.use(connectTo(daemon.address))
   await api.ensureBridge()
   await warmUp(settings, api)
+  // ReapTaps has nothing to wait for when the service was quicker to reap.
+  await bed.ovs.configure()
   const result = await work({ ovs: bed.ovs, signal, api, daemon })
   // Only a process that ends by itself writes its profile.
   if (profileDirectory !== undefined) await daemon.end('SIGTERM')
