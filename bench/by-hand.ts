@@ -47,6 +47,12 @@ export async function deleteDevicesAtOnce(world: World, taps: readonly string[])
   )
 }
 
+/** Removes ports, and then their devices. */
+export async function removeAtOnce(world: World, taps: readonly string[]): Promise<void> {
+  await deletePortsAtOnce(world, taps)
+  await deleteDevicesAtOnce(world, taps)
+}
+
 async function runIpBatch(world: World, lines: readonly string[]): Promise<void> {
   await run(world, ['ip', '-batch', '-'], `${lines.join('\n')}\n`)
 }

@@ -13,7 +13,7 @@ import { Disposables } from '../src/lib/disposables.js'
 import { loadSyscalls } from '../src/lib/syscall.js'
 import { connectTo } from '../test/support/rpc.js'
 import { byCallers, type Settings } from './bench.js'
-import { deleteDevicesAtOnce, deletePortsAtOnce } from './by-hand.js'
+import { removeAtOnce } from './by-hand.js'
 import { firstRow, openRawDatabase } from './raw-database.js'
 import { bulkTimeoutMs, type World, warmRounds, warmTaps, withoutService } from './world.js'
 
@@ -70,8 +70,7 @@ export async function warmUp(
 ): Promise<void> {
   for (let i = 0; i < warmRounds(settings); i++) {
     await byCallers(callers, warmTaps, add)
-    await deletePortsAtOnce(world, warmTaps)
-    await deleteDevicesAtOnce(world, warmTaps)
+    await removeAtOnce(world, warmTaps)
   }
 }
 

@@ -1,6 +1,6 @@
 import { CreateTapRequest } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
-import { addAtOnce, addOneByOne, deleteDevicesAtOnce, deletePortsAtOnce, wholeLoopMs } from '../by-hand.js'
+import { addAtOnce, addOneByOne, removeAtOnce, wholeLoopMs } from '../by-hand.js'
 import { openLeanCaller } from '../lean-caller.js'
 import { openRawScript, withLeastService } from '../raw-script.js'
 import { bulkTimeoutMs, expectTaps, requestOf, type Served, type World, withoutService, withService } from '../world.js'
@@ -16,26 +16,27 @@ export const createPar: Bench = {
     const samples = await inTurn(settings.rounds, {
       service: () =>
         withService(settings, async served => {
-          const create: Create = some => createLean(served.daemon.address, some)
-          await warmUpBy(settings, served, create, some => destroyByCallers(served, some))
-          return await timeCreation(served, taps, create)
+          const create: Change = some => createLean(served.daemon.address, some)
+          return await timeCreation(settings, served, taps, create, some => destroyByCallers(served, some))
         }),
       nodeClient: () =>
         withService(settings, async served => {
-          const create: Create = some =>
+          const create: Change = some =>
             byCallers(callers, some, tap => served.api.createTap({ tap, vlan: 10 }, { timeoutMs: bulkTimeoutMs }))
-          await warmUpBy(settings, served, create, some => destroyByCallers(served, some))
-          return await timeCreation(served, taps, create)
+          return await timeCreation(settings, served, taps, create, some => destroyByCallers(served, some))
         }),
       loop: () => sampleLoop(settings, taps),
       batch: () => createAtOnce(settings, taps),
       waves: () => createInWaves(settings, taps),
       least: () =>
-        withLeastService(settings, { callers, calls: taps.length + warmCalls(settings) }, async served => {
-          const create: Create = some => createLean(served.address, some)
-          await warmUpBy(settings, served, create, some => removeByHand(served, some))
-          return await timeCreation(served, taps, create)
-        }),
+        withLeastService(
+          settings,
+          { callers, calls: taps.length + firstTimes(settings) * firstTaps.length },
+          async served => {
+            const create: Change = some => createLean(served.address, some)
+            return await timeCreation(settings, served, taps, create, some => removeAtOnce(served, some))
+          },
+        ),
     })
     const what = `create-par: ${count} CreateTap, ${callers} callers`
     const common = { unit: 'ms', ours: samples.service } as const
@@ -86,41 +87,39 @@ export function createAtOnce(settings: Settings, taps: readonly string[]): Promi
 function createInWaves(settings: Settings, taps: readonly string[]): Promise<number> {
   return withoutService(settings, async world => {
     using script = await openRawScript(world.ovs.endpoint)
-    const create: Create = async some => {
+    const create: Change = async some => {
       for (let i = 0; i < some.length; i += callers) await script.addTaps(some.slice(i, i + callers))
     }
-    await warmUpBy(settings, world, create, some => removeByHand(world, some))
-    return await timeCreation(world, taps, create)
+    return await timeCreation(settings, world, taps, create, some => removeAtOnce(world, some))
   })
 }
 
-/** A way to make taps. */
-type Create = (taps: readonly string[]) => Promise<void>
+/** A way to make taps, or to remove them. */
+type Change = (taps: readonly string[]) => Promise<void>
 
 /** More than callers, so that answers and next calls come together. */
-const warmTaps = tapNames(150, 200_000)
+const firstTaps = tapNames(150, 200_000)
 
-function warmTimes({ smoke }: Settings): number {
+function firstTimes({ smoke }: Settings): number {
   return smoke ? 1 : 7
 }
 
-function warmCalls(settings: Settings): number {
-  return warmTimes(settings) * warmTaps.length
-}
-
 /**
- * Makes and removes taps as they will be made when it is measured. What V8 has compiled for one client it throws away when the
+ * Has others made and removed before, in the way that is measured. What V8 has compiled for one client it throws away when the
  * objects of the next look different, and compiles again, on the processors that the measurement needs.
  */
-async function warmUpBy(settings: Settings, world: World, create: Create, remove: Create): Promise<void> {
-  for (let i = 0; i < warmTimes(settings); i++) {
-    await create(warmTaps)
-    await remove(warmTaps)
+async function timeCreation(
+  settings: Settings,
+  world: World,
+  taps: readonly string[],
+  create: Change,
+  remove: Change,
+): Promise<number> {
+  for (let i = 0; i < firstTimes(settings); i++) {
+    await create(firstTaps)
+    await remove(firstTaps)
   }
   await world.ovs.configure()
-}
-
-async function timeCreation(world: World, taps: readonly string[], create: Create): Promise<number> {
   const ms = await timed(() => create(taps))
   await expectTaps(world, taps.length)
   return ms
@@ -136,11 +135,6 @@ async function createLean(address: string, taps: readonly string[]): Promise<voi
 async function destroyByCallers({ api }: Served, taps: readonly string[]): Promise<void> {
   await byCallers(callers, taps, tap => api.destroyTap({ tap }))
   await api.reapTaps()
-}
-
-async function removeByHand(world: World, taps: readonly string[]): Promise<void> {
-  await deletePortsAtOnce(world, taps)
-  await deleteDevicesAtOnce(world, taps)
 }
 
 /** The loop's time for all taps, of which only the first and the last are made by it. */

@@ -111,7 +111,7 @@ class WorkerChannel implements Channel {
     const id = ++this.#lastId
     return new Promise((resolve, reject) => {
       const onAbort = () => {
-        if (!isLeft(pending)) return
+        if (!leave(pending)) return
         this.#forget(id)
         reject(abortedError(operation, signal.reason))
       }
@@ -139,7 +139,7 @@ class WorkerChannel implements Channel {
     if (this.#over === 'open') {
       this.#over = 'closed'
       for (const [id, pending] of this.#pending) {
-        if (!isLeft(pending)) continue
+        if (!leave(pending)) continue
         this.#forget(id)
         pending.reject(abortedError(pending.operation, undefined))
       }
@@ -199,7 +199,7 @@ class WorkerChannel implements Channel {
 }
 
 /** The caller goes away; false when the answer is on its way. */
-function isLeft({ stage }: Pick<Pending, 'stage'>): boolean {
+function leave({ stage }: Pick<Pending, 'stage'>): boolean {
   return stage === undefined || abort(stage)
 }
 
