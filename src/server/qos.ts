@@ -30,17 +30,21 @@ import {
 import { assertNever } from '../lib/assert-never.js'
 import { type Parsed, parsed, refused } from '../lib/parsed.js'
 import type { UnaryHandler } from './call.js'
-import { maybe, takeFields } from './fields.js'
+import { type Field, maybe, nested, type TakenFields, takeFields } from './fields.js'
 
 export function updateQosOn(host: Host): UnaryHandler<UpdateQosRequest, UpdateQosResponse> {
   return async (request, call) => {
-    const { tap, direction, ...rest } = takeFields({
+    const fields = changeFields(request.qos)
+    const isPoliced = request.direction === QosDirection.FROM_ENDPOINT
+    const {
+      tap,
+      direction,
+      qos: change,
+    } = takeFields({
       tap: parsePortName(request.tap),
       direction: parseDirection(request.direction),
-      ...changeFields(request.qos),
-      ...(request.direction === QosDirection.FROM_ENDPOINT && { 'qos.rate': policedRate(request.qos?.rate) }),
+      qos: nested(isPoliced ? { ...fields, rate: policedRate(request.qos?.rate) } : fields, changeOf),
     })
-    const change = changeOf(rest)
     if (direction !== 'from-endpoint') {
       return { qos: tapQosMessage(await updateQos(host, tap, change, request.replace, call)) }
     }
@@ -82,38 +86,30 @@ async function removal(host: Host, tap: PortName, direction: Direction, call: Ca
   }
 }
 
-type FieldPath = `qos.${QosField}`
+type ChangeFields = Readonly<Record<QosField, Parsed<number | undefined>>>
 
-const paths = {
-  rate: 'qos.rate',
-  loss: 'qos.loss',
-  delay: 'qos.delay',
-  jitter: 'qos.jitter',
-  duplicate: 'qos.duplicate',
-  corrupt: 'qos.corrupt',
-  reorder: 'qos.reorder',
-} satisfies Record<QosField, FieldPath>
-
-type ChangeFields = Readonly<Record<FieldPath, Parsed<number | undefined>>>
-
-/** The fields of a change, by their paths in the request. */
 function changeFields(message: QosMessage | undefined): ChangeFields {
   const of = (field: QosField) => maybe(message?.[field], text => parseQosField(field, text))
   return {
-    'qos.rate': of('rate'),
-    'qos.loss': of('loss'),
-    'qos.delay': of('delay'),
-    'qos.jitter': of('jitter'),
-    'qos.duplicate': of('duplicate'),
-    'qos.corrupt': of('corrupt'),
-    'qos.reorder': of('reorder'),
+    rate: of('rate'),
+    loss: of('loss'),
+    delay: of('delay'),
+    jitter: of('jitter'),
+    duplicate: of('duplicate'),
+    corrupt: of('corrupt'),
+    reorder: of('reorder'),
   }
 }
 
-/** As {@link changeFields}, of a QoS that stands alone: what makes no sense together is refused. */
-export function wholeQosFields(message: QosMessage | undefined): ChangeFields {
+/** A QoS that stands alone: what makes no sense together is refused. */
+export function parseQos(message: QosMessage | undefined): Field<Qos> {
+  if (message === undefined) return parsed(noQos)
+  return nested(wholeFields(message), taken => ({ ...noQos, ...changeOf(taken) }))
+}
+
+function wholeFields(message: QosMessage): ChangeFields {
   const fields = changeFields(message)
-  const { 'qos.delay': delay, 'qos.jitter': jitter, 'qos.reorder': reorder } = fields
+  const { delay, jitter, reorder } = fields
   if (!delay.ok) return fields
   const missing = fieldsMissingDelay({
     ...noQos,
@@ -121,27 +117,20 @@ export function wholeQosFields(message: QosMessage | undefined): ChangeFields {
     jitterNs: valueOf(jitter),
     reorderPercent: valueOf(reorder),
   })
-  return { ...fields, ...Object.fromEntries(missing.map(field => [paths[field], refused(delayMissing)])) }
+  return { ...fields, ...Object.fromEntries(missing.map(field => [field, refused(delayMissing)])) }
 }
 
 function valueOf(field: Parsed<number | undefined>): number {
   return (field.ok ? field.value : undefined) ?? 0
 }
 
-type TakenChange = Readonly<Partial<Record<FieldPath, number | undefined>>>
-
-function changeOf(taken: TakenChange): QosChange {
+function changeOf(taken: TakenFields<ChangeFields>): QosChange {
   const change: { -readonly [K in keyof Qos]?: number } = {}
   for (const field of qosFields) {
-    const value = taken[paths[field]]
+    const value = taken[field]
     if (value !== undefined) change[qosGrammar[field].key] = value
   }
   return change
-}
-
-/** What {@link wholeQosFields} has let through. */
-export function wholeQosOf(taken: TakenChange): Qos {
-  return { ...noQos, ...changeOf(taken) }
 }
 
 /** `both` is what UNSPECIFIED means where that makes sense. */

@@ -52,7 +52,7 @@ import type { Call, UnaryHandler } from './call.js'
 import { parseKind, tapMessage } from './convert.js'
 import { maybe, optional, type TakenFields, takeEach, takeFields } from './fields.js'
 import { page } from './page.js'
-import { wholeQosFields, wholeQosOf } from './qos.js'
+import { parseQos } from './qos.js'
 
 export function createTapOn(host: Host): UnaryHandler<CreateTapRequest, CreateTapResponse> {
   return async (request, call) => {
@@ -134,15 +134,14 @@ export function destroyUnmanagedTapOn(
 
 export function createContainerTapOn(host: Host): UnaryHandler<CreateContainerTapRequest, CreateContainerTapResponse> {
   return async (request, call) => {
-    const { bridge, tap, netns, mac, vlan, mtu, ...rest } = takeFields({
+    const { bridge, tap, netns, mac, vlan, mtu, qos } = takeFields({
       ...place(request),
       netns: parseNetns(request.netns),
       mac: optional(request.mac, parseMacAddress),
       mtu: optional(request.mtu, parseMtu),
-      ...wholeQosFields(request.qos),
+      qos: parseQos(request.qos),
     })
     const backing = { kind: 'container', netns, vethIndex: request.vethIndex } as const
-    const qos = wholeQosOf(rest)
     return { tap: tapMessage(await createOne(host, { bridge, name: tap, vlan, mac, mtu, backing, qos }, call)) }
   }
 }
@@ -201,12 +200,12 @@ function tuntapFields(request: CreateTapRequest) {
     mtu: optional(request.mtu, parseMtu),
     owner_uid: maybe(request.ownerUid, parseUid),
     multi_queue: parsed(request.multiQueue),
-    ...wholeQosFields(request.qos),
+    qos: parseQos(request.qos),
   }
 }
 
 function tuntapSpec(fields: TakenFields<ReturnType<typeof tuntapFields>>): TapSpec {
-  const { bridge, tap, vlan, mac, mtu, owner_uid, multi_queue, ...rest } = fields
+  const { bridge, tap, vlan, mac, mtu, owner_uid, multi_queue, qos } = fields
   return {
     bridge,
     name: tap,
@@ -214,7 +213,7 @@ function tuntapSpec(fields: TakenFields<ReturnType<typeof tuntapFields>>): TapSp
     mac,
     mtu,
     backing: { kind: 'tuntap', ownerUid: owner_uid, multiQueue: multi_queue },
-    qos: wholeQosOf(rest),
+    qos,
   }
 }
 
