@@ -32,14 +32,18 @@ export function encodeElements(
 ): Json {
   if (column.value === undefined) return encodeSet(place, column.key, value, size)
   if (!(value instanceof Map)) throw refusal(place, 'is a map')
-  const given: [unknown, unknown][] = [...value]
-  checkSize(place, given.length, size)
+  const given: ReadonlyMap<unknown, unknown> = value
+  checkSize(place, given.size, size)
   const { key, value: type } = column
-  const pairs = given.map(([k, v]): [Json, Json] => [encodeAtom(place, key, k), encodeAtom(place, type, v)])
-  checkDistinct(
-    place,
-    pairs.map(([k]) => k),
-  )
+  const pairs: [Json, Json][] = []
+  for (const [k, v] of given) pairs.push([encodeAtom(place, key, k), encodeAtom(place, type, v)])
+  // A Map has each text once.
+  if (key.type !== 'string') {
+    checkDistinct(
+      place,
+      pairs.map(([k]) => k),
+    )
+  }
   return ['map', pairs]
 }
 
@@ -119,6 +123,7 @@ function checkSize(place: Place, size: number, { min, max }: { readonly min: num
 
 /** Of atoms as the wire has them, where 1 and 1n are one. */
 function checkDistinct(place: Place, atoms: readonly Json[]): void {
+  if (atoms.length < 2) return
   const distinct = new Set(atoms.map(atom => (isArray(atom) ? atom[1] : atom)))
   if (distinct.size < atoms.length) throw refusal(place, 'names an element twice')
 }

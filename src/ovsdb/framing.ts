@@ -186,14 +186,12 @@ function restoreIntegers(json: unknown, mark: string): unknown {
 
 /** `JSON.stringify`, except that a bigint is written as the integer it is. */
 export function encodeJson(json: Json): string {
-  return holdsBigint(json) ? spell(json) : JSON.stringify(json)
-}
-
-function holdsBigint(json: Json): boolean {
-  if (typeof json !== 'object' || json === null) return typeof json === 'bigint'
-  if (isList(json)) return json.some(holdsBigint)
-  for (const name in json) if (holdsBigint(json[name] ?? null)) return true
-  return false
+  try {
+    return JSON.stringify(json)
+  } catch {
+    // It throws for a bigint alone, and there is hardly ever one: nobody looks for them beforehand.
+    return spell(json)
+  }
 }
 
 function spell(json: Json): string {

@@ -148,8 +148,11 @@ function parseRows(
   parse: (change: Readonly<Record<string, unknown>>, table: string, uuid: Uuid) => RowUpdate,
 ): RowUpdate[] {
   const updates: RowUpdate[] = []
-  for (const [table, rows] of entriesOf(json)) {
-    for (const [uuid, change] of entriesOf(rows)) {
+  const tables = tableUpdates(json)
+  for (const table in tables) {
+    const rows = tableUpdates(tables[table])
+    for (const uuid in rows) {
+      const change = rows[uuid]
       if (!isUuid(uuid) || !isRecord(change))
         throw protocolError(`a bad row in an update of ${table}: ${excerpt(uuid)}`)
       updates.push(parse(change, table, uuid))
@@ -158,7 +161,7 @@ function parseRows(
   return updates
 }
 
-function entriesOf(json: unknown): [string, unknown][] {
+function tableUpdates(json: unknown): Readonly<Record<string, unknown>> {
   if (!isRecord(json)) throw protocolError(`expected table updates, got ${excerpt(json)}`)
-  return Object.entries(json)
+  return json
 }

@@ -12,10 +12,28 @@ export function refuseOrphans({ tables }: DatabaseSchema, operations: readonly O
   const mayVanish = (table: string) => tables[table]?.isRoot === false
   if (!operations.some(operation => operation.op === 'insert' && mayVanish(operation.table))) return
   const kept = new Set<string>()
+  const keep = (table: string, column: string, value: Json) => {
+    const type = tables[table]?.columns[column]
+    if (isStrong(type?.key) || isStrong(type?.value)) addNames(kept, value)
+  }
   for (const operation of operations) {
-    for (const [column, value] of writtenBy(operation)) {
-      const type = 'table' in operation ? tables[operation.table]?.columns[column] : undefined
-      if (isStrong(type?.key) || isStrong(type?.value)) for (const name of namesIn(value)) kept.add(name)
+    switch (operation.op) {
+      case 'insert':
+      case 'update':
+        for (const column in operation.row) keep(operation.table, column, operation.row[column] ?? null)
+        break
+      case 'mutate':
+        for (const [column, mutator, operand] of operation.mutations) {
+          if (mutator === 'insert') keep(operation.table, column, operand)
+        }
+        break
+      case 'delete':
+      case 'wait':
+      case 'select':
+      case 'comment':
+        break
+      default:
+        assertNever(operation)
     }
   }
   for (const operation of operations) {
@@ -28,30 +46,10 @@ function isStrong(type: BaseType | undefined): boolean {
   return type?.refType === 'strong'
 }
 
-/** The values that an operation puts into columns. */
-function writtenBy(operation: Operation): readonly (readonly [string, Json])[] {
-  switch (operation.op) {
-    case 'insert':
-    case 'update':
-      return Object.entries(operation.row)
-    case 'mutate':
-      return operation.mutations.flatMap(([column, mutator, operand]) =>
-        mutator === 'insert' ? [[column, operand] as const] : [],
-      )
-    case 'delete':
-    case 'wait':
-    case 'select':
-    case 'comment':
-      return []
-    default:
-      return assertNever(operation)
-  }
-}
-
-/** The `<named-uuid>`s of a value. */
-function* namesIn(value: Json): Generator<string> {
+/** Adds the `<named-uuid>`s of a value. */
+function addNames(names: Set<string>, value: Json): void {
   if (!isList(value)) return
   const [tag, name] = value
-  if (tag === 'named-uuid' && typeof name === 'string') yield name
-  else for (const part of value) yield* namesIn(part)
+  if (tag === 'named-uuid' && typeof name === 'string') names.add(name)
+  else for (const part of value) addNames(names, part)
 }

@@ -143,6 +143,7 @@ class TransactionBuilder {
   readonly #schema: DatabaseSchema
   readonly #operations: Operation[] = []
   readonly #inserted = new Set<NamedUuid>()
+  readonly #isInserted = (row: NamedUuid) => this.#inserted.has(row)
 
   constructor(schema: DatabaseSchema) {
     this.#schema = schema
@@ -235,10 +236,12 @@ class TransactionBuilder {
 
   #encodeRow(table: string, values: object): JsonRow {
     tableOf(this.#schema, table)
+    const row: Record<string, Json> = {}
     const entries: [string, unknown][] = Object.entries(values)
-    return Object.fromEntries(
-      entries.map(([name, value]) => [name, encodeValue(this.#place(table, name), this.#column(table, name), value)]),
-    )
+    for (const [name, value] of entries) {
+      row[name] = encodeValue(this.#place(table, name), this.#column(table, name), value)
+    }
+    return row
   }
 
   #column(table: string, column: string): ColumnSchema {
@@ -250,11 +253,11 @@ class TransactionBuilder {
   }
 
   #checkTarget(table: string, target: RowRef): void {
-    if (isNamedUuid(target) && !this.#inserted.has(target))
+    if (isNamedUuid(target) && !this.#isInserted(target))
       throw refusal({ table, column: '_uuid' }, 'names a row that another transaction inserts')
   }
 
   #place(table: string, column: string): Place {
-    return { table, column, isInserted: row => this.#inserted.has(row) }
+    return { table, column, isInserted: this.#isInserted }
   }
 }
