@@ -108,9 +108,10 @@ export class Committer {
    */
   async idle(names: readonly string[], call: Call): Promise<void> {
     const wanted = new Set(names)
-    const open = [...this.#open].filter(job => job.part.owns.some(name => wanted.has(name)))
-    await raceAbort(Promise.all(open.map(job => job.ended)), call.signal)
-    await this.#epochs.reachedOf(wanted, call.signal)
+    const ends: Promise<void>[] = []
+    for (const job of this.#open) if (job.part.owns.some(name => wanted.has(name))) ends.push(job.ended)
+    if (ends.length > 0) await raceAbort(Promise.all(ends), call.signal)
+    await this.#epochs.reachedOf(names, call.signal)
   }
 
   /**

@@ -46,7 +46,12 @@ export class Epochs {
 
   /** Resolves when ovs-vswitchd has applied what was committed of these names, by this daemon or one before it. */
   async reachedOf(names: Iterable<string>, signal: AbortSignal): Promise<void> {
-    const epochs = new Set([...names].flatMap(name => this.#ofNames.get(name) ?? this.#inherited ?? []))
+    this.#forgetInherited()
+    const epochs = new Set<bigint>()
+    for (const name of names) {
+      const epoch = this.#ofNames.get(name) ?? this.#inherited
+      if (epoch !== undefined) epochs.add(epoch)
+    }
     for (const epoch of epochs) await this.reached(epoch, signal)
   }
 
@@ -59,6 +64,10 @@ export class Epochs {
     this.#pending = undefined
     this.#ofNames.clear()
     this.#onReached()
+  }
+
+  #forgetInherited(): void {
+    if (this.#inherited !== undefined && hasReached(this.#ovsdb.replica, this.#inherited)) this.#inherited = undefined
   }
 
   #inherit(): void {

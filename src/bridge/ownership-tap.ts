@@ -158,11 +158,12 @@ function wholeNumber(text: string | undefined): number | undefined {
 }
 
 function readQos(text: (key: string) => string | undefined): Qos {
-  const values: [string, number][] = qosFields.flatMap(field => {
+  const qos: { -readonly [K in keyof Qos]: number } = { ...noQos }
+  for (const field of qosFields) {
     const value = parseQosField(field, text(`qos-${field}`) ?? '')
-    return value.ok ? [[qosGrammar[field].key, value.value]] : []
-  })
-  return { ...noQos, ...Object.fromEntries(values) }
+    if (value.ok) qos[qosGrammar[field].key] = value.value
+  }
+  return qos
 }
 
 function readBacking(text: (key: string) => string | undefined): TapBacking | undefined {

@@ -79,6 +79,7 @@ async function haveSucceeded(
   graceMs: number,
   call: Call,
 ): Promise<boolean> {
+  if (progressOf(host.ovsdb.replica, interfaces) === 'done') return true
   using grace = abortScope({ deadline: Date.now() + graceMs, parents: [call.signal] })
   try {
     return await host.ovsdb.waitFor(replica => progressOf(replica, interfaces) === 'done' || undefined, grace.signal)

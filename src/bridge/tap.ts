@@ -100,15 +100,19 @@ async function nameAll(host: Host, specs: readonly TapSpec[], call: Call): Promi
   if (violations.length > 0) throw invalid(violations)
   const wanted: PlacedRecord[] = []
   for (const { bridge = host.defaultBridge, name, vlan, mac, mtu, backing, qos } of specs) {
-    const own = { id: randomId(), qinqOuterVlan: undefined, qos, policedKbps: 0, defunct: false, addresses: [] }
     wanted.push({
-      ...own,
       name: name ?? (await nextName(host, host.tapNames, given, call)),
+      id: randomId(),
       bridge,
       vlan,
       mac,
       mtu,
       backing,
+      qinqOuterVlan: undefined,
+      qos,
+      policedKbps: 0,
+      defunct: false,
+      addresses: [],
     })
   }
   return wanted
