@@ -107,10 +107,11 @@ export class Committer {
    * the former one had, or remove it. Throws when the call ends before.
    */
   async idle(names: readonly string[], call: Call): Promise<void> {
-    const wanted = new Set(names)
-    const ends: Promise<void>[] = []
-    for (const job of this.#open) if (job.part.owns.some(name => wanted.has(name))) ends.push(job.ended)
-    if (ends.length > 0) await raceAbort(Promise.all(ends), call.signal)
+    if (this.#open.size > 0) {
+      const wanted = new Set(names)
+      const open = [...this.#open].filter(({ part }) => part.owns.some(name => wanted.has(name)))
+      if (open.length > 0) await raceAbort(Promise.all(open.map(job => job.ended)), call.signal)
+    }
     await this.#epochs.reachedOf(names, call.signal)
   }
 

@@ -79,5 +79,5 @@ export class Epochs {
 /** A `next_cfg` below the epoch means that the database was made anew: that epoch will never come. */
 function hasReached(replica: OvsReplica, epoch: bigint): boolean {
   const root = rootOf(replica)
-  return root !== undefined && (BigInt(root.cur_cfg) >= epoch || BigInt(root.next_cfg) < epoch)
+  return root !== undefined && (root.cur_cfg >= epoch || root.next_cfg < epoch)
 }

@@ -161,13 +161,13 @@ export async function awaitPlacements(
   placements: readonly Placement[],
   call: Call,
 ): Promise<Tap[]> {
-  await host.committer.applied(receipt, call)
   const expected: Expected[] = []
   for (const { record, ifindex } of placements) {
     const superseded = () => isSuperseded(host, record)
     const { name } = record
     if (record.backing.kind !== 'host') expected.push({ name, ifindex, isSuperseded: superseded })
     else {
+      await host.committer.applied(receipt, call)
       const look = () => unlessSuperseded(host, record, () => openHostDevice(host, record, call))
       expected.push({ name, ifindex: await look(), lookAgain: look, isRaised: true, isSuperseded: superseded })
     }
