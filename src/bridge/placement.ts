@@ -102,11 +102,11 @@ export function movePorts(
  */
 export function keepRecord(host: Host, transaction: OvsTransaction, record: TapRecord): Uuid | NamedUuid {
   const kept = host.records.get(record.name)
+  if (kept === undefined) {
+    return transaction.insert('QoS', { type: 'linux-noop', external_ids: writeTapRecord(host.instance, record) })
+  }
   const { qos, policedKbps, counted, addresses } = latest(host, record)
   const now = { ...record, qos, policedKbps, counted, addresses }
-  if (kept === undefined) {
-    return transaction.insert('QoS', { type: 'linux-noop', external_ids: writeTapRecord(host.instance, now) })
-  }
   transaction.update('QoS', kept.uuid, { type: 'linux-noop' })
   transaction.setKeys('QoS', kept.uuid, 'external_ids', tapRecordMarks(host.instance, now))
   return kept.uuid
