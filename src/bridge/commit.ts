@@ -107,6 +107,7 @@ export class Committer {
    * the former one had, or remove it. Throws when the call ends before.
    */
   async idle(names: readonly string[], call: Call): Promise<void> {
+    call.signal.throwIfAborted()
     if (this.#open.size > 0) {
       const wanted = new Set(names)
       const open = [...this.#open].filter(({ part }) => part.owns.some(name => wanted.has(name)))

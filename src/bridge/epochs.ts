@@ -13,7 +13,7 @@ export class Epochs {
   #pending: bigint | undefined
   /** The last that changes each name, while not all are reached. */
   readonly #ofNames = new Map<string, bigint>()
-  /** What stood when the connection came: of a daemon before this one, or of a transaction that was cut off. */
+  /** What stood when the connection came, while it is not reached: of an earlier daemon, or of a transaction cut off. */
   #inherited: bigint | undefined
 
   /** `onReached` is called when all that was asked for is reached. */

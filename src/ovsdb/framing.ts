@@ -188,9 +188,10 @@ function restoreIntegers(json: unknown, mark: string): unknown {
 export function encodeJson(json: Json): string {
   try {
     return JSON.stringify(json)
-  } catch {
-    // It throws for a bigint alone, and there is hardly ever one: nobody looks for them beforehand.
-    return spell(json)
+  } catch (error) {
+    // Thrown for a bigint. There is hardly ever one: nobody looks for them beforehand.
+    if (error instanceof TypeError) return spell(json)
+    throw error
   }
 }
 
