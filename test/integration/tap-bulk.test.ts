@@ -116,14 +116,18 @@ laneTest('many taps of which one is refused by the database leave nothing', { lo
 
 laneTest('each bad field among many taps is named with the place of its tap', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
-  const bad = requests
-    .with(17, { ...request(17), mac: 'x' })
-    .with(40, { ...request(40), vlan: 4096 })
-    .with(41, { ...request(41), tap: 'a b' })
+  const bad = [
+    ...requests
+      .with(17, { ...request(17), mac: 'x' })
+      .with(40, { ...request(40), vlan: 4096 })
+      .with(41, { ...request(41), tap: 'a b' }),
+    { ...request(0), qos: { rate: '1mbit', loss: '101' } },
+  ]
   assert.deepEqual(await violationsOf(bed.api.createTaps({ taps: bad })), [
     'taps[17].mac',
     'taps[40].vlan',
     'taps[41].tap',
+    `taps[${count}].qos.loss`,
   ])
   const twice = requests.with(30, { ...request(30), tap: 'bulk7' })
   assert.deepEqual(await violationsOf(bed.api.createTaps({ taps: twice })), ['taps[30].tap'])
