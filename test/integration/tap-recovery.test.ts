@@ -39,6 +39,18 @@ laneTest('a start finishes what the last run had begun, and touches nothing else
   assert.equal(findLink('kept')?.index, kept)
 })
 
+laneTest('a port that a call has left half open is opened anew at the next start', {}, async context => {
+  await using bed = await startServedTestbed(context.signal)
+  await bed.api.createTap({ tap: 'one' })
+  await bed.service[Symbol.asyncDispose]()
+  const where = [['name', '==', 'one']]
+  // As ovs-vswitchd tells of it. That it has the port all the same does not show there.
+  await bed.ovs.transact({ op: 'update', table: 'Interface', where, row: { ofport: -1 } })
+  bed.use(await startService(bed))
+  const [row] = await bed.ovs.select('Interface', where)
+  assert(Number(row?.['ofport']) > 0)
+})
+
 laneTest('the ports of destroyed taps go by themselves', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
   for (const tap of ['one', 'two']) await bed.api.createTap({ tap })
