@@ -17,8 +17,8 @@ import { undoingOnFailure } from './undo.js'
 
 /**
  * Makes devices and ports of taps anew that their records tell of and that are gone, as after a start of the machine, which
- * keeps the database alone. A tap that cannot be, such as a container's without its namespace, is told and shows its
- * `Interface.error`; the others do not wait for it.
+ * keeps the database alone, and has half-open ports opened anew. A tap that cannot be, such as a container's without its
+ * namespace, is told and shows its `Interface.error`; the others do not wait for it.
  */
 export async function restoreTaps(host: Host, sight: Sight, call: Call): Promise<Attempt> {
   const taps = [...host.records.all()].flatMap(({ record }) => (record.defunct ? [] : [record]))
