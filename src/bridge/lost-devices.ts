@@ -10,15 +10,14 @@ import { isDeviceMade, type TapRecord } from './ownership-tap.js'
 import { openHostDevice } from './placement.js'
 import { reconfigure } from './realise.js'
 import type { Attempt } from './recovered.js'
-import { isHalfOpen, reopen } from './reopen.js'
 import type { Sight } from './sight.js'
 import { recordOf } from './tap-changes.js'
 import { undoingOnFailure } from './undo.js'
 
 /**
  * Makes devices and ports of taps anew that their records tell of and that are gone, as after a start of the machine, which
- * keeps the database alone, and has half-open ports opened anew. A tap that cannot be, such as a container's without its
- * namespace, is told and shows its `Interface.error`; the others do not wait for it.
+ * keeps the database alone. A tap that cannot be, such as a container's without its namespace, is told and shows its
+ * `Interface.error`; the others do not wait for it.
  */
 export async function restoreTaps(host: Host, sight: Sight, call: Call): Promise<Attempt> {
   const taps = [...host.records.all()].flatMap(({ record }) => (record.defunct ? [] : [record]))
@@ -34,8 +33,7 @@ export async function restoreTaps(host: Host, sight: Sight, call: Call): Promise
   )
   if (made.repaired.length + placed.repaired.length > 0) sight.forget()
   const raised = await bringUp(host, own, sight, call)
-  const opened = await reopenPorts(host, taps, call)
-  const attempts = [made, placed, raised, opened]
+  const attempts = [made, placed, raised]
   const all = (which: keyof Attempt) => [...new Set(attempts.flatMap(attempt => attempt[which]))].sort()
   return { repaired: all('repaired'), left: all('left') }
 }
@@ -78,17 +76,6 @@ async function bringUp(host: Host, taps: readonly TapRecord[], sight: Sight, cal
     call,
     ({ name }) => host.kernel.setLink(name, { up: true, promiscuous: true }, call.signal),
   )
-}
-
-/** Has the half-open ports of taps opened anew, whose calls may have ended with their run before they saw to it. */
-async function reopenPorts(host: Host, taps: readonly TapRecord[], call: Call): Promise<Attempt> {
-  const halfOpen = taps.filter(({ name }) => {
-    const row = host.ovsdb.replica.find('Interface', 'name', name)
-    return row !== undefined && isHalfOpen(row)
-  })
-  const names = halfOpen.map(({ name }) => name)
-  if (names.length > 0) await reopen(host, names, call)
-  return { repaired: names, left: [] }
 }
 
 /** Brings up the devices of host taps that are down: an ovs-vswitchd that starts makes them anew. */

@@ -13,6 +13,7 @@ import type { TapRecord } from './ownership-tap.js'
 import { reconfigure } from './realise.js'
 import { reapTaps } from './reap.js'
 import type { Attempt, Occasion, Recovered, Repair } from './recovered.js'
+import { reopenOwn } from './reopen.js'
 import { Sight } from './sight.js'
 
 /** What a comparison works on. */
@@ -105,6 +106,7 @@ const steps: Readonly<Record<Repair, Step>> = {
   bond_vlan: (host, _on, call) => whole(restoreBonds(host, call)),
   host_tap: afterRestart(reopenHostTaps),
   bridge_device: afterRestart((host, call) => whole(markBridgeDevices(host, call))),
+  half_open_port: (host, _on, call) => reopenOwn(host, call),
   capture_port: (host, { capturePorts }, call) => whole(removeLeftCapturePorts(host, capturePorts, call)),
   tap_qos: (host, _on, call) => whole(host.qos.reconcile(call)),
 }

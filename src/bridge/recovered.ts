@@ -11,6 +11,7 @@ export const repairs = [
   'bond_vlan',
   'host_tap',
   'bridge_device',
+  'half_open_port',
   'capture_port',
   'tap_qos',
 ] as const

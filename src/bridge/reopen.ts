@@ -3,6 +3,8 @@ import type { Call } from './call.js'
 import type { Part } from './commit.js'
 import type { Host } from './host.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
+import { ownerOf } from './ownership.js'
+import type { Attempt } from './recovered.js'
 
 /**
  * Whether ovs-vswitchd has opened an interface and has no OpenFlow port for it ("added interface … on port 65535"): nothing
@@ -31,6 +33,25 @@ export async function reopen(host: Host, names: readonly string[], call: Call): 
     },
   }
   await host.committer.commitApplied(asking, call)
+}
+
+/** Has the half-open ports of ours opened anew, whose calls may have ended with their run before they saw to it. */
+export async function reopenOwn(host: Host, call: Call): Promise<Attempt> {
+  const halfOpen = ownHalfOpen(host)
+  if (halfOpen.length > 0) await reopen(host, halfOpen, call)
+  const left = ownHalfOpen(host)
+  return { repaired: halfOpen.filter(name => !left.includes(name)), left }
+}
+
+/** Names of interfaces. A bond has several. */
+function ownHalfOpen({ ovsdb: { replica }, instance }: Host): string[] {
+  const interfaces = [...replica.rows('Port')].flatMap(port =>
+    ownerOf(port.external_ids) === instance ? port.interfaces : [],
+  )
+  return interfaces.flatMap(uuid => {
+    const row = replica.get('Interface', uuid)
+    return row !== undefined && isHalfOpen(row) ? [row.name] : []
+  })
 }
 
 /** A number that no interface has. ovs-vswitchd counts up from 1: the upper half is where it comes last. */

@@ -111,3 +111,26 @@ laneTest(
     assert.deepEqual([repaired, failed, findLink('away')], [new Map(), [], undefined])
   },
 )
+
+laneTest(
+  'a port that stays half open is outstanding, and no other',
+  { only: 'userspace', looksInside: true },
+  async ({ signal, mock }) => {
+    await using bed = await startServedTestbed(signal)
+    const { api, ovs } = bed
+    const host: Host = { ...bed.service.daemon.host, outstanding: new Map(), recoveries: [] }
+    for (const tap of ['sound', 'half']) await api.createTap({ tap })
+    await ovs.transact({ op: 'update', table: 'Interface', where: [['name', '==', 'half']], row: { ofport: -1 } })
+    const told = () => host.ovsdb.replica.find('Interface', 'name', 'half')?.ofport === -1 || undefined
+    await host.ovsdb.waitFor(told, signal)
+    const recoverHalfOpen = () =>
+      recover(host, 'retry', ['half_open_port'], { capturePorts: new Set(), marked: [] }, 10_000)
+    // An ovs-vswitchd that fails again cannot be had, so its looking is left out.
+    const unheard = mock.method(host.committer, 'commitApplied', async () => undefined)
+    const bad = await recoverHalfOpen()
+    assert.deepEqual([bad.repaired, host.outstanding], [new Map(), new Map([['half_open_port', ['half']]])])
+    unheard.mock.restore()
+    const good = await recoverHalfOpen()
+    assert.deepEqual([good.repaired, host.outstanding], [new Map([['half_open_port', ['half']]]), new Map()])
+  },
+)

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { BondMode } from '../../src/gen/ovs/bridge/v1/bond.js'
 import { TapState } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { removePort, removeRecord } from '../support/foreign-port.js'
 import { laneTest } from '../support/lane.js'
@@ -39,16 +40,31 @@ laneTest('a start finishes what the last run had begun, and touches nothing else
   assert.equal(findLink('kept')?.index, kept)
 })
 
-laneTest('a port that a call has left half open is opened anew at the next start', {}, async context => {
+laneTest('ports that calls have left half open are opened anew at the next start', {}, async context => {
   await using bed = await startServedTestbed(context.signal)
-  await bed.api.createTap({ tap: 'one' })
+  createVethPair({ name: 'up0' }, { name: 'wire' }, bed.createContainer())
+  const taps = ['one', 'b1', 'b2']
+  for (const tap of taps) await bed.api.createTap({ tap })
+  await bed.api.addBond({ bond: 'bond0', members: ['b1', 'b2'], mode: BondMode.ACTIVE_BACKUP })
+  await bed.api.addTrunk({ interface: 'up0' })
   await bed.service[Symbol.asyncDispose]()
-  const where = [['name', '==', 'one']]
-  // As ovs-vswitchd tells of it. That it has the port all the same does not show there.
-  await bed.ovs.transact({ op: 'update', table: 'Interface', where, row: { ofport: -1 } })
-  bed.use(await startService(bed))
-  const [row] = await bed.ovs.select('Interface', where)
-  assert(Number(row?.['ofport']) > 0)
+  const names = [...taps, 'up0']
+  // As ovs-vswitchd tells of it. That it has the ports all the same does not show there.
+  await bed.ovs.transact(
+    ...names.map(name => ({ op: 'update', table: 'Interface', where: [['name', '==', name]], row: { ofport: -1 } })),
+  )
+  const { api } = bed.use(await startService(bed))
+  const { recoveries } = await api.checkOvs()
+  const reopened = recoveries.flatMap(({ repairs }) => repairs.filter(({ what }) => what === 'half_open_port'))
+  assert.deepEqual(
+    reopened.map(repair => repair.names.toSorted()),
+    [names.toSorted()],
+  )
+  const rows = (await bed.ovs.select('Interface')).filter(row => names.includes(String(row['name'])))
+  assert.deepEqual(
+    rows.map(row => Number(row['ofport']) > 0),
+    [true, true, true, true],
+  )
 })
 
 laneTest('the ports of destroyed taps go by themselves', {}, async context => {

@@ -51,6 +51,7 @@ const ofUnfinished: ReadonlySet<string> = new Set([
   'tap_device',
   'bond_vlan',
   'host_tap',
+  'half_open_port',
   'tap_qos',
 ])
 
