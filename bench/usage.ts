@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 
 /** CPU time that all threads of a process have used: proc_pid_stat(5), in ticks of 10 ms. */
 export function cpuMs(pid: number): number {
@@ -6,6 +6,13 @@ export function cpuMs(pid: number): number {
     .replace(/^.*\) /, '')
     .split(' ')
   return (Number(fields[11]) + Number(fields[12])) * 10
+}
+
+/** The same in nanoseconds, of the threads that are there: the first field of schedstat (sched-stats.rst of the kernel). */
+export function threadsNs(pid: number): number {
+  const threads = readdirSync(`/proc/${pid}/task`)
+  const ofThread = (id: string) => Number(readFileSync(`/proc/${pid}/task/${id}/schedstat`, 'utf8').split(' ')[0])
+  return threads.reduce((sum, id) => sum + ofThread(id), 0)
 }
 
 /** VmRSS of proc_pid_status(5). */
