@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { status } from '@grpc/grpc-js'
 import type { Logger } from 'pino'
 import { Addresses } from './bridge/addresses.js'
+import { BareTaps } from './bridge/bare-taps.js'
 import { Captures } from './bridge/capture.js'
 import { Committer } from './bridge/commit.js'
 import { openTapFeed } from './bridge/events.js'
@@ -239,7 +240,7 @@ async function openHost(config: Config, on: Foundations, parts: Disposables, sig
     bondNames: new NameSeries(config.bondNameFormat),
     tunnelNames: newTunnelNames(),
     removals: new DeviceRemovals(kernel, lifetime),
-    bare: new WeakSet(),
+    bare: new BareTaps(),
     reapings: new OneAtATime(),
     inTheMaking: new Set(),
     demolitions: new Map(),

@@ -1,13 +1,13 @@
 import type { Kernel } from '../kernel/index.js'
 import type { OneAtATime } from '../lib/one-at-a-time.js'
 import type { Addresses } from './addresses.js'
+import type { BareTaps } from './bare-taps.js'
 import type { Committer } from './commit.js'
 import type { NameSeries } from './name-series.js'
 import type { BridgeName, PortName } from './names.js'
 import type { NetflowCollectors } from './netflow-collectors.js'
 import type { Notice } from './notice.js'
 import type { DatapathType, OvsClient } from './ovs.js'
-import type { TapRecord } from './ownership-tap.js'
 import type { QosUpkeep } from './qos-upkeep.js'
 import type { Recovered, Repair } from './recovered.js'
 import type { DeviceRemovals } from './removals.js'
@@ -29,8 +29,7 @@ export interface Host {
   readonly bondNames: NameSeries
   readonly tunnelNames: TunnelNames
   readonly removals: DeviceRemovals
-  /** Records of defunct taps whose device this daemon has seen go: nobody makes it again. */
-  readonly bare: WeakSet<TapRecord>
+  readonly bare: BareTaps
   /** One reaping at a time, so that no two take away the same taps. */
   readonly reapings: OneAtATime
   /** Taps that a call is making: of two that make one name, the later would find or remove the device of the other. */

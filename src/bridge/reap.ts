@@ -1,4 +1,4 @@
-import { abortScope, sleep } from '../lib/abort.js'
+import { abortScope } from '../lib/abort.js'
 import { bondsOf } from './bond-port.js'
 import type { Call } from './call.js'
 import type { OvsTransaction, Part } from './commit.js'
@@ -15,7 +15,6 @@ import { leaveBonds, portOfTap, removePorts, removeTaps } from './remove-ports.j
 import type { KeptRecord } from './tap-records.js'
 
 const reapIntervalMs = 5_000
-const reapLookMs = 250
 const reapTimeoutMs = 30_000
 /** What a call about many taps has for each of them, beside the time of any call. */
 export const perTapMs = 20
@@ -69,8 +68,11 @@ export function markDefunct(transaction: OvsTransaction, taps: readonly KeptReco
  * by group. Errors: as {@link reap}.
  */
 export async function reapTaps(host: Host, call: Call): Promise<PortName[]> {
-  const inTurn: Turn = work => host.reapings.run('ports', call.signal, work)
-  return await reap(host, [...host.records.defunct].sort(), call, inTurn)
+  return await reapInTurn(host, [...host.records.defunct], call)
+}
+
+async function reapInTurn(host: Host, names: readonly PortName[], call: Call): Promise<PortName[]> {
+  return await reap(host, names.toSorted(), call, work => host.reapings.run('ports', call.signal, work))
 }
 
 /** When a group of ports goes. */
@@ -97,8 +99,13 @@ export async function reap(
     host.records.defunct.has(name) && host.records.get(name)?.record.id === ids.get(name)
   const refusals: unknown[] = []
   const reapPorts = async (gone: readonly PortName[]) => {
-    for (const group of groups(host, gone)) {
-      await turn(async () => void refusals.push(...(await reapGroup(host, group.filter(isDefunct), call))))
+    // A group is made up when its turn comes: of those who take turns, none leaves another half a group.
+    for (let waiting = gone; waiting.length > 0; ) {
+      await turn(async () => {
+        const { group, rest } = nextGroup(host, waiting.filter(isDefunct))
+        waiting = rest
+        refusals.push(...(await reapGroup(host, group, call)))
+      })
     }
   }
   const doomed = names.filter(isDefunct)
@@ -116,12 +123,11 @@ export async function reap(
   return doomed.filter(name => !isDefunct(name))
 }
 
-/** So many with a port to each, and all without one to the first. */
-function groups(host: Host, names: readonly PortName[]): PortName[][] {
+/** As many with a port as go in one epoch, and all without one. */
+function nextGroup(host: Host, names: readonly PortName[]): { readonly group: PortName[]; readonly rest: PortName[] } {
   const ports = names.filter(name => hasPort(host, name))
-  const parted = [[...names.filter(name => !hasPort(host, name)), ...ports.slice(0, portsPerEpoch)]]
-  for (let i = portsPerEpoch; i < ports.length; i += portsPerEpoch) parted.push(ports.slice(i, i + portsPerEpoch))
-  return parted
+  const without = names.filter(name => !hasPort(host, name))
+  return { group: [...without, ...ports.slice(0, portsPerEpoch)], rest: ports.slice(portsPerEpoch) }
 }
 
 function hasPort(host: Host, name: PortName): boolean {
@@ -157,32 +163,45 @@ function removal(host: Host, names: readonly PortName[], reconfigures: boolean):
   }
 }
 
-/** Reaps every 5 s, and as soon as a group of taps waits for it, until the daemon ends. What fails is told and tried again. */
+/**
+ * Reaps all every 5 s, and full groups of ports as soon as their devices are gone, until the daemon ends. What fails is told, and
+ * tried again after 5 s.
+ */
 export async function runReaper(host: Host): Promise<void> {
-  let failed = false
-  while (!host.lifetime.aborted) {
+  let isEager = true
+  for (let dueMs = Date.now() + reapIntervalMs; !host.lifetime.aborted; ) {
+    await untilDue(host, dueMs, isEager)
+    const isDue = Date.now() >= dueMs
+    if (isDue) dueMs = Date.now() + reapIntervalMs
     try {
-      await untilDue(host, !failed)
-      failed = false
-      if (host.ovsdb.status.state !== 'ready') continue
-      const deadline = Date.now() + reapTimeoutMs + perTapMs * host.records.defunct.size
-      using scope = abortScope({ deadline, parents: [host.lifetime] })
-      await reapTaps(host, { signal: scope.signal, caller: 'reaper' })
+      await reapBySelf(host, isDue ? [...host.records.defunct] : fullGroups(host))
+      isEager = true
     } catch (error) {
-      failed = true
+      isEager = false
+      dueMs = Date.now() + reapIntervalMs
       if (!host.lifetime.aborted) host.notice('warn', 'reaping failed; trying again', { error })
     }
   }
 }
 
-/** Resolves after 5 s, or earlier once a group of taps waits for it, if it is to be eager. */
-async function untilDue(host: Host, isEager: boolean): Promise<void> {
-  for (let sleptMs = 0; sleptMs < reapIntervalMs; sleptMs += reapLookMs) {
-    if (isEager && isGroupWaiting(host)) return
-    await sleep(reapLookMs, host.lifetime)
+async function reapBySelf(host: Host, names: readonly PortName[]): Promise<void> {
+  if (host.ovsdb.status.state !== 'ready') return
+  using scope = abortScope({ deadline: Date.now() + reapTimeoutMs + perTapMs * names.length, parents: [host.lifetime] })
+  await reapInTurn(host, names, { signal: scope.signal, caller: 'reaper' })
+}
+
+/** Resolves at that time, or earlier when a group is full, if it is to be eager. */
+async function untilDue(host: Host, dueMs: number, isEager: boolean): Promise<void> {
+  using scope = abortScope({ deadline: dueMs, parents: [host.lifetime] })
+  const isEarly = () => !isEager || fullGroups(host).length === 0
+  while (!scope.signal.aborted && isEarly()) {
+    await host.bare.grown(scope.signal).catch(() => undefined)
   }
 }
 
-function isGroupWaiting(host: Host): boolean {
-  return host.records.defunct.size >= portsPerEpoch && host.ovsdb.status.state === 'ready'
+/** Of the taps that have only their ports left, as many as make whole groups. */
+function fullGroups(host: Host): PortName[] {
+  if (host.ovsdb.status.state !== 'ready' || host.records.defunct.size < portsPerEpoch) return []
+  const bare = [...host.records.defunct].filter(name => isBare(host, name))
+  return bare.slice(0, bare.length - (bare.length % portsPerEpoch))
 }

@@ -292,6 +292,29 @@ laneTest(
 )
 
 laneTest(
+  'reapings that take turns leave each other no half-empty groups',
+  { only: 'userspace', looksInside: true },
+  async context => {
+    await using bed = await startServedTestbed(context.signal)
+    const { host } = bed.service.daemon
+    const taps = requests.slice(0, 128)
+    await bed.api.createTaps({ taps })
+    let free = () => {}
+    const others = host.reapings.run('ports', context.signal, () => new Promise<void>(resolve => (free = resolve)))
+    const destroy = (some: typeof taps) => Promise.all(some.map(({ tap }) => bed.api.destroyTap({ tap })))
+    // The service's own reaper is to take every second one.
+    await destroy(taps.filter((_, i) => i % 2 === 0))
+    await destroy(taps.filter((_, i) => i % 2 === 1))
+    const reaped = reapTaps(host, { signal: context.signal, caller: 'test' })
+    const before = await changesOf(bed)
+    free()
+    await Promise.all([others, reaped])
+    assert.equal((await bed.ovs.select('Port')).length, 1)
+    assert.equal((await changesOf(bed)).epochs - before.epochs, 2)
+  },
+)
+
+laneTest(
   'a tap that is none of the defunct any more when the reaper comes to it keeps its device',
   { only: 'userspace', looksInside: true },
   async context => {
