@@ -165,20 +165,21 @@ function removal(host: Host, names: readonly PortName[], reconfigures: boolean):
 
 /**
  * Reaps all every 5 s, and full groups of ports as soon as their devices are gone, until the daemon ends. What fails is told, and
- * tried again after 5 s.
+ * tried again 5 s later.
  */
-export async function runReaper(host: Host): Promise<void> {
+export async function runReaper(host: Host, intervalMs = reapIntervalMs): Promise<void> {
   let isEager = true
-  for (let dueMs = Date.now() + reapIntervalMs; !host.lifetime.aborted; ) {
+  // Not of the wall clock, which may be set back.
+  for (let dueMs = performance.now() + intervalMs; !host.lifetime.aborted; ) {
     await untilDue(host, dueMs, isEager)
-    const isDue = Date.now() >= dueMs
-    if (isDue) dueMs = Date.now() + reapIntervalMs
+    const isDue = performance.now() >= dueMs
+    if (isDue) dueMs = performance.now() + intervalMs
     try {
       await reapBySelf(host, isDue ? [...host.records.defunct] : fullGroups(host))
       isEager = true
     } catch (error) {
       isEager = false
-      dueMs = Date.now() + reapIntervalMs
+      dueMs = performance.now() + intervalMs
       if (!host.lifetime.aborted) host.notice('warn', 'reaping failed; trying again', { error })
     }
   }
@@ -192,16 +193,14 @@ async function reapBySelf(host: Host, names: readonly PortName[]): Promise<void>
 
 /** Resolves at that time, or earlier when a group is full, if it is to be eager. */
 async function untilDue(host: Host, dueMs: number, isEager: boolean): Promise<void> {
-  using scope = abortScope({ deadline: dueMs, parents: [host.lifetime] })
-  const isEarly = () => !isEager || fullGroups(host).length === 0
-  while (!scope.signal.aborted && isEarly()) {
-    await host.bare.grown(scope.signal).catch(() => undefined)
-  }
+  using scope = abortScope({ deadline: Date.now() + dueMs - performance.now(), parents: [host.lifetime] })
+  const isFull = () => isEager && fullGroups(host).length > 0
+  while (!scope.signal.aborted && !isFull()) await host.bare.grown(scope.signal).catch(() => undefined)
 }
 
 /** Of the taps that have only their ports left, as many as make whole groups. */
 function fullGroups(host: Host): PortName[] {
   if (host.ovsdb.status.state !== 'ready' || host.records.defunct.size < portsPerEpoch) return []
-  const bare = [...host.records.defunct].filter(name => isBare(host, name))
+  const bare = [...host.records.defunct].filter(name => isBare(host, name) && hasPort(host, name))
   return bare.slice(0, bare.length - (bare.length % portsPerEpoch))
 }

@@ -104,9 +104,9 @@ const steps: Readonly<Record<Repair, Step>> = {
   lost_row: (host, _on, call) => whole(removeLostRows(host, call)),
   tap_device: (host, { sight }, call) => restoreTaps(host, sight, call),
   bond_vlan: (host, _on, call) => whole(restoreBonds(host, call)),
+  half_open_port: afterRestart(reopenPorts),
   host_tap: afterRestart(reopenHostTaps),
   bridge_device: afterRestart((host, call) => whole(markBridgeDevices(host, call))),
-  half_open_port: (host, _on, call) => reopenOwn(host, call),
   capture_port: (host, { capturePorts }, call) => whole(removeLeftCapturePorts(host, capturePorts, call)),
   tap_qos: (host, _on, call) => whole(host.qos.reconcile(call)),
 }
@@ -117,6 +117,13 @@ function afterRestart(step: (host: Host, call: Call) => Promise<Attempt>): Step 
     if (occasion === 'vswitchd_restart') await reconfigure(host, call)
     return await step(host, call)
   }
+}
+
+async function reopenPorts(host: Host, call: Call): Promise<Attempt> {
+  const { repaired, left } = await reopenOwn(host, call)
+  if (repaired.length === 0) return { repaired, left }
+  const raised = await reopenHostTaps(host, call)
+  return { repaired, left: [...left, ...raised.left] }
 }
 
 /** Of what either throws or leaves nothing. */

@@ -9,9 +9,9 @@ export const repairs = [
   'lost_row',
   'tap_device',
   'bond_vlan',
+  'half_open_port',
   'host_tap',
   'bridge_device',
-  'half_open_port',
   'capture_port',
   'tap_qos',
 ] as const

@@ -3,7 +3,7 @@ import type { Call } from './call.js'
 import type { Part } from './commit.js'
 import type { Host } from './host.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
-import { ownerOf } from './ownership.js'
+import { ownerOf, roleOf, uplinkRoleOf } from './ownership.js'
 import type { Attempt } from './recovered.js'
 
 /**
@@ -24,10 +24,11 @@ export async function reopen(host: Host, names: readonly string[], call: Call): 
     needs: [],
     reconfigures: true,
     write: (transaction, replica) => {
+      const free = freeOfports(replica)
       for (const name of names) {
         const row = replica.find('Interface', 'name', name)
         if (row === undefined || !isHalfOpen(row)) continue
-        transaction.update('Interface', row._uuid, { ofport_request: freeOfport(replica) })
+        transaction.update('Interface', row._uuid, { ofport_request: free.next().value })
       }
       return () => undefined
     },
@@ -35,30 +36,42 @@ export async function reopen(host: Host, names: readonly string[], call: Call): 
   await host.committer.commitApplied(asking, call)
 }
 
-/** Has the half-open ports of ours opened anew, whose calls may have ended with their run before they saw to it. */
+/**
+ * Has the half-open ports of our taps and trunks opened anew, whose calls may have ended with their run before they saw to it. A
+ * tunnel has no device that could be taken for another. Those of host taps have another device then, and it is down.
+ */
 export async function reopenOwn(host: Host, call: Call): Promise<Attempt> {
   const halfOpen = ownHalfOpen(host)
   if (halfOpen.length > 0) await reopen(host, halfOpen, call)
-  const left = ownHalfOpen(host)
-  return { repaired: halfOpen.filter(name => !left.includes(name)), left }
+  const isOpen = (name: string) => Number(host.ovsdb.replica.find('Interface', 'name', name)?.ofport) > 0
+  return { repaired: halfOpen.filter(isOpen), left: ownHalfOpen(host) }
 }
 
-/** Names of interfaces. A bond has several. */
-function ownHalfOpen({ ovsdb: { replica }, instance }: Host): string[] {
-  const interfaces = [...replica.rows('Port')].flatMap(port =>
-    ownerOf(port.external_ids) === instance ? port.interfaces : [],
-  )
+/** Names of interfaces. */
+function ownHalfOpen(host: Host): string[] {
+  const { replica } = host.ovsdb
+  const interfaces = [...replica.rows('Port')].flatMap(port => (isReopened(host, port) ? port.interfaces : []))
   return interfaces.flatMap(uuid => {
     const row = replica.get('Interface', uuid)
-    return row !== undefined && isHalfOpen(row) ? [row.name] : []
+    const isDefunct = row !== undefined && host.records.get(row.name)?.record.defunct === true
+    return row !== undefined && !isDefunct && isHalfOpen(row) ? [row.name] : []
   })
 }
 
-/** A number that no interface has. ovs-vswitchd counts up from 1: the upper half is where it comes last. */
-function freeOfport(replica: OvsReplica): number {
+/** A bond's interfaces are taps. */
+function isReopened({ instance }: Host, { external_ids }: OvsRows['Port']): boolean {
+  if (uplinkRoleOf(instance, external_ids) === 'trunk') return true
+  const role = ownerOf(external_ids) === instance ? roleOf(external_ids) : undefined
+  return role === 'tap' || role === 'bond'
+}
+
+/** Numbers that no interface has. ovs-vswitchd counts up from 1: the upper half is where it comes last. */
+function* freeOfports(replica: OvsReplica): Generator<number, never> {
   const taken = new Set([...replica.rows('Interface')].map(({ ofport }) => Number(ofport)))
   for (;;) {
     const ofport = randomInt(0x8000, 0xff00)
-    if (!taken.has(ofport)) return ofport
+    if (taken.has(ofport)) continue
+    taken.add(ofport)
+    yield ofport
   }
 }

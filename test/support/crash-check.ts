@@ -78,7 +78,7 @@ function touched({ caller, possible: [after, before] }: Belief): readonly string
     ...(bridge?.bond?.members ?? []),
     ...(bridge?.mirror ?? []),
   ])
-  return [...names, ...held, bridgeNameOf(caller), bondNameOf(caller)]
+  return [...names, ...held, devicesOf(caller).trunk, bridgeNameOf(caller), bondNameOf(caller)]
 }
 
 export async function allTaps(api: Api): Promise<readonly Tap[]> {
