@@ -5,11 +5,12 @@ import { type PortName, parsePortName } from '../../src/bridge/names.js'
 import { deviceAlias } from '../../src/bridge/ownership.js'
 import { recover } from '../../src/bridge/reconcile.js'
 import { repairs } from '../../src/bridge/recovered.js'
+import { BondMode } from '../../src/gen/ovs/bridge/v1/bond.js'
 import { type Kernel, type LinkName, parseLinkName } from '../../src/kernel/index.js'
 import { newTally } from '../../src/metrics/index.js'
 import { keepRecovered } from '../../src/recovery.js'
 import { laneTest } from '../support/lane.js'
-import { changeLink, deleteLink, findLink } from '../support/links.js'
+import { changeLink, createVethPair, deleteLink, findLink } from '../support/links.js'
 import { startServedTestbed } from '../support/service.js'
 import { until } from '../support/until.js'
 
@@ -113,24 +114,35 @@ laneTest(
 )
 
 laneTest(
-  'a port that stays half open is outstanding, and no other',
+  'half-open ports of every kind are opened anew, and while they stay so they are outstanding, and no others',
   { only: 'userspace', looksInside: true },
   async ({ signal, mock }) => {
     await using bed = await startServedTestbed(signal)
     const { api, ovs } = bed
     const host: Host = { ...bed.service.daemon.host, outstanding: new Map(), recoveries: [] }
-    for (const tap of ['sound', 'half']) await api.createTap({ tap })
-    await ovs.transact({ op: 'update', table: 'Interface', where: [['name', '==', 'half']], row: { ofport: -1 } })
-    const told = () => host.ovsdb.replica.find('Interface', 'name', 'half')?.ofport === -1 || undefined
-    await host.ovsdb.waitFor(told, signal)
+    createVethPair({ name: 'up0' }, { name: 'wire' }, bed.createContainer())
+    for (const tap of ['sound', 'half', 'b1', 'b2']) await api.createTap({ tap })
+    await api.addBond({ bond: 'bond0', members: ['b1', 'b2'], mode: BondMode.ACTIVE_BACKUP })
+    await api.addTrunk({ interface: 'up0' })
+    await api.createHostTap({ tap: 'host0' })
+    // An ovs-vswitchd that goes over its ports writes what they are: it has heard of all devices by then.
+    await ovs.configure()
+    const names = ['half', 'b1', 'b2', 'up0', 'host0']
+    await ovs.transact(
+      ...names.map(name => ({ op: 'update', table: 'Interface', where: [['name', '==', name]], row: { ofport: -1 } })),
+    )
+    const ofports = () => new Set(names.map(name => host.ovsdb.replica.find('Interface', 'name', name)?.ofport))
+    await host.ovsdb.waitFor(() => (ofports().size === 1 && ofports().has(-1)) || undefined, signal)
     const recoverHalfOpen = () =>
       recover(host, 'retry', ['half_open_port'], { capturePorts: new Set(), marked: [] }, 10_000)
     // An ovs-vswitchd that fails again cannot be had, so its looking is left out.
     const unheard = mock.method(host.committer, 'commitApplied', async () => undefined)
     const bad = await recoverHalfOpen()
-    assert.deepEqual([bad.repaired, host.outstanding], [new Map(), new Map([['half_open_port', ['half']]])])
+    const left = [...host.outstanding.values()].map(some => some.toSorted())
+    assert.deepEqual([bad.repaired, left], [new Map(), [names.toSorted()]])
     unheard.mock.restore()
     const good = await recoverHalfOpen()
-    assert.deepEqual([good.repaired, host.outstanding], [new Map([['half_open_port', ['half']]]), new Map()])
+    const reopened = good.repaired.get('half_open_port')?.toSorted()
+    assert.deepEqual([reopened, host.outstanding], [names.toSorted(), new Map()])
   },
 )

@@ -10,6 +10,7 @@ import {
   rowsOf,
   transact,
 } from '../../src/embedded/database.js'
+import type { Exit } from '../../src/embedded/errors.js'
 import { type Layout, layoutOf } from '../../src/embedded/layout.js'
 import { startOvsdbServer, startVswitchd } from '../../src/embedded/processes.js'
 import { findPrograms, type Programs } from '../../src/embedded/programs.js'
@@ -36,7 +37,7 @@ export interface PrivateOvs extends AsyncDisposable {
   dump(): Promise<Dump>
 }
 
-/** Nothing brings a process back that the test has taken down. */
+/** Nothing brings a process back that the test has taken down; an ovs-vswitchd that crashes is started anew. */
 export interface ProcessControl {
   readonly pid: number
   /** SIGSTOP: it is there, and answers nothing. */
@@ -57,6 +58,7 @@ export async function startPrivateOvs(signal: AbortSignal, namespace?: { readonl
   const layout = layoutOf(mkdtempSync(join(tmpdir(), 'ovs-')))
   const programs = namespace === undefined ? findPrograms({}) : programsIn(namespace.path, layout)
   const running = new Map<string, Child>()
+  let isOver = false
   const control = (name: string, start: () => Promise<Child>): ProcessControl =>
     controlOf(
       () => running.get(name),
@@ -65,9 +67,17 @@ export async function startPrivateOvs(signal: AbortSignal, namespace?: { readonl
   const ovsdbServer = control('ovsdb-server', () => startOvsdbServer(layout, programs, signal))
   const vswitchd = control('ovs-vswitchd', async () => {
     await until('a machine that is up for 11 s', () => process.hrtime.bigint() > coresCountedNs)
-    return await startVswitchd(layout, programs, signal)
+    const child = await startVswitchd(layout, programs, signal)
+    void child.exited.then(exit => (hasCrashed(exit) && !isOver ? revive(exit.signal) : undefined))
+    return child
   })
+  const revive = async (fault: string): Promise<void> => {
+    process.stderr.write(`ovs-vswitchd has crashed by ${fault}, and is started anew\n`)
+    // Whoever waits for it learns that it did not come back.
+    await vswitchd.restart().catch(() => undefined)
+  }
   const dispose = async (): Promise<void> => {
+    isOver = true
     for (const child of running.values()) {
       child.kill('SIGKILL')
       await child.exited
@@ -99,6 +109,14 @@ export async function startPrivateOvs(signal: AbortSignal, namespace?: { readonl
     dump: () => dumpDatabase(socket, signal),
     [Symbol.asyncDispose]: dispose,
   }
+}
+
+/**
+ * Whether it was at fault itself. `--monitor`, with which distributions run ovs-vswitchd, brings it back then, and so is one of
+ * tests: docs/adr/0028-a-half-open-port-is-opened-anew.md says when it crashes.
+ */
+function hasCrashed(exit: Exit): exit is Extract<Exit, { kind: 'signal' }> {
+  return exit.kind === 'signal' && ['SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGSEGV'].includes(exit.signal)
 }
 
 /**
