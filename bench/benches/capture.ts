@@ -133,7 +133,7 @@ async function measureSide(settings: Settings, wire: Wire, bytes: number, record
 
 /**
  * In it the ring is filled some seventy times at 1,500 bytes. In a second a file would take a gigabyte, which the host of a
- * virtual machine gives page by page, once it has taken back what was free there: 10 µs for 4 KiB bound both sides.
+ * virtual machine gives page by page, once it has taken back what was free there: that bound both sides.
  */
 const trialSeconds = 0.25
 

@@ -195,6 +195,7 @@ async function reapBySelf(host: Host, names: readonly PortName[]): Promise<void>
 async function untilDue(host: Host, dueMs: number, isEager: boolean): Promise<void> {
   using scope = abortScope({ deadline: Date.now() + dueMs - performance.now(), parents: [host.lifetime] })
   const isFull = () => isEager && fullGroups(host).length > 0
+  // All that can be thrown is that the scope has ended, which is looked at here.
   while (!scope.signal.aborted && !isFull()) await host.bare.grown(scope.signal).catch(() => undefined)
 }
 

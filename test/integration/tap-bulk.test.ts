@@ -49,6 +49,13 @@ async function changesOf(bed: ServedTestbed): Promise<{ readonly sent: number; r
   return { sent: bed.service.daemon.host.committer.transactions, epochs: Number(root?.['next_cfg']) }
 }
 
+/** Has the turn of a reaping, for which others wait, until it is freed. */
+function holdReapings({ reapings }: Host, signal: AbortSignal) {
+  let free = () => {}
+  const freed = new Promise<void>(resolve => (free = resolve))
+  return { free, over: reapings.run('ports', signal, () => freed) }
+}
+
 laneTest(
   'two hundred taps are one transaction and one epoch, and all of them work',
   { timeoutMs: 120_000, looksInside: true },
@@ -282,8 +289,7 @@ laneTest(
     const taps = requests.slice(0, 100)
     await bed.api.createTaps({ taps })
     // The service's own reaper comes every five seconds too. It is to wait, for one that does not.
-    let free = () => {}
-    const others = host.reapings.run('ports', context.signal, () => new Promise<void>(resolve => (free = resolve)))
+    const others = holdReapings(host, context.signal)
     using lifetime = abortScope({ parents: [context.signal] })
     const reaper = runReaper(
       { ...host, reapings: new OneAtATime(), lifetime: lifetime.signal },
@@ -293,8 +299,8 @@ laneTest(
     await until('some of them have gone', async () => (await bed.ovs.select('Port')).length - 1 < 100)
     assert.equal((await bed.ovs.select('Port')).length - 1, 36)
     lifetime.abort(shuttingDown())
-    free()
-    await Promise.all([reaper, others])
+    others.free()
+    await Promise.all([reaper, others.over])
   },
 )
 
@@ -306,12 +312,9 @@ laneTest(
     const { host } = bed.service.daemon
     const taps = requests.slice(0, 128)
     await bed.api.createTaps({ taps })
-    const held: (() => void)[] = []
-    const hold = ({ reapings }: Pick<Host, 'reapings'>) =>
-      reapings.run('ports', context.signal, () => new Promise<void>(resolve => held.push(resolve)))
     // Without the service's own reaper, which comes when it likes.
     const apart: Host = { ...host, reapings: new OneAtATime() }
-    const others = [hold(host), hold(apart)]
+    const [own, others] = [holdReapings(host, context.signal), holdReapings(apart, context.signal)]
     const reapEvery = async (some: typeof taps) => {
       await Promise.all(some.map(({ tap }) => bed.api.destroyTap({ tap })))
       return { reaped: reapTaps(apart, { signal: context.signal, caller: 'test' }) }
@@ -319,12 +322,12 @@ laneTest(
     const first = await reapEvery(taps.filter((_, i) => i % 2 === 0))
     const second = await reapEvery(taps.filter((_, i) => i % 2 === 1))
     const before = await changesOf(bed)
-    held[1]?.()
+    others.free()
     await Promise.all([first.reaped, second.reaped])
     assert.equal((await bed.ovs.select('Port')).length, 1)
     assert.equal((await changesOf(bed)).epochs - before.epochs, 2)
-    held[0]?.()
-    await Promise.all(others)
+    own.free()
+    await Promise.all([own.over, others.over])
   },
 )
 
@@ -337,16 +340,15 @@ laneTest(
     await bed.api.createTaps({ taps: requests.slice(0, 2) })
     const [first, second] = requests.map(({ tap }) => tap)
     assert(first !== undefined && second !== undefined)
-    let free = () => {}
-    const others = host.reapings.run('ports', context.signal, () => new Promise<void>(resolve => (free = resolve)))
+    const others = holdReapings(host, context.signal)
     await bed.api.destroyTap({ tap: first })
     await setInRecord(bed, second, 'state', 'defunct')
     await until('both are defunct', () => host.records.defunct.size === 2)
     const reaped = reapTaps(host, { signal: context.signal, caller: 'test' })
     await setInRecord(bed, second, 'state', 'active')
     await until('one is defunct', () => host.records.defunct.size === 1)
-    free()
-    await Promise.all([others, reaped])
+    others.free()
+    await Promise.all([others.over, reaped])
     assert(findLink(second), `${second} has no device any more`)
   },
 )

@@ -73,8 +73,9 @@ export async function startPrivateOvs(signal: AbortSignal, namespace?: { readonl
   })
   const revive = async (fault: string): Promise<void> => {
     process.stderr.write(`ovs-vswitchd has crashed by ${fault}, and is started anew\n`)
-    // Whoever waits for it learns that it did not come back.
-    await vswitchd.restart().catch(() => undefined)
+    await vswitchd.restart().catch((error: unknown) => {
+      if (!isOver) process.stderr.write(`ovs-vswitchd could not be started anew: ${String(error)}\n`)
+    })
   }
   const dispose = async (): Promise<void> => {
     isOver = true
