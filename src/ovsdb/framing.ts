@@ -14,12 +14,19 @@ export interface Framer {
   readonly isMidMessage: boolean
 }
 
-const quote = 0x22
-const backslash = 0x5c
-const openBracket = 0x5b
-const closeBracket = 0x5d
-const openBrace = 0x7b
-const closeBrace = 0x7d
+const plain = 0
+const quote = 1
+const backslash = 2
+const opening = 3
+const closing = 4
+/** By byte, which of these it is. */
+const kinds = new Uint8Array(256).fill(plain)
+kinds[0x22] = quote
+kinds[0x5c] = backslash
+kinds[0x5b] = opening // [
+kinds[0x7b] = opening // {
+kinds[0x5d] = closing // ]
+kinds[0x7d] = closing // }
 
 /** Where in a text the bytes so far end. */
 interface Scan {
@@ -27,13 +34,14 @@ interface Scan {
   /** Arrays and objects of the message so far. */
   readonly brackets: number
   readonly inString: boolean
-  readonly escaped: boolean
+  /** The last byte was the backslash of an escape. */
+  readonly isEscaped: boolean
 }
 
 export function newFramer(options: Partial<Limits> = {}): Framer {
   const limits = { ...defaultLimits, ...options }
   const kept = new Kept(limits.maxMessageBytes)
-  let scan: Scan = { depth: 0, brackets: 0, inString: false, escaped: false }
+  let scan: Scan = { depth: 0, brackets: 0, inString: false, isEscaped: false }
   return {
     get isMidMessage() {
       return scan.depth > 0
@@ -41,30 +49,32 @@ export function newFramer(options: Partial<Limits> = {}): Framer {
     push(chunk) {
       const values: unknown[] = []
       // Local while the bytes pass by: this loop sees every byte of every message.
-      let { depth, brackets, inString, escaped } = scan
+      let { depth, brackets, inString } = scan
       let start = 0
-      for (let i = 0; i < chunk.length; i++) {
-        const byte = chunk[i]
+      let at = scan.isEscaped ? 1 : 0
+      for (; at < chunk.length; at++) {
+        const kind = kinds[chunk[at] ?? 0]
+        if (kind === plain && depth > 0) continue
         if (inString) {
-          if (escaped) escaped = false
-          else if (byte === backslash) escaped = true
-          else if (byte === quote) inString = false
-        } else if (byte === quote && depth > 0) inString = true
-        else if (byte === openBrace || byte === openBracket) {
+          if (kind === quote) inString = false
+          else if (kind === backslash) at++
+        } else if (kind === opening) {
           if (depth++ === 0) {
-            start = i
+            start = at
             brackets = 0
           }
           brackets++
           if (depth > limits.maxNesting || brackets > limits.maxBrackets) throw tooMany(limits, depth)
-        } else if (byte === closeBrace || byte === closeBracket) {
+        } else if (kind === closing) {
           if (--depth === 0) {
-            values.push(decodeJson(kept.take(chunk.subarray(start, i + 1))))
-            start = i + 1
+            values.push(decodeJson(kept.take(chunk.subarray(start, at + 1))))
+            start = at + 1
           } else if (depth < 0) throw protocolError('a closing bracket without its opening one')
-        } else if (depth === 0 && !isSpace(byte)) throw protocolError('bytes between two messages')
+        } else if (depth === 0) {
+          if (!isSpace(chunk[at])) throw protocolError('bytes between two messages')
+        } else if (kind === quote) inString = true
       }
-      scan = { depth, brackets, inString, escaped }
+      scan = { depth, brackets, inString, isEscaped: at > chunk.length }
       if (depth > 0) kept.add(chunk.subarray(start))
       return values
     },
@@ -125,18 +135,36 @@ function decodeJson(bytes: Uint8Array): unknown {
   }
 }
 
-const longNumber = /\d{16}/
 const longInteger = /(?<![\d.eE+-])-?\d{16,}(?![\d.eE])/g
 
 /** `JSON.parse`, except that an integer beyond 2^53 comes as an exact bigint. */
 export function parseJson(text: string): unknown {
-  if (!longNumber.test(text)) return JSON.parse(text)
+  if (!hasLongNumber(text)) return JSON.parse(text)
   const mark = freeMark(text)
   const marked = outsideStrings(text, part =>
     part.replace(longInteger, token => (Number.isSafeInteger(Number(token)) ? token : `"${mark}${token}"`)),
   )
   const parsedMark: unknown = JSON.parse(`"${mark}"`)
   return restoreIntegers(JSON.parse(marked), String(parsedMark))
+}
+
+/** Whether there are 16 digits in a row, which hardly ever are: such a row has one of every 16 characters. */
+function hasLongNumber(text: string): boolean {
+  for (let at = 15; at < text.length; at += 16) {
+    if (!isDigit(text, at)) continue
+    let start = at
+    while (isDigit(text, start - 1)) start--
+    let end = at + 1
+    while (isDigit(text, end)) end++
+    if (end - start >= 16) return true
+  }
+  return false
+}
+
+/** False beyond either end. */
+function isDigit(text: string, at: number): boolean {
+  const code = text.charCodeAt(at)
+  return code >= 0x30 && code <= 0x39
 }
 
 /**

@@ -71,6 +71,14 @@ for (const [text, value] of [
   })
 }
 
+test('an integer beyond 2^53 is read exactly wherever it stands', () => {
+  for (let before = 0; before < 32; before++) {
+    const spaces = ' '.repeat(before)
+    assert.equal(parseJson(`${spaces}9007199254740993`), 9007199254740993n, `behind ${before} characters`)
+    assert.equal(parseJson(`${spaces}9007199254740993 `), 9007199254740993n, `behind ${before} and before another`)
+  }
+})
+
 test('a bigint is written as the integer it is', () => {
   assert.equal(
     encodeJson({ a: [9007199254740993n, 'x"', null, true, 1.5] }),
