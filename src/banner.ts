@@ -1,7 +1,7 @@
 /** A daemon that serves, as far as the person who started it cares. */
 export interface Serving {
   readonly version: string
-  /** `unix:/PATH` or `HOST:PORT`; at least one. */
+  /** `unix:/PATH`, `HOST:PORT` or `systemd:NAME`; at least one. */
   readonly addresses: readonly string[]
   /** Those of them that take no certificate. */
   readonly plaintext: readonly string[]
@@ -22,7 +22,8 @@ const calls = [
 
 /** What a daemon says once it serves: where, on which Open vSwitch, and calls to paste into a shell. */
 export function banner({ version, addresses, plaintext, ovs, metricsUrl }: Serving): string {
-  const [address] = plaintext
+  // Where systemd listens for us, its unit says.
+  const address = plaintext.find(one => !one.startsWith('systemd:'))
   const head = `ovs-bridged ${version}
   listens on    ${addresses.join(', ')}
   Open vSwitch  ${ovs}

@@ -42,3 +42,14 @@ test('where all doors take certificates no call is suggested', () => {
   const text = banner({ version: '1.2.3', addresses, plaintext: [], ovs: 'its own', metricsUrl: undefined })
   assert.doesNotMatch(text, /curl/)
 })
+
+test('where systemd alone listens for the daemon no call is suggested', () => {
+  const text = banner({
+    version: '1.2.3',
+    addresses: ['systemd:main'],
+    plaintext: ['systemd:main'],
+    ovs: 'its own',
+    metricsUrl: undefined,
+  })
+  assert.doesNotMatch(text, /curl/)
+})
