@@ -1,4 +1,3 @@
-import { chmodSync } from 'node:fs'
 import { Disposables } from '../../src/lib/disposables.js'
 import { attackedDoors, callAll, underAttack } from '../../test/support/attack.js'
 import { type Attack, attacks as kinds } from '../../test/support/attackers.js'
@@ -28,8 +27,6 @@ async function measure(settings: Settings, some: readonly Attack[]): Promise<Fig
 }
 
 async function compareAll(settings: Settings, served: Served, some: readonly Attack[]): Promise<Figure[]> {
-  // The attackers are another user, who has to get at the socket.
-  chmodSync('/tmp', 0o1777)
   // So that an answer is more than a connection's first window.
   await fill(served, tapNames(300))
   await using callers = new Disposables()

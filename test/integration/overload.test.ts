@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmodSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { attackedDoors, callAll, underAttack } from '../support/attack.js'
 import { type Attack, attacks } from '../support/attackers.js'
 import { createAuthority } from '../support/certificates.js'
@@ -35,7 +35,6 @@ interface Served {
 async function startServed(bed: Testbed): Promise<Served> {
   const flags = [...attackedDoors(bed.use(createAuthority())), '--log-level', 'error']
   const daemon = bed.use(await spawnDaemon(bed.ovs, { flags }))
-  chmodSync('/tmp', 0o1777)
   const apis = [1, 2, 3, 4].map(() => bed.use(connectTo(daemon.address, { own: true })).api)
   await apis[0]?.ensureBridge()
   // So that an answer is more than a connection's first window.

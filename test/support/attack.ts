@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { chmodSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Attack, attackersProgram } from './attackers.js'
 import type { Authority } from './certificates.js'
@@ -11,10 +14,11 @@ import { within } from './until.js'
 /** A user who has no business here (nobody of base-passwd). */
 const nobody = 65_534
 
-const open = '/tmp/open.sock'
+const open = join(tmpdir(), 'open.sock')
 
-/** Flags of a daemon that attackers get at, once they may enter /tmp. */
+/** Flags of a daemon that attackers get at. Has them pass through the directory for temporary files. */
 export function attackedDoors(authority: Authority): string[] {
+  chmodSync(tmpdir(), (statSync(tmpdir()).mode & 0o7777) | 0o111)
   const { cert, key } = authority.issue('server')
   const tls = ['--tls-cert', cert, '--tls-key', key, '--tls-client-ca', authority.ca]
   return ['--listen', `unix:${open},role=viewer,mode=0666`, '--listen', '127.0.0.1:0', ...tls]
