@@ -9,14 +9,17 @@ interface Spread {
   readonly max: number
 }
 
+type RatioOf = 'ours / theirs' | 'theirs / ours'
+
 /** A figure as bench/results/latest.json keeps it. */
 export interface Result {
   readonly name: string
   readonly unit: string
   readonly ours: Spread
   readonly theirs: Spread | undefined
-  /** Of pairs that were run one after the other. The aim says which way round it is; without one, theirs by ours. */
+  /** Of pairs from one round. */
   readonly ratio: Spread | undefined
+  readonly ratioOf: RatioOf | undefined
   readonly aim: string | undefined
   /** Of the medians, before they are rounded. */
   readonly met: boolean | undefined
@@ -52,13 +55,14 @@ export function thisMachine(openVswitch: string): Machine {
 
 export function resultOf(figure: Figure, machine: Machine): Result {
   const { name, unit, ours, theirs, aim } = figure
-  const pairs = theirs && ratios(ours, theirs, figure)
+  const pairs = theirs && ratios(ours, theirs, ratioOf(figure))
   return {
     name,
     unit,
     ours: spread(ours),
     theirs: theirs && spread(theirs),
     ratio: pairs && spread(pairs),
+    ratioOf: pairs && ratioOf(figure),
     aim: aim && aimInWords(aim, unit),
     met: aim && isMet(aim, quantile(ours, 0.5), quantile(pairs ?? [], 0.5)),
     rounds: ours.length,
@@ -68,11 +72,15 @@ export function resultOf(figure: Figure, machine: Machine): Result {
   }
 }
 
-/** Above 1 is better of a rate, and of a time but for an aim of as long. */
-function ratios(ours: readonly number[], theirs: readonly number[], { unit, aim }: Figure): number[] {
+/** How many times faster, of a time that is not to be at most so many times as long. */
+function ratioOf({ unit, aim }: Figure): RatioOf {
+  return aim?.kind === 'times-as-long' || unit !== 'ms' ? 'ours / theirs' : 'theirs / ours'
+}
+
+function ratios(ours: readonly number[], theirs: readonly number[], of: RatioOf): number[] {
   return ours.map((own, i) => {
     const other = theirs[i] ?? Number.NaN
-    return aim?.kind === 'times-as-long' || unit !== 'ms' ? own / other : other / own
+    return of === 'ours / theirs' ? own / other : other / own
   })
 }
 
@@ -121,12 +129,13 @@ function rounded(value: number): number {
 
 /** Lines of a table with a head. */
 export function tableOf(results: readonly Result[]): string {
-  const head = ['', 'ours', 'theirs', 'ratio', 'aim', '']
-  const lines = results.map(({ name, unit, ours, theirs, ratio, aim, met }) => [
+  const head = ['', 'ours', 'theirs', 'ratio', '', 'aim', '']
+  const lines = results.map(({ name, unit, ours, theirs, ratio, ratioOf: of, aim, met }) => [
     name,
     `${inWords(ours)} ${unit}`,
     theirs === undefined ? '' : `${inWords(theirs)} ${unit}`,
     ratio === undefined ? '' : inWords(ratio),
+    of ?? '',
     aim ?? '',
     met === undefined ? '' : met ? 'met' : 'MISSED',
   ])
