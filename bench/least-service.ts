@@ -1,17 +1,11 @@
 /**
  * The least that a service with this contract does for a CreateTap, as a process: it takes the call, makes the device and the
  * rows with the raw script, for all who wait at a time, and answers when Open vSwitch has applied them. It parses nothing, keeps
- * no replica and undoes nothing. GetTap is the least RPC: its answer is empty. Arguments: socket of ovsdb-server, address, how many call at a time, how many calls come in all.
+ * no replica and undoes nothing. Arguments: socket of ovsdb-server, address, how many call at a time, how many calls come in all.
  */
 import { Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js'
 import { BridgeServiceService } from '../src/gen/ovs/bridge/v1/service.js'
-import {
-  type CreateTapRequest,
-  CreateTapResponse,
-  GetTapResponse,
-  TapKind,
-  TapState,
-} from '../src/gen/ovs/bridge/v1/tap.js'
+import { type CreateTapRequest, CreateTapResponse, TapKind, TapState } from '../src/gen/ovs/bridge/v1/tap.js'
 import { openRawScript } from './raw-script.js'
 
 interface Waiting {
@@ -58,10 +52,7 @@ async function makeAll(): Promise<void> {
 }
 
 const server = new Server()
-server.addService(BridgeServiceService, {
-  createTap,
-  getTap: (_call: unknown, answer: sendUnaryData<GetTapResponse>) => answer(null, GetTapResponse.fromPartial({})),
-})
+server.addService(BridgeServiceService, { createTap })
 server.bindAsync(address, ServerCredentials.createInsecure(), error => {
   if (error !== null) throw error
   process.stdout.write('serves\n')

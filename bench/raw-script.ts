@@ -11,7 +11,7 @@ import { newStages, stageOf } from '../src/kernel/operations.js'
 import { createTaps } from '../src/kernel/tap.js'
 import { Disposables } from '../src/lib/disposables.js'
 import { loadSyscalls } from '../src/lib/syscall.js'
-import { connectTo } from '../test/support/rpc.js'
+import { type Api, connectTo } from '../test/support/rpc.js'
 import { byCallers, type Settings } from './bench.js'
 import { removeAtOnce } from './by-hand.js'
 import { firstRow, openRawDatabase } from './raw-database.js'
@@ -76,11 +76,10 @@ export async function warmUp(
 
 /** The least service that has CreateTap, least-service.ts, as a process on a world. */
 export interface LeastServed extends World {
+  /** `unix:/…` */
   readonly address: string
   /** CreateTap. */
   add(tap: string): Promise<unknown>
-  /** An RPC that does nothing. */
-  ask(tap: string): Promise<unknown>
 }
 
 /**
@@ -93,26 +92,44 @@ export function withLeastService<T>(
   work: (served: LeastServed) => Promise<T>,
 ): Promise<T> {
   return withoutService(settings, async world => {
-    await using parts = new Disposables()
-    const scratch = mkdtempSync(join(tmpdir(), 'least-service-'))
-    parts.defer(() => rmSync(scratch, { recursive: true }))
-    const address = `unix:${join(scratch, 'rpc.sock')}`
-    const program = fileURLToPath(new URL('least-service.js', import.meta.url))
-    const args = [world.ovs.endpoint, address, String(callers), String(calls + warmRounds(settings) * warmTaps.length)]
-    const child = spawn(process.execPath, ['--enable-source-maps', program, ...args], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
-    const ended = once(child, 'close').then(() => 'ended' as const)
-    parts.defer(async () => {
-      child.kill()
-      await ended
-    })
-    if ((await Promise.race([once(child.stdout, 'data'), ended])) === 'ended') throw new Error(`${program} ended`)
-    const { api } = parts.use(connectTo(address))
-    const add = (tap: string) => api.createTap({ tap, vlan: 10 }, { timeoutMs: bulkTimeoutMs })
+    const toCome = calls + warmRounds(settings) * warmTaps.length
+    const argsFor = (address: string) => [world.ovs.endpoint, address, String(callers), String(toCome)]
+    await using service = await startService('least-service.js', argsFor)
+    const add = (tap: string) => service.api.createTap({ tap, vlan: 10 }, { timeoutMs: bulkTimeoutMs })
     await warmUp(settings, world, add, callers)
-    return await work({ ...world, address, add, ask: tap => api.getTap({ tap }) })
+    return await work({ ...world, address: service.address, add })
   })
+}
+
+interface StartedService extends AsyncDisposable {
+  readonly address: string
+  readonly api: Api
+}
+
+/** Starts a program beside this one, with the arguments for an address of its own. */
+export async function startService(
+  program: string,
+  argsFor: (address: string) => readonly string[],
+): Promise<StartedService> {
+  const parts = new Disposables()
+  const scratch = mkdtempSync(join(tmpdir(), 'service-'))
+  parts.defer(() => rmSync(scratch, { recursive: true }))
+  const address = `unix:${join(scratch, 'rpc.sock')}`
+  const path = fileURLToPath(new URL(program, import.meta.url))
+  const child = spawn(process.execPath, ['--enable-source-maps', path, ...argsFor(address)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const ended = once(child, 'close').then(() => 'ended' as const)
+  parts.defer(async () => {
+    child.kill()
+    await ended
+  })
+  if ((await Promise.race([once(child.stdout, 'data'), ended])) === 'ended') {
+    await parts[Symbol.asyncDispose]()
+    throw new Error(`${program} ended`)
+  }
+  const { api } = parts.use(connectTo(address))
+  return { address, api, [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose]() }
 }
 
 function specOf(tap: string): TapSpec {

@@ -1,6 +1,6 @@
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
 import { addOneByOne } from '../by-hand.js'
-import { openRawScript, warmUp, withLeastService } from '../raw-script.js'
+import { openRawScript, startService, warmUp, withLeastService } from '../raw-script.js'
 import { expectTaps, type World, withoutService, withService } from '../world.js'
 
 export const createSeq: Bench = {
@@ -87,13 +87,15 @@ function createByScript(settings: Settings, taps: readonly string[]): Promise<nu
 
 /** What any service has between two taps of one caller, which the script has not: an RPC's way back, and the next one's there. */
 function createByScriptThatAsks(settings: Settings, taps: readonly string[]): Promise<number> {
-  return withLeastService(settings, { callers: 1, calls: 0 }, async served => {
-    using script = await openRawScript(served.ovs.endpoint)
-    await warmUp(settings, served, script.addTap)
-    return await timeEach(served, taps, async tap => {
+  return withoutService(settings, async world => {
+    await using service = await startService('empty-service.js', address => [address])
+    using script = await openRawScript(world.ovs.endpoint)
+    const addAndAsk = async (tap: string) => {
       await script.addTap(tap)
-      await served.ask(tap)
-    })
+      await service.api.getTap({ tap })
+    }
+    await warmUp(settings, world, addAndAsk)
+    return await timeEach(world, taps, addAndAsk)
   })
 }
 
