@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { attacks as attackKinds } from '../test/support/attackers.js'
+import { within } from '../test/support/until.js'
 import type { Bench, Figure, Settings } from './bench.js'
 import { arp } from './benches/arp.js'
 import { attacks } from './benches/attacks.js'
@@ -90,7 +91,7 @@ async function main(): Promise<number> {
   const machine = thisMachine(versionOfOpenVswitch())
   for (const bench of chosen) {
     const startedAt = performance.now()
-    const figures = await bench.run(settings)
+    const figures = await within(bench.name, longestMs, bench.run(settings))
     const results = figures.map(figure => resultOf(settings.smoke ? withoutAim(figure) : figure, machine))
     const tookS = Math.round((performance.now() - startedAt) / 1_000)
     process.stdout.write(`--- ${bench.name}, ${tookS} s\n${tableOf(results)}\n`)
@@ -98,6 +99,9 @@ async function main(): Promise<number> {
   }
   return 0
 }
+
+/** Nothing takes so long: a bench that hangs fails. */
+const longestMs = 4 * 3_600_000
 
 function withoutAim({ name, unit, ours, theirs }: Figure): Figure {
   return { name, unit, ours, ...(theirs !== undefined && { theirs }) }

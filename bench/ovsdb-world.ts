@@ -22,7 +22,7 @@ export function pythonSide(side: 'load' | 'transact', server: PrivateOvsdbServer
 }
 
 async function resultOf(program: string, ...args: readonly string[]): Promise<SideResult> {
-  const { stdout } = await run(program, args)
+  const { stdout } = await run(program, args, { timeout: 600_000 })
   return JSON.parse(stdout) as SideResult
 }
 

@@ -26,6 +26,9 @@ export async function openRawDatabase(
   const socket = createConnection(endpoint.slice('unix:'.length))
   const framer = newFramer()
   let answer: (result: unknown) => void = () => {}
+  let refuse: (error: Error) => void = () => {}
+  socket.on('error', error => refuse(error))
+  socket.on('close', () => refuse(new Error('ovsdb-server has closed the connection')))
   socket.on('data', chunk => {
     for (const message of framer.push(chunk)) {
       if (!isRecord(message)) continue
@@ -38,9 +41,9 @@ export async function openRawDatabase(
   const ask = (method: string, params: readonly unknown[]) =>
     new Promise<unknown>((resolve, reject) => {
       answer = resolve
-      socket.once('error', reject)
+      refuse = reject
       socket.write(JSON.stringify({ id: 1, method, params }))
-    }).finally(() => socket.removeAllListeners('error'))
+    })
   onChange(configurationOf(await ask('monitor', ['Open_vSwitch', null, { Open_vSwitch: { columns } }])))
   return {
     transact: async operations => {

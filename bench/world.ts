@@ -35,7 +35,7 @@ export async function withService<T>(
   await warmUp(settings, api)
   // ReapTaps has nothing to wait for when the service was quicker to reap.
   await bed.ovs.configure()
-  const result = await work({ ovs: bed.ovs, signal, api, daemon })
+  const result = await undisturbed(bed.ovs, () => work({ ovs: bed.ovs, signal, api, daemon }))
   // Only a process that ends by itself writes its profile.
   if (profileDirectory !== undefined) await daemon.end('SIGTERM')
   return result
@@ -70,7 +70,15 @@ export async function withoutService<T>(settings: Settings, work: (world: World)
   await using bed = await startTestbed(signal)
   const world = { ovs: bed.ovs, signal }
   await run(world, ['ovs-vsctl', `--db=${bed.ovs.endpoint}`, 'add-br', 'br0', '--', ...datapathOf(bed.ovs)])
-  return await work(world)
+  return await undisturbed(bed.ovs, () => work(world))
+}
+
+/** Throws where ovs-vswitchd has been started anew meanwhile, as it is when it crashes: the time was not that of the work. */
+async function undisturbed<T>({ vswitchd }: PrivateOvs, work: () => Promise<T>): Promise<T> {
+  const { pid } = vswitchd
+  const result = await work()
+  if (vswitchd.pid !== pid) throw new Error('ovs-vswitchd has crashed amid the measurement')
+  return result
 }
 
 function datapathOf(ovs: PrivateOvs): string[] {

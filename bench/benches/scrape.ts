@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
+import { until } from '../../test/support/until.js'
 import { type Bench, type Figure, quantile, type Settings, tapNames, timed } from '../bench.js'
 import { type LoopFigure, loopFigure } from '../loop-figure.js'
 import { fill, type Served, withService } from '../world.js'
@@ -82,11 +83,11 @@ function metricsUrl({ daemon }: Served): string {
 
 /** Open vSwitch tells counters every 5 s; only then are they on the page. */
 async function untilAllAreTold(url: string, count: number): Promise<void> {
-  for (;;) {
+  const areTold = async () => {
     const page = await (await fetch(url)).text()
-    if (page.split('\novs_bridged_tap_receive_bytes_total{').length > count) return
-    await delay(500)
+    return page.split('\novs_bridged_tap_receive_bytes_total{').length > count
   }
+  await until('the counters of all taps are told', areTold, { deadlineMs: 120_000, everyMs: 500 })
 }
 
 /** Scrapes four times a second in a thread of its own, each one's milliseconds into `taken`; `work` begins after the first. */
