@@ -47,6 +47,21 @@ export async function deleteDevicesAtOnce(world: World, taps: readonly string[])
   )
 }
 
+/** Puts devices into a group of the kernel's, for {@link deleteGroup}. */
+export async function groupDevices(world: World, taps: readonly string[]): Promise<void> {
+  await runIpBatch(
+    world,
+    taps.map(tap => `link set ${tap} group ${group}`),
+  )
+}
+
+/** Removes the devices of the group in one request: nothing is quicker. */
+export async function deleteGroup(world: World): Promise<void> {
+  await run(world, ['ip', 'link', 'del', 'group', group])
+}
+
+const group = '1000'
+
 /** Removes ports, and then their devices. */
 export async function removeAtOnce(world: World, taps: readonly string[]): Promise<void> {
   await deletePortsAtOnce(world, taps)

@@ -1,7 +1,15 @@
 import { portsPerEpoch } from '../../src/bridge/reap.js'
 import { until } from '../../test/support/until.js'
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
-import { addAtOnce, deleteDevicesAtOnce, deleteOneByOne, deletePortsAtOnce, wholeLoopMs } from '../by-hand.js'
+import {
+  addAtOnce,
+  deleteDevicesAtOnce,
+  deleteGroup,
+  deleteOneByOne,
+  deletePortsAtOnce,
+  groupDevices,
+  wholeLoopMs,
+} from '../by-hand.js'
 import { bulkTimeoutMs, expectTaps, fill, type Served, withoutService, withService } from '../world.js'
 
 const callers = 64
@@ -18,11 +26,12 @@ export const destroy: Bench = {
   async run(settings) {
     const count = settings.smoke ? 20 : 1_000
     const taps = tapNames(count)
-    const { service, loop, batch, groups } = await inTurn(settings.rounds, {
+    const { service, loop, batch, groups, least } = await inTurn(settings.rounds, {
       service: () => withService(settings, served => destroyByService(served, taps)),
       loop: () => sampleLoop(settings, taps),
       batch: () => deleteAtOnce(settings, taps),
       groups: () => deletePortsInGroups(settings, taps),
+      least: () => deleteDevicesFirst(settings, taps),
     })
     const what = `destroy: ${count} DestroyTap, ${callers} callers`
     const ours = { devices: service.map(gone => gone.devicesMs), ports: service.map(gone => gone.portsMs) }
@@ -52,6 +61,18 @@ export const destroy: Bench = {
         unit: 'ms',
         ours: ours.ports,
         theirs: groups,
+      },
+      {
+        name: `${what}, devices and ports gone / one ip link del group, then one ovs-vsctl`,
+        unit: 'ms',
+        ours: ours.ports,
+        theirs: least,
+      },
+      {
+        name: `destroy: ${count} devices and ports by one ip link del group, then one ovs-vsctl / that ovs-vsctl alone, devices left`,
+        unit: 'ms',
+        ours: least,
+        theirs: batch.map(gone => gone.portsMs),
       },
     ]
   },
@@ -87,6 +108,21 @@ function deleteAtOnce(settings: Settings, taps: readonly string[]): Promise<Gone
     const devicesMs = portsMs + (await timed(() => deleteDevicesAtOnce(world, taps)))
     await expectTaps(world, 0)
     return { devicesMs, portsMs }
+  })
+}
+
+/** Devices first, as the service has it, in the quickest ways that there are, and nobody who creates a tap meanwhile: ms. */
+function deleteDevicesFirst(settings: Settings, taps: readonly string[]): Promise<number> {
+  return withoutService(settings, async world => {
+    await addAtOnce(world, taps)
+    await groupDevices(world, taps)
+    await world.ovs.configure()
+    const ms = await timed(async () => {
+      await deleteGroup(world)
+      await deletePortsAtOnce(world, taps)
+    })
+    await expectTaps(world, 0)
+    return ms
   })
 }
 
