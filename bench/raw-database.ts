@@ -26,9 +26,11 @@ export async function openRawDatabase(
   const socket = createConnection(endpoint.slice('unix:'.length))
   const framer = newFramer()
   let answer: (result: unknown) => void = () => {}
-  let refuse: (error: Error) => void = () => {}
-  socket.on('error', error => refuse(error))
-  socket.on('close', () => refuse(new Error('ovsdb-server has closed the connection')))
+  let isOver = false
+  // Who waits to be told of something has no request that could fail: the program ends, as it does with an error.
+  socket.on('close', () => {
+    if (!isOver) throw new Error('ovsdb-server has closed the connection')
+  })
   socket.on('data', chunk => {
     for (const message of framer.push(chunk)) {
       if (!isRecord(message)) continue
@@ -39,9 +41,8 @@ export async function openRawDatabase(
     }
   })
   const ask = (method: string, params: readonly unknown[]) =>
-    new Promise<unknown>((resolve, reject) => {
+    new Promise<unknown>(resolve => {
       answer = resolve
-      refuse = reject
       socket.write(JSON.stringify({ id: 1, method, params }))
     })
   onChange(configurationOf(await ask('monitor', ['Open_vSwitch', null, { Open_vSwitch: { columns } }])))
@@ -53,7 +54,10 @@ export async function openRawDatabase(
       }
       return results as readonly unknown[]
     },
-    [Symbol.dispose]: () => void socket.destroy(),
+    [Symbol.dispose]: () => {
+      isOver = true
+      socket.destroy()
+    },
   }
 }
 

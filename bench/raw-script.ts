@@ -124,12 +124,14 @@ export async function startService(
     child.kill()
     await ended
   })
-  if ((await Promise.race([once(child.stdout, 'data'), ended])) === 'ended') {
+  try {
+    if ((await Promise.race([once(child.stdout, 'data'), ended])) === 'ended') throw new Error(`${program} ended`)
+    const { api } = parts.use(connectTo(address))
+    return { address, api, [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose]() }
+  } catch (error) {
     await parts[Symbol.asyncDispose]()
-    throw new Error(`${program} ended`)
+    throw error
   }
-  const { api } = parts.use(connectTo(address))
-  return { address, api, [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose]() }
 }
 
 function specOf(tap: string): TapSpec {

@@ -73,11 +73,11 @@ export async function withoutService<T>(settings: Settings, work: (world: World)
   return await undisturbed(bed.ovs, () => work(world))
 }
 
-/** Throws where ovs-vswitchd has been started anew meanwhile, as it is when it crashes: the time was not that of the work. */
-async function undisturbed<T>({ vswitchd }: PrivateOvs, work: () => Promise<T>): Promise<T> {
-  const { pid } = vswitchd
+/** Throws where ovs-vswitchd has crashed meanwhile, and been started anew: the time was not that of the work. */
+async function undisturbed<T>(ovs: PrivateOvs, work: () => Promise<T>): Promise<T> {
+  const before = ovs.crashes
   const result = await work()
-  if (vswitchd.pid !== pid) throw new Error('ovs-vswitchd has crashed amid the measurement')
+  if (ovs.crashes > before) throw new Error('ovs-vswitchd has crashed amid the measurement')
   return result
 }
 

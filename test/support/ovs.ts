@@ -27,6 +27,8 @@ export interface PrivateOvs extends AsyncDisposable {
   readonly datapathType: 'netdev' | 'system'
   readonly vswitchd: ProcessControl
   readonly ovsdbServer: ProcessControl
+  /** Of ovs-vswitchd, by itself. */
+  readonly crashes: number
   /** One OVSDB transaction (RFC 7047 §4.1.3) by somebody else; rejects when any operation failed. */
   transact(...operations: readonly unknown[]): Promise<readonly unknown[]>
   /** A transaction, and then ovs-vswitchd has put it into effect. */
@@ -71,7 +73,9 @@ export async function startPrivateOvs(signal: AbortSignal, namespace?: { readonl
     void child.exited.then(exit => (hasCrashed(exit) && !isOver ? revive(exit.signal) : undefined))
     return child
   })
+  let crashes = 0
   const revive = async (fault: string): Promise<void> => {
+    crashes++
     process.stderr.write(`ovs-vswitchd has crashed by ${fault}, and is started anew\n`)
     await vswitchd.restart().catch((error: unknown) => {
       if (!isOver) process.stderr.write(`ovs-vswitchd could not be started anew: ${String(error)}\n`)
@@ -97,6 +101,9 @@ export async function startPrivateOvs(signal: AbortSignal, namespace?: { readonl
   const socket = layout.databaseSocket
   return {
     endpoint: `unix:${socket}`,
+    get crashes() {
+      return crashes
+    },
     datapathType: lane === 'userspace' ? 'netdev' : 'system',
     vswitchd,
     ovsdbServer,
