@@ -73,6 +73,8 @@ laneTest('a port that could not be taken over is as it was', {}, async context =
   )
   const before = await stateOf(bed)
   for (const tap of ['theirs', 'bare']) {
+    // Who takes over a tap waits until ovs-vswitchd has heard that the one before is given back.
+    await bed.ovs.configure()
     bed.ovs.vswitchd.stop()
     const refused = bed.api.addTap({ tap, mac: '02:00:00:00:00:02' }, { timeoutMs: 2_000 })
     await assert.rejects(refused, { code: 'DEADLINE_EXCEEDED' })

@@ -62,6 +62,8 @@ laneTest('a port that Open vSwitch cannot open is undone with its device', {}, a
   const container = bed.createContainer()
   for (const kind of ['tuntap', 'container', 'host'] as const) {
     const before = await stateOf(bed)
+    // Who makes a tap waits until ovs-vswitchd has heard that the one before is undone.
+    await bed.ovs.configure()
     bed.ovs.vswitchd.stop()
     const refusal = { code: 'FAILED_PRECONDITION', reason: 'NOT_REALISED' }
     const refused = assert.rejects(create(bed.api, kind, kind, container.path), refusal)
