@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 /** CPU time that all threads of a process have used: proc_pid_stat(5), in ticks of 10 ms. */
 export function cpuMs(pid: number): number {
@@ -19,4 +20,16 @@ export function threadsNs(pid: number): number {
 export function residentMib(pid: number): number {
   const [, kib] = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? []
   return Number(kib) / 1024
+}
+
+/** Resolves once a process has used less than a tenth of a processor for a while; throws when it has not within 30 s. */
+export async function untilAtRest(pid: number, signal: AbortSignal): Promise<void> {
+  const windowMs = 50
+  const deadlineMs = performance.now() + 30_000
+  for (let usedMs = Number.POSITIVE_INFINITY; usedMs > windowMs / 10; ) {
+    if (performance.now() > deadlineMs) throw new Error(`process ${pid} does not come to rest`)
+    const beforeNs = threadsNs(pid)
+    await sleep(windowMs, undefined, { signal })
+    usedMs = (threadsNs(pid) - beforeNs) / 1e6
+  }
 }

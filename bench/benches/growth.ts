@@ -2,6 +2,7 @@ import { type Bench, type Figure, inTurn, quantile, type Settings, tapNames, tim
 import { addAtOnce, addOneByOne } from '../by-hand.js'
 import { openRawDatabase } from '../raw-database.js'
 import { openRawScript, warmUp, withLeastService } from '../raw-script.js'
+import { untilAtRest } from '../usage.js'
 import { expectTaps, fill, type World, withoutService, withService } from '../world.js'
 
 export const growth: Bench = {
@@ -80,7 +81,11 @@ async function curvesOf(settings: Settings, counts: readonly number[], world: Wo
     if (missing.length > 0) await way.fill(missing)
     made += missing.length
     const times: (readonly number[])[] = []
-    for (const tap of tapNames(size, made)) times.push(await way.add(tap))
+    for (const tap of tapNames(size, made)) {
+      // What it still does about the tap before is no part of this one, and takes a processor from those that are measured.
+      await untilAtRest(world.ovs.vswitchd.pid, world.signal)
+      times.push(await way.add(tap))
+    }
     made += size
     for (const measure of times[0]?.keys() ?? []) {
       const ofMeasure = times.map(ms => ms[measure] ?? Number.NaN)
