@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { codeOf } from '../src/lib/thrown.js'
 
 /** CPU time that all threads of a process have used: proc_pid_stat(5), in ticks of 10 ms. */
 export function cpuMs(pid: number): number {
@@ -11,9 +12,17 @@ export function cpuMs(pid: number): number {
 
 /** The same in nanoseconds, of the threads that are there: the first field of schedstat (sched-stats.rst of the kernel). */
 export function threadsNs(pid: number): number {
-  const threads = readdirSync(`/proc/${pid}/task`)
-  const ofThread = (id: string) => Number(readFileSync(`/proc/${pid}/task/${id}/schedstat`, 'utf8').split(' ')[0])
-  return threads.reduce((sum, id) => sum + ofThread(id), 0)
+  return readdirSync(`/proc/${pid}/task`).reduce((sum, thread) => sum + threadNs(pid, thread), 0)
+}
+
+function threadNs(pid: number, thread: string): number {
+  try {
+    return Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0])
+  } catch (error) {
+    // It has ended since it was listed; what it has used is not told any more.
+    if (!['ENOENT', 'ESRCH'].includes(codeOf(error) ?? '')) throw error
+    return 0
+  }
 }
 
 /** VmRSS of proc_pid_status(5). */
