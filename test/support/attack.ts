@@ -33,7 +33,8 @@ export async function underAttack<T>(attack: Attack, daemon: DaemonProcess, run:
   const attacker = spawn('nice', args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = once(attacker, 'close')
   try {
-    await within('the attack is under way', 90_000, once(attacker.stdout, 'data'))
+    const failed = ended.then(() => Promise.reject(new Error(`the attackers of ${attack} have ended`)))
+    await within('the attack is under way', 90_000, Promise.race([once(attacker.stdout, 'data'), failed]))
     return await run()
   } finally {
     attacker.kill('SIGKILL')

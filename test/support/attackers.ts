@@ -182,6 +182,14 @@ function open(path: string): Promise<Socket> {
   })
 }
 
+/** Throws where nobody may come in: an attack on a shut door would look like one that does no harm. */
+async function knock(address: string): Promise<void> {
+  const [host, port] = address.split(':')
+  const socket = port === undefined ? connect(address) : connect({ host, port: Number(port) })
+  await once(socket, 'connect')
+  socket.destroy()
+}
+
 /** Repeats, at most `many` at a time, for ever. */
 function forEver(many: number, once: () => Promise<void>): void {
   const run = async () => {
@@ -249,6 +257,7 @@ if (process.argv[1] === attackersProgram) {
   if (uid !== undefined) process.setuid?.(Number(uid))
   const known = attacks.find(one => one === kind)
   if (known === undefined) throw new Error(`no attack ${kind}`)
+  await knock(path)
   await attackOf[known]?.(path)
   process.stdout.write('ready\n')
   // Connections alone would not keep a process that the server has cut off.
