@@ -184,8 +184,8 @@ function open(path: string): Promise<Socket> {
 
 /** Throws where nobody may come in: an attack on a shut door would look like one that does no harm. */
 async function knock(address: string): Promise<void> {
-  const [host, port] = address.split(':')
-  const socket = port === undefined ? connect(address) : connect({ host, port: Number(port) })
+  const [host = '', port] = address.split(':')
+  const socket = address.startsWith('/') ? connect(address) : connect({ host, port: Number(port) })
   await once(socket, 'connect')
   socket.destroy()
 }
