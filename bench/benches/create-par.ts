@@ -1,11 +1,13 @@
-import { CreateTapRequest } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
 import { addAtOnce, addOneByOne, removeAtOnce, wholeLoopMs } from '../by-hand.js'
-import { openLeanCaller } from '../lean-caller.js'
+import { type Change, countOf, createLean, destroyAll, type Practice, practiceOf, timeCreation } from '../creation.js'
 import { openRawScript, withLeastService } from '../raw-script.js'
-import { bulkTimeoutMs, expectTaps, requestOf, type Served, type World, withoutService, withService } from '../world.js'
+import { bulkTimeoutMs, expectTaps, withoutService, withService } from '../world.js'
 
 const callers = 64
+
+/** More than callers, so that answers and next calls come together. */
+const practiceTaps = 150
 
 export const createPar: Bench = {
   name: 'create-par',
@@ -13,30 +15,30 @@ export const createPar: Bench = {
   async run(settings) {
     const count = settings.smoke ? 20 : 1_000
     const taps = tapNames(count)
+    const practice = practiceOf(settings, practiceTaps)
     const samples = await inTurn(settings.rounds, {
       service: () =>
         withService(settings, async served => {
-          const create: Change = some => createLean(served.daemon.address, some)
-          return await timeCreation(settings, served, taps, create, some => destroyByCallers(served, some))
+          const create: Change = some => createLean(served.daemon.address, callers, some)
+          const remove: Change = some => destroyAll(served, some)
+          return await timeCreation(served, taps, practice, create, remove)
         }),
       nodeClient: () =>
         withService(settings, async served => {
           const create: Change = some =>
             byCallers(callers, some, tap => served.api.createTap({ tap, vlan: 10 }, { timeoutMs: bulkTimeoutMs }))
-          return await timeCreation(settings, served, taps, create, some => destroyByCallers(served, some))
+          const remove: Change = some => destroyAll(served, some)
+          return await timeCreation(served, taps, practice, create, remove)
         }),
       loop: () => sampleLoop(settings, taps),
       batch: () => createAtOnce(settings, taps),
-      waves: () => createInWaves(settings, taps),
+      waves: () => createInWaves(settings, taps, practice),
       least: () =>
-        withLeastService(
-          settings,
-          { callers, calls: taps.length + firstTimes(settings) * firstTaps.length },
-          async served => {
-            const create: Change = some => createLean(served.address, some)
-            return await timeCreation(settings, served, taps, create, some => removeAtOnce(served, some))
-          },
-        ),
+        withLeastService(settings, { callers, calls: countOf(practice) + count }, async served => {
+          const create: Change = some => createLean(served.address, callers, some)
+          const remove: Change = some => removeAtOnce(served, some)
+          return await timeCreation(served, taps, practice, create, remove)
+        }),
     })
     const what = `create-par: ${count} CreateTap, ${callers} callers`
     const common = { unit: 'ms', ours: samples.service } as const
@@ -84,57 +86,14 @@ export function createAtOnce(settings: Settings, taps: readonly string[]): Promi
 }
 
 /** As many as there are callers are made at a time, and no service stands between. */
-function createInWaves(settings: Settings, taps: readonly string[]): Promise<number> {
+function createInWaves(settings: Settings, taps: readonly string[], practice: Practice): Promise<number> {
   return withoutService(settings, async world => {
     using script = await openRawScript(world.ovs.endpoint)
     const create: Change = async some => {
       for (let i = 0; i < some.length; i += callers) await script.addTaps(some.slice(i, i + callers))
     }
-    return await timeCreation(settings, world, taps, create, some => removeAtOnce(world, some))
+    return await timeCreation(world, taps, practice, create, some => removeAtOnce(world, some))
   })
-}
-
-/** A way to make taps, or to remove them. */
-type Change = (taps: readonly string[]) => Promise<void>
-
-/** More than callers, so that answers and next calls come together. */
-const firstTaps = tapNames(150, 200_000)
-
-function firstTimes({ smoke }: Settings): number {
-  return smoke ? 1 : 7
-}
-
-/**
- * Has others made and removed before, in the way that is measured. What V8 has compiled for one client it throws away when the
- * objects of the next look different, and compiles again, on the processors that the measurement needs.
- */
-async function timeCreation(
-  settings: Settings,
-  world: World,
-  taps: readonly string[],
-  create: Change,
-  remove: Change,
-): Promise<number> {
-  for (let i = 0; i < firstTimes(settings); i++) {
-    await create(firstTaps)
-    await remove(firstTaps)
-  }
-  await world.ovs.configure()
-  const ms = await timed(() => create(taps))
-  await expectTaps(world, taps.length)
-  return ms
-}
-
-/** By callers that cost nothing, all on one connection. */
-async function createLean(address: string, taps: readonly string[]): Promise<void> {
-  using caller = await openLeanCaller(address, '/ovs.bridge.v1.BridgeService/CreateTap')
-  const requests = taps.map(tap => CreateTapRequest.encode(requestOf(tap)).finish())
-  await byCallers(callers, requests, caller.call)
-}
-
-async function destroyByCallers({ api }: Served, taps: readonly string[]): Promise<void> {
-  await byCallers(callers, taps, tap => api.destroyTap({ tap }))
-  await api.reapTaps()
 }
 
 /** The loop's time for all taps, of which only the first and the last are made by it. */

@@ -1,7 +1,12 @@
+import { GetTapRequest } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { type Bench, byCallers, inTurn, type Settings, tapNames, timed } from '../bench.js'
-import { addOneByOne } from '../by-hand.js'
-import { openRawScript, startService, warmUp, withLeastService } from '../raw-script.js'
-import { expectTaps, type World, withoutService, withService } from '../world.js'
+import { addOneByOne, removeAtOnce } from '../by-hand.js'
+import { countOf, createLean, destroyAll, type Practice, practiceOf, timeCreation } from '../creation.js'
+import { openLeanCaller } from '../lean-caller.js'
+import { openRawScript, startService, withLeastService } from '../raw-script.js'
+import { expectTaps, withoutService, withService } from '../world.js'
+
+const practiceTaps = 50
 
 export const createSeq: Bench = {
   name: 'create-seq',
@@ -9,18 +14,36 @@ export const createSeq: Bench = {
   async run(settings) {
     const count = settings.smoke ? 5 : 200
     const taps = tapNames(count)
+    const practice = practiceOf(settings, practiceTaps)
     const samples = await inTurn(settings.rounds, {
-      service: () => createByService(settings, taps),
+      service: () =>
+        withService(settings, served =>
+          timeCreation(
+            served,
+            taps,
+            practice,
+            some => createLean(served.daemon.address, 1, some),
+            some => destroyAll(served, some),
+          ),
+        ),
       loop: () =>
         withoutService(settings, async world => {
           const ms = await timed(() => addOneByOne(world, taps))
           await expectTaps(world, count)
           return ms
         }),
-      script: () => createByScript(settings, taps),
-      asking: () => createByScriptThatAsks(settings, taps),
+      script: () => createByScript(settings, taps, practice),
+      asking: () => createByScriptThatAsks(settings, taps, practice),
       least: () =>
-        withLeastService(settings, { callers: 1, calls: count }, served => timeEach(served, taps, served.add)),
+        withLeastService(settings, { callers: 1, calls: countOf(practice) + count }, served =>
+          timeCreation(
+            served,
+            taps,
+            practice,
+            some => createLean(served.address, 1, some),
+            some => removeAtOnce(served, some),
+          ),
+        ),
     })
     const what = `create-seq: ${count} CreateTap, 1 caller`
     const common = { unit: 'ms', ours: samples.service } as const
@@ -73,38 +96,25 @@ export const createSeq: Bench = {
   },
 }
 
-function createByService(settings: Settings, taps: readonly string[]): Promise<number> {
-  return withService(settings, served => timeEach(served, taps, tap => served.api.createTap({ tap, vlan: 10 })))
-}
-
-function createByScript(settings: Settings, taps: readonly string[]): Promise<number> {
+function createByScript(settings: Settings, taps: readonly string[], practice: Practice): Promise<number> {
   return withoutService(settings, async world => {
     using script = await openRawScript(world.ovs.endpoint)
-    await warmUp(settings, world, script.addTap)
-    return await timeEach(world, taps, script.addTap)
+    const create = (some: readonly string[]) => byCallers(1, some, script.addTap)
+    return await timeCreation(world, taps, practice, create, some => removeAtOnce(world, some))
   })
 }
 
 /** What any service has between two taps of one caller, which the script has not: an RPC's way back, and the next one's there. */
-function createByScriptThatAsks(settings: Settings, taps: readonly string[]): Promise<number> {
+function createByScriptThatAsks(settings: Settings, taps: readonly string[], practice: Practice): Promise<number> {
   return withoutService(settings, async world => {
     await using service = await startService('empty-service.js', address => [address])
     using script = await openRawScript(world.ovs.endpoint)
-    const addAndAsk = async (tap: string) => {
-      await script.addTap(tap)
-      await service.api.getTap({ tap })
-    }
-    await warmUp(settings, world, addAndAsk)
-    return await timeEach(world, taps, addAndAsk)
+    using caller = await openLeanCaller(service.address, '/ovs.bridge.v1.BridgeService/GetTap')
+    const create = (some: readonly string[]) =>
+      byCallers(1, some, async tap => {
+        await script.addTap(tap)
+        await caller.call(GetTapRequest.encode({ tap }).finish())
+      })
+    return await timeCreation(world, taps, practice, create, some => removeAtOnce(world, some))
   })
-}
-
-async function timeEach(
-  world: World,
-  taps: readonly string[],
-  add: (tap: string) => Promise<unknown>,
-): Promise<number> {
-  const ms = await timed(() => byCallers(1, taps, add))
-  await expectTaps(world, taps.length)
-  return ms
 }
