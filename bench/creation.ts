@@ -12,7 +12,7 @@ export interface Practice {
   readonly times: number
 }
 
-/** So many taps, twenty times: by then V8 compiles little more of what runs for each tap. */
+/** So many taps, twenty times: by then V8 has compiled most of what runs for each tap, though not all. */
 export function practiceOf({ smoke }: Settings, taps: number): Practice {
   return { taps: tapNames(taps, 200_000), times: smoke ? 1 : 20 }
 }
