@@ -46,7 +46,7 @@ export function profilingFlags({ profileDirectory }: Settings): string[] {
   return profileDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`]
 }
 
-/** Made and removed before a measurement begins, again and again: V8 compiles for good what has run some hundred times. */
+/** Made and removed before a measurement begins, again and again, so that V8 has compiled most of what runs for each. */
 export const warmTaps = tapNames(50, 100_000)
 
 export function warmRounds({ smoke }: Settings): number {
