@@ -1,3 +1,4 @@
+import { elementsOf } from '../ovsdb/index.js'
 import type { OvsTransaction } from './commit.js'
 import type { Host } from './host.js'
 import type { OvsReplica, OvsRows } from './ovs.js'
@@ -46,10 +47,11 @@ function mirrorsAfter(
   { _uuid, mirrors }: Pick<OvsRows['Bridge'], '_uuid' | 'mirrors'>,
 ): number {
   const mutations = operations.flatMap(step => (step.op === 'mutate' && step.target === _uuid ? step.mutations : []))
-  const changes = mutations.filter(change => Array.isArray(change) && change[0] === 'mirrors')
-  const inserts = changes.filter(change => Array.isArray(change) && change[1] === 'insert')
-  const deleted = JSON.stringify(changes.filter(change => !inserts.includes(change)))
-  return mirrors.filter(uuid => !deleted.includes(uuid)).length + inserts.length
+  const changes = mutations.filter(([column]) => column === 'mirrors')
+  const operandsOf = (mutator: string) => changes.flatMap(([, name, operand]) => (name === mutator ? [operand] : []))
+  const added = operandsOf('insert').flatMap(elementsOf)
+  const deleted = JSON.stringify(operandsOf('delete'))
+  return mirrors.filter(uuid => !deleted.includes(uuid)).length + added.length
 }
 
 /** The taps on a bridge that are handed copies, sorted. A mirror that has lost its port to somebody else is none. */

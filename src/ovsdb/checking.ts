@@ -10,6 +10,13 @@ export interface Place {
   readonly isInserted: (row: NamedUuid) => boolean
 }
 
+interface Size {
+  readonly min: number
+  readonly max: number
+}
+
+const anySize: Size = { min: 0, max: Number.POSITIVE_INFINITY }
+
 /** A value as the wire wants it (RFC 7047 §5.1). Throws `invalid-value` unless the column can hold it. */
 export function encodeValue(place: Place, column: ColumnSchema, value: unknown): Json {
   switch (shapeOf(column)) {
@@ -24,12 +31,7 @@ export function encodeValue(place: Place, column: ColumnSchema, value: unknown):
 }
 
 /** The operand of `insert` or `delete`: like a value of a set or map column, of any size. */
-export function encodeElements(
-  place: Place,
-  column: ColumnSchema,
-  value: unknown,
-  size: { readonly min: number; readonly max: number } = { min: 0, max: Number.POSITIVE_INFINITY },
-): Json {
+export function encodeElements(place: Place, column: ColumnSchema, value: unknown, size: Size = anySize): Json {
   if (column.value === undefined) return encodeSet(place, column.key, value, size)
   if (!(value instanceof Map)) throw refusal(place, 'is a map')
   const given: ReadonlyMap<unknown, unknown> = value
@@ -47,17 +49,17 @@ export function encodeElements(
   return ['map', pairs]
 }
 
-export function encodeSet(
-  place: Place,
-  type: BaseType,
-  value: unknown,
-  size: { readonly min: number; readonly max: number } = { min: 0, max: Number.POSITIVE_INFINITY },
-): Json {
+export function encodeSet(place: Place, type: BaseType, value: unknown, size?: Size): Json {
+  return ['set', encodeAtoms(place, type, value, size)]
+}
+
+/** The elements of a set. */
+export function encodeAtoms(place: Place, type: BaseType, value: unknown, size: Size = anySize): Json[] {
   if (!isArray(value)) throw refusal(place, 'is a set: give an array')
   checkSize(place, value.length, size)
   const elements = value.map(element => encodeAtom(place, type, element))
   checkDistinct(place, elements)
-  return ['set', elements]
+  return elements
 }
 
 /** Throws `invalid-value` unless the column has the mutator (RFC 7047 §5.1, `<mutator>`). */
@@ -124,8 +126,13 @@ function checkSize(place: Place, size: number, { min, max }: { readonly min: num
 /** Of atoms as the wire has them, where 1 and 1n are one. */
 function checkDistinct(place: Place, atoms: readonly Json[]): void {
   if (atoms.length < 2) return
-  const distinct = new Set(atoms.map(atom => (isArray(atom) ? atom[1] : atom)))
+  const distinct = new Set(atoms.map(identityOf))
   if (distinct.size < atoms.length) throw refusal(place, 'names an element twice')
+}
+
+/** Equal for two elements of a set that are the same. */
+export function identityOf(atom: Json): unknown {
+  return isArray(atom) ? atom[1] : atom
 }
 
 function encodeAtom(place: Place, base: BaseType, value: unknown): Json {

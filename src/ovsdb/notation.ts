@@ -28,6 +28,16 @@ export function isUuid(text: unknown): text is Uuid {
   return typeof text === 'string' && uuidPattern.test(text)
 }
 
+/** The elements of what is written as `["set", …]`; none of any other JSON. */
+export function elementsOf(json: unknown): readonly unknown[] {
+  return isTagged(json, 'set') ? json[1] : []
+}
+
+/** Whether it is a set or a map that holds nothing. */
+export function isEmpty(json: unknown): boolean {
+  return (isTagged(json, 'set') || isTagged(json, 'map')) && json[1].length === 0
+}
+
 /** How many values a column holds decides its shape, and how a difference to it is told. */
 export type Shape = 'scalar' | 'optional' | 'set' | 'map'
 

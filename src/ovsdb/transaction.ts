@@ -1,19 +1,21 @@
 import {
   checkMutator,
   columnOf,
+  encodeAtoms,
   encodeConditions,
   encodeElements,
   encodeOperand,
   encodeSet,
   encodeText,
   encodeValue,
+  identityOf,
   isNamedUuid,
   type Place,
   refusal,
   tableOf,
 } from './checking.js'
 import type { Json } from './json.js'
-import type { NamedUuid, Uuid } from './notation.js'
+import { isEmpty, type NamedUuid, type Uuid } from './notation.js'
 import type { JsonRow, Mutation, Operation, RowRef } from './operation.js'
 import { decodeRow, rowReader, typed } from './row.js'
 import type { ColumnSchema, DatabaseSchema } from './schema.js'
@@ -85,7 +87,8 @@ export interface Transaction<T> {
   update<K extends keyof T & string>(table: K, row: Uuid | NamedUuid, values: Columns<T[K]>): void
   /**
    * Changes a column relative to its present value. A map's `insert` leaves keys that exist as they are (see
-   * {@link setKeys}); its `delete` takes the pairs to remove, and only those that match in key and value go.
+   * {@link setKeys}); its `delete` takes the pairs to remove, and only those that match in key and value go. Additions to
+   * one set go in one operation while there are only inserts of rows between them.
    */
   mutate<K extends keyof T & string, C extends Exclude<keyof T[K], '_uuid'> & string>(
     table: K,
@@ -139,10 +142,22 @@ export function newTransaction<T>(schema: DatabaseSchema<T>): Transaction<T> {
   return new TransactionBuilder(schema)
 }
 
+/** A set that a `mutate` adds to. */
+interface GrowingSet {
+  readonly table: string
+  readonly target: RowRef
+  readonly column: string
+  /** Of the operation. */
+  readonly atoms: Json[]
+  readonly identities: Set<unknown>
+}
+
 class TransactionBuilder {
   readonly #schema: DatabaseSchema
   readonly #operations: Operation[] = []
   readonly #inserted = new Set<NamedUuid>()
+  /** Of the last operation that is no `insert`, if it adds to a set and does nothing else. */
+  #growing: GrowingSet | undefined
   readonly #isInserted = (row: NamedUuid) => this.#inserted.has(row)
 
   constructor(schema: DatabaseSchema) {
@@ -158,17 +173,17 @@ class TransactionBuilder {
   }
 
   insert(table: string, values: object): NamedUuid {
-    const row = this.#encodeRow(table, values)
+    const row = withoutEmpty(this.#encodeRow(table, values))
     const as = { namedUuid: `row${this.#inserted.size}` }
     this.#inserted.add(as)
-    this.#operations.push({ op: 'insert', table, row, as })
+    this.#add({ op: 'insert', table, row, as })
     return as
   }
 
   update(table: string, target: RowRef, values: object): void {
     for (const column of Object.keys(values)) this.#checkMutable(table, column)
     this.#checkTarget(table, target)
-    this.#operations.push({ op: 'update', table, target, row: this.#encodeRow(table, values) })
+    this.#add({ op: 'update', table, target, row: this.#encodeRow(table, values) })
   }
 
   mutate(table: string, target: RowRef, column: string, mutator: string, value: unknown): void {
@@ -177,9 +192,13 @@ class TransactionBuilder {
     const schema = this.#column(table, column)
     const place = this.#place(table, column)
     checkMutator(place, schema, mutator, value)
+    if (mutator === 'insert' && schema.value === undefined) {
+      this.#addToSet(table, target, column, encodeAtoms(place, schema.key, value))
+      return
+    }
     const isSetChange = mutator === 'insert' || mutator === 'delete'
     const operand = isSetChange ? encodeElements(place, schema, value) : encodeOperand(place, schema.key, value)
-    this.#operations.push({ op: 'mutate', table, target, mutations: [[column, mutator, operand]] })
+    this.#add({ op: 'mutate', table, target, mutations: [[column, mutator, operand]] })
   }
 
   setKeys(table: string, target: RowRef, column: string, entries: ReadonlyMap<unknown, unknown>): void {
@@ -191,19 +210,19 @@ class TransactionBuilder {
     // `insert` would leave a key that exists as it is.
     const removal: Mutation = [column, 'delete', encodeSet(place, schema.key, [...entries.keys()])]
     const addition: Mutation = [column, 'insert', encodeElements(place, schema, present)]
-    this.#operations.push({ op: 'mutate', table, target, mutations: [removal, addition] })
+    this.#add({ op: 'mutate', table, target, mutations: [removal, addition] })
   }
 
   delete(table: string, target: Uuid): void {
     tableOf(this.#schema, table)
-    this.#operations.push({ op: 'delete', table, target })
+    this.#add({ op: 'delete', table, target })
   }
 
   wait(table: string, row: Uuid, values: object): void {
     const expected = this.#encodeRow(table, values)
     const where: Json = [['_uuid', '==', ['uuid', row]]]
     const columns = Object.keys(expected)
-    this.#operations.push({ op: 'wait', table, where, columns, rows: [expected], until: '==', timeoutMs: 0 })
+    this.#add({ op: 'wait', table, where, columns, rows: [expected], until: '==', timeoutMs: 0 })
   }
 
   waitRows(
@@ -219,19 +238,37 @@ class TransactionBuilder {
     const { columns, until, timeoutMs = 0 } = expected
     const where = encodeConditions(this.#schema, table, conditions)
     const rows = expected.rows.map(row => this.#encodeRow(table, row))
-    this.#operations.push({ op: 'wait', table, where, columns, rows, until, timeoutMs })
+    this.#add({ op: 'wait', table, where, columns, rows, until, timeoutMs })
   }
 
   select<R>(table: string, target: Uuid, columns: readonly string[]): Selection<R> {
     const reader = rowReader(Object.fromEntries(columns.map(name => [name, this.#column(table, name)])))
     const operationIndex = this.#operations.length
-    this.#operations.push({ op: 'select', table, target, columns })
+    this.#add({ op: 'select', table, target, columns })
     return { operationIndex, decode: row => typed<R>(decodeRow(reader, target, row)) }
   }
 
   comment(text: string): void {
     const place = { table: 'comment', column: 'text', isInserted: () => false }
-    this.#operations.push({ op: 'comment', comment: encodeText(place, text) })
+    this.#add({ op: 'comment', comment: encodeText(place, text) })
+  }
+
+  #add(operation: Operation): void {
+    if (operation.op !== 'insert') this.#growing = undefined
+    this.#operations.push(operation)
+  }
+
+  /** What many parts add to one set goes in one operation: that is less to send, and for the server to do. */
+  #addToSet(table: string, target: RowRef, column: string, added: Json[]): void {
+    const growing = this.#growing
+    if (growing?.table === table && growing.target === target && growing.column === column) {
+      const others = added.filter(atom => !growing.identities.has(identityOf(atom)))
+      growing.atoms.push(...others)
+      for (const atom of others) growing.identities.add(identityOf(atom))
+      return
+    }
+    this.#add({ op: 'mutate', table, target, mutations: [[column, 'insert', ['set', added]]] })
+    this.#growing = { table, target, column, atoms: added, identities: new Set(added.map(identityOf)) }
   }
 
   #encodeRow(table: string, values: object): JsonRow {
@@ -260,4 +297,9 @@ class TransactionBuilder {
   #place(table: string, column: string): Place {
     return { table, column, isInserted: this.#isInserted }
   }
+}
+
+/** A column of which an `insert` says nothing is empty (RFC 7047 §5.2.1), if it may be. */
+function withoutEmpty(row: JsonRow): JsonRow {
+  return Object.fromEntries(Object.entries(row).filter(([, value]) => !isEmpty(value)))
 }

@@ -76,6 +76,45 @@ test('undefined empties an optional column', () => {
   assert.deepEqual(tx.operations[0], { op: 'update', table: 'Port', target: a, row: { tag: ['set', []] } })
 })
 
+test('an insert says nothing of a column that is empty', () => {
+  const tx = newTransaction(schema)
+  tx.insert('Port', { name: 'p', tag: undefined, trunks: [] })
+  assert.deepEqual(tx.operations[0], { op: 'insert', table: 'Port', row: { name: 'p' }, as: { namedUuid: 'row0' } })
+})
+
+test('what is added to a set goes in one operation, each element once, rows being inserted in between or not', () => {
+  const tx = newTransaction(schema)
+  tx.mutate('Bridge', a, 'ports', 'insert', [tx.insert('Port', { name: 'p' })])
+  tx.mutate('Bridge', a, 'ports', 'insert', [b])
+  tx.mutate('Bridge', a, 'ports', 'insert', [b, tx.insert('Port', { name: 'q' })])
+  const added = [
+    ['named-uuid', 'row0'],
+    ['uuid', b],
+    ['named-uuid', 'row1'],
+  ]
+  assert.deepEqual(
+    tx.operations.filter(({ op }) => op !== 'insert'),
+    [{ op: 'mutate', table: 'Bridge', target: a, mutations: [['ports', 'insert', ['set', added]]] }],
+  )
+})
+
+test('additions to a set stay apart when they are of different rows or columns, or a row was read or changed between', () => {
+  const tx = newTransaction(schema)
+  tx.mutate('Port', a, 'trunks', 'insert', [1])
+  tx.mutate('Port', b, 'trunks', 'insert', [1])
+  tx.mutate('Port', a, 'trunks', 'insert', [2])
+  tx.select('Port', a, ['trunks'])
+  tx.mutate('Port', a, 'trunks', 'insert', [3])
+  tx.update('Port', a, { trunks: [] })
+  tx.mutate('Port', a, 'trunks', 'insert', [4])
+  tx.mutate('Port', a, 'trunks', 'delete', [4])
+  tx.mutate('Port', a, 'trunks', 'insert', [4])
+  assert.deepEqual(
+    tx.operations.map(({ op }) => op),
+    ['mutate', 'mutate', 'mutate', 'select', 'mutate', 'update', 'mutate', 'mutate', 'mutate'],
+  )
+})
+
 test('the lock is asserted first and each row is looked for once', () => {
   const tx = newTransaction(schema)
   tx.update('Port', a, { tag: 1 })
