@@ -71,7 +71,8 @@ export interface Committed {
  * Operations that are to be committed together or not at all (RFC 7047 §5.2).
  *
  * Several callers may add their parts to one builder. Each notes `operationCount` before and after its part: a problem's
- * `operationIndex` falls into the range of the part that failed.
+ * `operationIndex` falls into the range of the part that failed, but for what it added to a set that an earlier part had
+ * added to: that is of the earlier part's operation.
  *
  * Every method checks its values against the schema and throws `invalid-value` before anything is added.
  */
