@@ -109,9 +109,10 @@ test('additions to a set stay apart when they are of different rows or columns, 
   tx.mutate('Port', a, 'trunks', 'insert', [4])
   tx.mutate('Port', a, 'trunks', 'delete', [4])
   tx.mutate('Port', a, 'trunks', 'insert', [4])
+  tx.mutate('Port', a, 'cvlans', 'insert', [4])
   assert.deepEqual(
     tx.operations.map(({ op }) => op),
-    ['mutate', 'mutate', 'mutate', 'select', 'mutate', 'update', 'mutate', 'mutate', 'mutate'],
+    ['mutate', 'mutate', 'mutate', 'select', 'mutate', 'update', 'mutate', 'mutate', 'mutate', 'mutate'],
   )
 })
 
