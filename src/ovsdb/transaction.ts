@@ -263,9 +263,11 @@ class TransactionBuilder {
   #addToSet(table: string, target: RowRef, column: string, added: Json[]): void {
     const growing = this.#growing
     if (growing?.table === table && growing.target === target && growing.column === column) {
-      const others = added.filter(atom => !growing.identities.has(identityOf(atom)))
-      growing.atoms.push(...others)
-      for (const atom of others) growing.identities.add(identityOf(atom))
+      for (const atom of added) {
+        if (growing.identities.has(identityOf(atom))) continue
+        growing.identities.add(identityOf(atom))
+        growing.atoms.push(atom)
+      }
       return
     }
     this.#add({ op: 'mutate', table, target, mutations: [[column, 'insert', ['set', added]]] })
