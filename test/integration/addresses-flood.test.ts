@@ -30,6 +30,13 @@ laneTest(
     await api.createTap({ tap: 'noisy' })
     for (const index of [1, 2, 3, 4]) await api.createTap({ tap: `quiet${index}` })
     const held = bed.use(await holdAddresses(api, { taps: ['quiet1', 'quiet2', 'quiet3', 'quiet4'] }))
+    const callMs = async () => {
+      const calledAt = performance.now()
+      await api.getTap({ tap: 'noisy' })
+      return performance.now() - calledAt
+    }
+    const withoutMs: number[] = []
+    while (withoutMs.length < 32) withoutMs.push(await callMs())
     const flood = bed.use(startArpFlood('noisy', framesPerSecond))
     await until('the flood is under way', () => flood.sent > framesPerSecond / 4)
     const before = residentMib(daemon.pid)
@@ -44,9 +51,7 @@ laneTest(
         const again = setInterval(() => machine.send(frame), 1_000)
         await held.learned(`quiet${index} 0 10.0.${index}.${host}`, 'ARP').finally(() => clearInterval(again))
         delaysMs.push(performance.now() - sentAt)
-        const calledAt = performance.now()
-        await api.getTap({ tap: 'noisy' })
-        callsMs.push(performance.now() - calledAt)
+        callsMs.push(await callMs())
       }
     }
     // What else the machine does may delay some of them.
@@ -55,7 +60,9 @@ laneTest(
     const median = (all: readonly number[]) => share(all, 0.5)
     const luckiest = (all: readonly number[]) => share(all, 0.25)
     assert.ok(median(delaysMs) < 1_000, `an address is learned after ${median(delaysMs)} ms`)
-    assert.ok(luckiest(callsMs) < 50, `a call takes ${luckiest(callsMs)} ms`)
+    // A machine that has other work is slower than that without any flood.
+    const mostMs = Math.max(50, 3 * median(withoutMs))
+    assert.ok(luckiest(callsMs) < mostMs, `a call takes ${luckiest(callsMs)} ms, and ${median(withoutMs)} ms without`)
     await until('it has gone on for a while', () => flood.sent > 2 * framesPerSecond, { deadlineMs: 30_000 })
     const { tap } = await api.getTap({ tap: 'noisy' })
     assert.equal(tap?.addresses.length, 16)

@@ -46,7 +46,7 @@ laneTest('a change that was lost on its way to the database is made once it is b
   assert.equal(await ports('tap0'), 1)
   // Whose caller leaves before the database is back, it is not made any more.
   socket.hold()
-  const left = api.createTap({ tap: 'tap1' }, { timeoutMs: 300 })
+  const left = api.createTap({ tap: 'tap1' }, { timeoutMs: 2_000 })
   await sends()
   await assert.rejects(left, { code: 'DEADLINE_EXCEEDED' })
   socket.cut()

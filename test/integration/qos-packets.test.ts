@@ -56,20 +56,27 @@ async function plugLinks(bed: ServedTestbed): Promise<Links> {
   return { rates, slow, bad: { wire: wireOf(marker), to } }
 }
 
-/** A busy machine adds to every ping but the luckiest. */
-async function roundTripsMs(from: Namespace, address: string, count: number) {
-  await ping(from, address, { deadlineMs: 20_000 })
+/**
+ * Pings `count` times, and until one comes back in less than `belowMs`: a busy machine adds to every ping but the
+ * luckiest.
+ */
+async function roundTripsMs(from: Namespace, address: string, count: number, belowMs: number) {
+  await ping(from, address)
   using pinger = openPinger(from, address)
   const all: number[] = []
-  for (let i = 0; i < count; i++) all.push((await pinger.once(address, 2_000)) ?? Number.POSITIVE_INFINITY)
+  const isEnough = async () => {
+    all.push((await pinger.once(address, 2_000)) ?? Number.POSITIVE_INFINITY)
+    return all.length >= count && Math.min(...all) < belowMs
+  }
+  await until(`a ping of ${address} within ${belowMs} ms`, isEnough, { deadlineMs: 60_000, everyMs: 0 })
   return { least: Math.min(...all), most: Math.max(...all), all: all.map(ms => ms.toFixed(1)).join(' ') }
 }
 
 async function showDelays({ slow }: Links): Promise<void> {
-  const far = await roundTripsMs(slow.from, '10.0.0.2', 10)
-  assert(far.least >= 50 && far.least < 65, far.all)
-  const wavy = await roundTripsMs(slow.from, '10.0.0.3', 30)
-  assert(wavy.least >= 30 && wavy.least < 50 && wavy.most > 54, wavy.all)
+  const far = await roundTripsMs(slow.from, '10.0.0.2', 10, 65)
+  assert(far.least >= 50, far.all)
+  const wavy = await roundTripsMs(slow.from, '10.0.0.3', 30, 50)
+  assert(wavy.least >= 30 && wavy.most > 54, wavy.all)
 }
 
 const markedFrame = numberedFrame(0, 100)
@@ -119,8 +126,8 @@ async function showDamage(links: Links): Promise<void> {
 /** The link with a delay beside its rate has both at once. */
 async function showRates({ rates: { wire, to, free } }: Links, windowMs: number): Promise<void> {
   // While it is empty: in a full one, the queue alone would take as long.
-  const empty = await roundTripsMs(free, '10.0.0.3', 10)
-  assert(empty.least >= 40 && empty.least < 55, empty.all)
+  const empty = await roundTripsMs(free, '10.0.0.3', 10, 55)
+  assert(empty.least >= 40, empty.all)
   await using _ = flood(wire, 10e6 / 8)
   await holdRate(to, received(free), 5e6, windowMs, 80_000)
   await showFullLink(free)

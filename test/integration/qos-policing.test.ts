@@ -120,8 +120,12 @@ laneTest(
     deleteIngressQdisc('red')
     deleteRootQdisc('blue')
     const { api } = bed.use(await startService(bed))
-    assert.deepEqual(await policingOf({ api }, 'red'), limited)
-    assert.deepEqual(await qosOf({ api }, 'blue'), [slow, slow])
+    // A start serves when what takes its time goes on.
+    await until('both are put back', async () => {
+      assert.deepEqual(await policingOf({ api }, 'red'), limited)
+      assert.deepEqual(await qosOf({ api }, 'blue'), [slow, slow])
+      return true
+    })
     const limit = (tap: string, rate: string) => api.updateQos({ tap, direction, qos: { rate } })
     await limit('red', '')
     assert.deepEqual(await policingOf({ api }, 'red'), [{}, {}])

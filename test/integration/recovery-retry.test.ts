@@ -38,7 +38,7 @@ laneTest(
     await host.kernel.createVeth({ name: linkName('veth'), alias, netns, peerName: linkName('eth0') }, signal)
     await host.kernel.createTaps([{ name: linkName('tap'), alias, multiQueue: false }], signal)
     bed.ovs.vswitchd.stop()
-    await keepRecovered(host, new Set(), newTally({ version: 'test', repairs }), 200)
+    await keepRecovered(host, new Set(), newTally({ version: 'test', repairs }), 1_000)
     const warnings = async () => (await checkOvs(host, { signal, caller: 'test' })).warnings
     assert.deepEqual(await warnings(), ['recovery is outstanding, and tried again: orphan_device'])
     assert(findLink('veth') !== undefined)

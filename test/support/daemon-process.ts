@@ -7,7 +7,7 @@ import { Disposables } from '../../src/lib/disposables.js'
 import { mainProgram } from './command.js'
 import { confined, isConfined } from './confined.js'
 import type { PrivateOvs } from './ovs.js'
-import { within } from './until.js'
+import { patienceMs, within } from './until.js'
 
 export interface DaemonOptions {
   /** Further flags of `serve`. */
@@ -71,7 +71,7 @@ export async function spawnDaemon(ovs: PrivateOvs | 'embedded', options: DaemonO
     })
     await within(
       'a daemon that serves',
-      30_000,
+      2 * patienceMs,
       serving(child, ended, () => stderr),
     )
     return {

@@ -3,7 +3,7 @@ import { findLink } from './links.js'
 import { watchReadable } from './readable.js'
 import { loadTestSyscalls, type TestSyscalls } from './syscalls.js'
 import { openTapDevice } from './tap-device.js'
-import { until } from './until.js'
+import { patienceMs, until } from './until.js'
 
 /** One Ethernet frame as it was on the wire, its 802.1Q tag in its place. */
 export interface Frame {
@@ -24,7 +24,7 @@ export interface Frame {
 export interface FrameSocket extends Disposable {
   send(frame: Uint8Array): void
   /**
-   * The first frame not yet handed out that fits, waiting `deadlineMs` for it (20 s if not given); others stay for
+   * The first frame not yet handed out that fits, waiting `deadlineMs` for it ({@link patienceMs} if not given); others stay for
    * later calls. The error names `what`, and what came instead.
    */
   receive(what: string, fits: (frame: Frame) => boolean, options?: { readonly deadlineMs?: number }): Promise<Frame>
@@ -144,7 +144,7 @@ function frameSocket(
   return {
     send,
     receive: async (what, fits, options = {}) => {
-      const { deadlineMs = 20_000 } = options
+      const { deadlineMs = patienceMs } = options
       const frame = await next(fits, deadlineMs)
       if (frame !== undefined) return frame
       throw new Error(`not within ${deadlineMs} ms: ${what}; came instead: ${summary(unclaimed)}`)

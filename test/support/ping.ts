@@ -3,7 +3,7 @@ import { addressBytes } from './address.js'
 import type { Namespace } from './namespace.js'
 import { watchReadable } from './readable.js'
 import { loadTestSyscalls, type TestSyscalls } from './syscalls.js'
-import { until } from './until.js'
+import { patienceMs, until } from './until.js'
 
 /** Sends ICMP echo requests from one namespace with that namespace's own IP stack. */
 export interface Pinger extends Disposable {
@@ -11,13 +11,13 @@ export interface Pinger extends Disposable {
   once(address: string, waitMs: number): Promise<number | undefined>
 }
 
-/** Pings every 200 ms until an answer comes, and gives its round trip in ms; rejects after `deadlineMs` (20 s). */
+/** Pings every 200 ms until an answer comes, and gives its round trip in ms; rejects after `deadlineMs` ({@link patienceMs}). */
 export async function ping(
   from: Pick<Namespace, 'run' | 'name'>,
   address: string,
   options: { readonly deadlineMs?: number } = {},
 ): Promise<number> {
-  const { deadlineMs = 20_000 } = options
+  const { deadlineMs = patienceMs } = options
   using pinger = openPinger(from, address)
   const deadline = performance.now() + deadlineMs
   while (performance.now() < deadline) {

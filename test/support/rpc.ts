@@ -14,7 +14,7 @@ import { HealthCheckResponse_ServingStatus, HealthClient } from '../../src/gen/g
 import { BridgeServiceService } from '../../src/gen/ovs/bridge/v1/service.js'
 import { CreateTapRequest } from '../../src/gen/ovs/bridge/v1/tap.js'
 import { lane } from './lane.js'
-import { within } from './until.js'
+import { patienceMs, within } from './until.js'
 
 type Methods = typeof BridgeServiceService
 
@@ -137,7 +137,7 @@ function serverStream(client: Client, method: ServiceDefinition[string]) {
     call.on('error', () => {})
     const messages: AsyncIterator<unknown, unknown> = call[Symbol.asyncIterator]()
     return {
-      next: async (what = `a message of ${path}`, deadlineMs = 20_000) => {
+      next: async (what = `a message of ${path}`, deadlineMs = patienceMs) => {
         const { done, value } = await within(what, deadlineMs, messages.next()).catch((error: unknown) => {
           throw isServiceError(error) ? new RpcError(error) : error
         })

@@ -1,5 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
+/** What is waited for is given up after so long. In user-mode Linux everything takes longer. */
+export const patienceMs = process.env['OVS_BRIDGED_LANE'] === 'kernel' ? 60_000 : 20_000
+
 /**
  * Waits until `condition` gives something other than undefined or false, and returns it; for what tells nobody that
  * it happened. The error names `what` was waited for and the condition's last error, if it threw.
@@ -9,7 +12,7 @@ export async function until<T>(
   condition: () => T | undefined | false | Promise<T | undefined | false>,
   options: { readonly deadlineMs?: number; readonly everyMs?: number } = {},
 ): Promise<T> {
-  const { deadlineMs = 20_000, everyMs = 5 } = options
+  const { deadlineMs = patienceMs, everyMs = 5 } = options
   const deadline = performance.now() + deadlineMs
   for (;;) {
     let failure: unknown
