@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -12,6 +12,7 @@ import { type Door, newTally, type Present, serveMetrics } from '../../src/metri
 import { type Page, Pages } from '../../src/metrics/page.js'
 import { type TapTotals, tapLines } from '../../src/metrics/tap-lines.js'
 import { dashboardQueries } from '../support/dashboard.js'
+import { metricsFile, metricsPage } from '../support/metrics-doc.js'
 import { checkout } from '../support/readme.js'
 import { deferred } from '../support/server-rig.js'
 import { until } from '../support/until.js'
@@ -76,6 +77,14 @@ test('what is served is well-formed, and named as Prometheus asks', async () => 
   assert.equal(response.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
   const page = await response.text()
   assert.deepEqual(promtool(['check', 'metrics'], page), { status: 0, said: '' })
+})
+
+test('docs/metrics.md tells every metric with its labels', async () => {
+  await using door = await openAll()
+  const wanted = metricsPage(await (await fetch(door.url)).text())
+  if (process.env['OVS_BRIDGED_WRITE_METRICS'] === '1') writeFileSync(metricsFile, wanted)
+  const told = existsSync(metricsFile) ? readFileSync(metricsFile, 'utf8') : ''
+  assert.equal(told, wanted, 'OVS_BRIDGED_WRITE_METRICS=1 scripts/check --lane unit --filter metrics rewrites it')
 })
 
 test('what the client of the database has counted is told, at each scrape as it is then', async () => {
