@@ -23,7 +23,7 @@ import { read } from './benches/read.js'
 import { restart } from './benches/restart.js'
 import { scrape } from './benches/scrape.js'
 import { growthPlot } from './plot.js'
-import { type Result, resultOf, tableOf, thisMachine } from './report.js'
+import { pageOf, type Result, resultOf, tableOf, thisMachine } from './report.js'
 
 const benches: readonly Bench[] = [
   createSeq,
@@ -119,6 +119,7 @@ function keep(path: string, bench: Bench, results: readonly Result[], { quick }:
   const kept = recordAt(path).filter(result => placeOf(result) >= 0 && !isReplaced(result))
   const all = [...kept, ...results].sort((a, b) => placeOf(a) - placeOf(b))
   writeFileSync(path, `${JSON.stringify(all, null, 2)}\n`)
+  writeFileSync(join(dirname(path), 'latest.md'), pageOf(all))
   const plot = growthPlot(all)
   if (plot !== undefined) writeFileSync(join(dirname(path), 'growth.svg'), plot)
 }

@@ -151,6 +151,49 @@ export function tableOf(results: readonly Result[]): string {
     .join('\n')
 }
 
+/** The whole record as Markdown: a table for each bench. */
+export function pageOf(results: readonly Result[]): string {
+  const names = [...new Set(results.map(benchOf))]
+  const sections = names.map(bench =>
+    sectionOf(
+      bench,
+      results.filter(result => benchOf(result) === bench),
+    ),
+  )
+  return `# Figures
+
+What \`npm run bench\` has measured, as \`latest.json\` beside this page holds it: medians, with the least and the most
+where there are several samples, and ratios of pairs from one round. [performance.md](../../docs/performance.md) says
+what each means.
+
+${sections.join('\n')}`
+}
+
+function sectionOf(bench: string, results: readonly Result[]): string {
+  const head = ['Figure', 'Ours', 'Theirs', 'Ratio', 'Aim', '', 'Samples', 'Date']
+  const lines = results.map(({ name, unit, ours, theirs, ratio, ratioOf: of, aim, met, rounds, date }) => [
+    name.slice(bench.length + 2),
+    `${inWords(ours)} ${unit}`,
+    theirs === undefined ? '' : `${inWords(theirs)} ${unit}`,
+    ratio === undefined ? '' : `${inWords(ratio)}, ${of}`,
+    aim ?? '',
+    met === undefined ? '' : met ? 'met' : '**missed**',
+    String(rounds),
+    date.slice(0, 10),
+  ])
+  const machines = new Set(results.map(({ machine }) => machineInWords(machine)))
+  const table = [head, head.map(() => '---'), ...lines].map(cells => `| ${cells.join(' | ')} |\n`)
+  return `## ${bench}\n\n${[...machines].join(' ')}\n\n${table.join('')}`
+}
+
+function machineInWords({ cpu, cores, memoryMib, kernel, node, openVswitch }: Machine): string {
+  return `${cpu}, ${cores} cores, ${memoryMib} MiB; Linux ${kernel}, Node.js ${node}, Open vSwitch ${openVswitch}.`
+}
+
+function benchOf({ name }: Result): string {
+  return name.slice(0, name.indexOf(':'))
+}
+
 function inWords({ median, min, max }: Spread): string {
   return min === max ? String(median) : `${median} (${min}–${max})`
 }
