@@ -18,7 +18,7 @@ const order = [
   'txErrors',
 ] as const satisfies readonly (keyof Counters)[]
 
-/** `ifindex rx_bytes tx_bytes rx_packets …` */
+/** `ifindex rx_bytes tx_bytes rx_packets …`, as docs/external-ids.md has it. */
 export function formatCounted({ ifindex, counters }: CountedBefore): string {
   return [ifindex, ...order.map(key => counters[key])].join(' ')
 }
