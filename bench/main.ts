@@ -85,7 +85,8 @@ async function main(): Promise<number> {
     attacks: attacked,
     signal,
   }
-  const chosen = benches.filter(({ name }) => positionals.length === 0 || positionals.includes(name))
+  const named = attacked.length > 0 ? [...positionals, attacks.name] : positionals
+  const chosen = benches.filter(({ name }) => named.length === 0 || named.includes(name))
   // A tiny or profiled run says nothing about times.
   const counts = !settings.smoke && settings.profileDirectory === undefined
   const machine = thisMachine(versionOfOpenVswitch())
@@ -119,7 +120,8 @@ function keep(path: string, bench: Bench, results: readonly Result[], { quick }:
   const kept = recordAt(path).filter(result => placeOf(result) >= 0 && !isReplaced(result))
   const all = [...kept, ...results].sort((a, b) => placeOf(a) - placeOf(b))
   writeFileSync(path, `${JSON.stringify(all, null, 2)}\n`)
-  writeFileSync(join(dirname(path), 'latest.md'), pageOf(all))
+  // As it stands there: JSON has no NaN.
+  writeFileSync(join(dirname(path), 'latest.md'), pageOf(recordAt(path)))
   const plot = growthPlot(all)
   if (plot !== undefined) writeFileSync(join(dirname(path), 'growth.svg'), plot)
 }

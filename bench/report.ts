@@ -162,8 +162,8 @@ export function pageOf(results: readonly Result[]): string {
   )
   return `# Figures
 
-What \`npm run bench\` has measured, as \`latest.json\` beside this page holds it: medians, with the least and the most
-where there are several samples, and ratios of pairs from one round. [performance.md](../../docs/performance.md) says
+What \`npm run bench\` has measured, and keeps in \`bench/results/latest.json\`: medians, with the least and the most where
+there are several samples, and ratios of pairs from one round. [performance.md](../../docs/performance.md) says
 what each means.
 
 ${sections.join('\n')}`

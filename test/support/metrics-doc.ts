@@ -16,6 +16,7 @@ ${table(['Metric', 'Type', 'Labels', 'What it tells'], families.map(rowOf))}`
 
 function rowOf(family: string): readonly string[] {
   const [, name = '', help = '', type = '', sample = ''] = /^(\S+) (.*)\n# TYPE \S+ (\w+)\n(.*)$/m.exec(family) ?? []
+  if (!sample.startsWith(name)) throw new Error(`no sample that tells the labels of ${family}`)
   const labels = [...sample.matchAll(/(\w+)="/g)].map(([, label = '']) => label).filter(label => label !== 'le')
   return [`\`${name}\``, type, labels.map(label => `\`${label}\``).join(', '), help]
 }
