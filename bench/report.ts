@@ -1,5 +1,6 @@
 import { cpus, loadavg, release, totalmem } from 'node:os'
 import { assertNever } from '../src/lib/assert-never.js'
+import { table } from '../test/support/page.js'
 import { type Aim, type Figure, quantile } from './bench.js'
 
 /** Median and extremes. */
@@ -139,9 +140,9 @@ export function tableOf(results: readonly Result[]): string {
     aim ?? '',
     met === undefined ? '' : met ? 'met' : 'MISSED',
   ])
-  const table = [head, ...lines]
-  const widths = head.map((_, column) => Math.max(...table.map(line => line[column]?.length ?? 0)))
-  return table
+  const cells = [head, ...lines]
+  const widths = head.map((_, column) => Math.max(...cells.map(line => line[column]?.length ?? 0)))
+  return cells
     .map(line =>
       line
         .map((cell, column) => cell.padEnd(widths[column] ?? 0))
@@ -163,8 +164,8 @@ export function pageOf(results: readonly Result[]): string {
   return `# Figures
 
 What \`npm run bench\` has measured, and keeps in \`bench/results/latest.json\`: medians, with the least and the most where
-there are several samples, and ratios of pairs from one round. [performance.md](../../docs/performance.md) says
-what each means.
+there are several samples, and ratios of pairs from one round. [performance.md](../../docs/performance.md) says what each
+means.
 
 ${sections.join('\n')}`
 }
@@ -182,8 +183,7 @@ function sectionOf(bench: string, results: readonly Result[]): string {
     date.slice(0, 10),
   ])
   const machines = new Set(results.map(({ machine }) => machineInWords(machine)))
-  const table = [head, head.map(() => '---'), ...lines].map(cells => `| ${cells.join(' | ')} |\n`)
-  return `## ${bench}\n\n${[...machines].join(' ')}\n\n${table.join('')}`
+  return `## ${bench}\n\n${[...machines].join(' ')}\n\n${table(head, lines)}`
 }
 
 function machineInWords({ cpu, cores, memoryMib, kernel, node, openVswitch }: Machine): string {

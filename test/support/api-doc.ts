@@ -9,7 +9,8 @@ import {
   FieldDescriptorProto_Label as Label,
   FieldDescriptorProto_Type as Type,
 } from '@bufbuild/protobuf/wkt'
-import { checkout, table as tableOf } from './readme.js'
+import { table as tableOf } from './page.js'
+import { checkout } from './readme.js'
 
 export const apiFile = new URL('docs/api.md', checkout)
 
@@ -23,7 +24,7 @@ export function apiPage(): string {
   const files = set.file.filter(({ name }) => name.startsWith('ovs/'))
   const head = `# API
 
-Made of the comments in [proto/ovs/bridge/v1](../proto/ovs/bridge/v1). \`OVS_BRIDGED_WRITE_API=1 scripts/check --lane unit --filter api-doc\`
+Made of the comments in [proto/ovs/bridge/v1](../proto/ovs/bridge/v1). \`OVS_BRIDGED_WRITE_DOCS=1 scripts/check --lane unit\`
 writes it anew.
 `
   return [head, ...files.map(calls), ...files.map(nouns)].filter(part => part !== '').join('\n')

@@ -24,8 +24,8 @@ export interface Frame {
 export interface FrameSocket extends Disposable {
   send(frame: Uint8Array): void
   /**
-   * The first frame not yet handed out that fits, waiting `deadlineMs` for it ({@link patienceMs} if not given); others stay for
-   * later calls. The error names `what`, and what came instead.
+   * The first frame not yet handed out that fits, waiting `deadlineMs` for it ({@link patienceMs} if not given); others
+   * stay for later calls. The error names `what`, and what came instead.
    */
   receive(what: string, fits: (frame: Frame) => boolean, options?: { readonly deadlineMs?: number }): Promise<Frame>
   /** Rejects when a frame that fits is there or comes within `windowMs`. */

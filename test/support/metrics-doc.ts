@@ -1,4 +1,5 @@
-import { checkout, table } from './readme.js'
+import { table } from './page.js'
+import { checkout } from './readme.js'
 
 export const metricsFile = new URL('docs/metrics.md', checkout)
 
@@ -7,9 +8,8 @@ export function metricsPage(exposed: string): string {
   const families = exposed.split(/^# HELP /m).filter(text => text.startsWith('ovs_bridged_'))
   return `# Metrics
 
-At \`--metrics-listen\`. Beside these are those of the process (\`process_*\`) and of Node.js (\`nodejs_*\`). A histogram has
-\`_bucket\`, \`_sum\` and \`_count\`. \`OVS_BRIDGED_WRITE_METRICS=1 scripts/check --lane unit --filter metrics\` writes this page
-anew.
+At \`--metrics-listen\`. Beside these are those of the process (\`process_*\`) and of Node.js (\`nodejs_*\`). A histogram
+has \`_bucket\`, \`_sum\` and \`_count\`. \`OVS_BRIDGED_WRITE_DOCS=1 scripts/check --lane unit\` writes this page anew.
 
 ${table(['Metric', 'Type', 'Labels', 'What it tells'], families.map(rowOf))}`
 }

@@ -11,7 +11,7 @@ export interface Pinger extends Disposable {
   once(address: string, waitMs: number): Promise<number | undefined>
 }
 
-/** Pings every 200 ms until an answer comes, and gives its round trip in ms; rejects after `deadlineMs` ({@link patienceMs}). */
+/** Pings every 200 ms until an answer comes, and gives its round trip in ms; rejects after `deadlineMs`. */
 export async function ping(
   from: Pick<Namespace, 'run' | 'name'>,
   address: string,

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { fromBinary } from '@bufbuild/protobuf'
 import { type FileDescriptorProto, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt'
 import { type Flag, flags, variableOf } from '../../src/flags.js'
+import { table, withTable } from './page.js'
 
 /** The checkout that the tests were compiled in. */
 export const checkout = new URL('../../../', import.meta.url)
@@ -11,14 +12,6 @@ export const readmeFile = new URL('README.md', checkout)
 /** `readme` with its tables as the contract and the flags have them: they stand between `<!-- NAME -->` and `<!-- /NAME -->`. */
 export function withTables(readme: string): string {
   return withTable(withTable(readme, 'calls', callTable()), 'flags', flagTable())
-}
-
-/** `text` with `table` between `<!-- NAME -->` and `<!-- /NAME -->`. */
-export function withTable(text: string, name: string, table: string): string {
-  const [open, close] = [`<!-- ${name} -->\n`, `<!-- /${name} -->\n`]
-  const [begin, end] = [text.indexOf(open), text.indexOf(close)]
-  if (begin < 0 || end < begin) throw new Error(`there is no place for the table of ${name}`)
-  return `${text.slice(0, begin + open.length)}${table}${text.slice(end)}`
 }
 
 function callTable(): string {
@@ -37,11 +30,6 @@ function flagTable(): string {
     flag.description,
   ])
   return table(['Flag', 'Variable', 'Default', 'Meaning'], rows)
-}
-
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.map(cell => cell.replaceAll('|', '\\|')).join(' | ')} |\n`
-  return [head, head.map(() => '---'), ...rows].map(line).join('')
 }
 
 interface Method {
