@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import koffi from 'koffi'
 
 /** How many descriptors this process has open. */
@@ -6,9 +6,23 @@ export function openDescriptors(): number {
   return readdirSync('/proc/self/fd').length
 }
 
-/** How many packet(7) sockets there are in the namespace of this thread; the first line is a heading. */
+/**
+ * How many packet(7) sockets of this process there are in the namespace of this thread. ovs-vswitchd has others there,
+ * which it opens and closes when it likes.
+ */
 export function packetSockets(): number {
-  return readFileSync('/proc/thread-self/net/packet', 'utf8').trimEnd().split('\n').length - 1
+  const [, ...lines] = readFileSync('/proc/thread-self/net/packet', 'utf8').trimEnd().split('\n')
+  const own = new Set(readdirSync('/proc/self/fd').map(targetOf))
+  return lines.filter(line => own.has(`socket:[${line.trim().split(/\s+/).at(-1)}]`)).length
+}
+
+/** What a descriptor is of; undefined: it has been closed meanwhile. */
+function targetOf(fd: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`)
+  } catch {
+    return undefined
+  }
 }
 
 /** <sys/resource.h> */
